@@ -1,0 +1,47 @@
+"""A convolutional patch embedding: three strided 3x3 convolutions in place of one 8x8.
+
+A small transformer trained for hours instead of weeks learns faster behind it (Xiao et al., "Early Convolutions Help
+Transformers See Better", NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ConvStem(nn.Module):
+    """Image to patch tokens at 1/8 resolution: `(B, 3, H, W) -> (B, H / 8 * W / 8, C)`.
+
+    Takes the arguments with which timm's VisionTransformer calls its `embed_layer`.
+
+    Args:
+        img_size: Side in pixels that the position embedding is learned for.
+        patch_size: Must be 8, the product of the strides.
+        in_chans: Input channels.
+        embed_dim: Token width C.
+        bias: Whether the final projection has a bias.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 128,
+        patch_size: int = 8,
+        in_chans: int = 3,
+        embed_dim: int = 160,
+        bias: bool = True,
+        **_: object,
+    ) -> None:
+        super().__init__()
+        if patch_size != 8:
+            raise ValueError(f"the convolutional stem has patch size 8, got {patch_size}")
+        self.num_patches = (img_size // patch_size) ** 2
+        layers: list[nn.Module] = []
+        for before, after in ((in_chans, 32), (32, 64), (64, 128)):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.GELU()]
+        self.stages = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(128, embed_dim, 1, bias=bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens in row-major order."""
+        tokens: Tensor = self.proj(self.stages(images))
+        return tokens.flatten(2).transpose(1, 2)

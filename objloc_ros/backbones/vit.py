@@ -1,0 +1,185 @@
+"""Vision transformers whose last block is read, not run: keys, queries, values and CLS attention in one pass.
+
+The localisation methods use the facets of the last self-attention layer of a self-supervised ViT (Caron et al.,
+"Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021). They need neither that block's output nor its
+N x N attention map, so both are skipped: every earlier block runs with fused attention, the last one only projects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objloc_ros.backbones.stem import ConvStem
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.types import Features, Grid
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ViTSpec:
+    """Architecture of one backbone.
+
+    Args:
+        patch: Patch side in pixels.
+        embed_dim: Token width C.
+        depth: Number of blocks, the last of which is only projected.
+        n_heads: Attention heads.
+        base: Side in pixels of the square image that the position embedding was learned for.
+        pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
+        stem: Builder of the patch embedding; None for DINO's single strided convolution.
+    """
+
+    patch: int
+    embed_dim: int
+    depth: int
+    n_heads: int
+    base: int = 224
+    pos_embed: str = "dino"
+    stem: Callable[..., nn.Module] | None = None
+
+
+SPECS: dict[str, ViTSpec] = {
+    "dino_vits16": ViTSpec(patch=16, embed_dim=384, depth=12, n_heads=6),
+    "dino_vits8": ViTSpec(patch=8, embed_dim=384, depth=12, n_heads=6),
+    "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
+    "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
+    "tiny": ViTSpec(patch=8, embed_dim=160, depth=7, n_heads=5, base=128, pos_embed="size", stem=ConvStem),
+}
+
+
+class ViT(nn.Module):
+    """A timm VisionTransformer read at its last block: `(B, 3, H, W) -> Features` with `(B, N, C)` facets.
+
+    Args:
+        vit: The transformer; its state_dict keeps the timm (and DINO) layout.
+        spec: The architecture it was built from.
+    """
+
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    def __init__(self, vit: VisionTransformer, spec: ViTSpec) -> None:
+        super().__init__()
+        self.vit = vit
+        self.spec = spec
+        self.patch = spec.patch
+        self.embed_dim = spec.embed_dim
+        self.n_heads = spec.n_heads
+
+    def forward(self, images: Tensor) -> Features:
+        """Facets of the last block.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
+
+        Raises:
+            InputError: If a side is not a positive multiple of the patch size.
+        """
+        qkv = self.last_qkv(images)
+        q, k, v = qkv.unbind(2)
+        cls_attention = cls_row(q, k)
+        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))
+        return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=self.grid_of(images))
+
+    def last_qkv(self, images: Tensor) -> Tensor:
+        """Queries, keys and values of the last block, CLS first: float32 [B, 1 + N, 3, heads, C / heads]."""
+        x = self.embed(images)
+        *blocks, last = self.vit.blocks
+        for block in blocks:
+            x = block(x)
+        qkv: Tensor = last.attn.qkv(last.norm1(x))
+        return qkv.float().unflatten(-1, (3, self.n_heads, self.embed_dim // self.n_heads))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch tokens behind the CLS token, position embedding added: [B, 1 + N, C]."""
+        grid = self.grid_of(images)
+        tokens = self.vit.patch_embed(images)
+        tokens = torch.cat([self.vit.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        resample = dino_pos_embed if self.spec.pos_embed == "dino" else sized_pos_embed
+        return tokens + resample(self.vit.pos_embed, grid)
+
+    def grid_of(self, images: Tensor) -> Grid:
+        """Patch rows and columns of a padded batch."""
+        height, width = images.shape[-2:]
+        if height < self.patch or width < self.patch or height % self.patch or width % self.patch:
+            raise InputError(f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}")
+        return height // self.patch, width // self.patch
+
+
+def cls_row(q: Tensor, k: Tensor) -> Tensor:
+    """Attention of the CLS query over the patches.
+
+    Args:
+        q: Queries [B, 1 + N, heads, d], CLS first.
+        k: Keys [B, 1 + N, heads, d].
+
+    Returns:
+        [B, heads, N]: one row of softmax(q k^T / sqrt(d)) per head, CLS column dropped and not re-normalised.
+    """
+    logits = torch.einsum("bhd,bnhd->bhn", q[:, 0], k) / math.sqrt(q.shape[-1])
+    return logits.softmax(-1)[:, :, 1:]
+
+
+def dino_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
+    """Position embedding resampled as DINO does: bicubic by a scale factor with 0.1 added to each side.
+
+    PyTorch samples with the given factor, not with the ratio of sizes, so the result differs measurably from
+    size-based resampling. A grid equal to the learned one is left untouched.
+
+    Args:
+        pos_embed: [1, 1 + n * n, C], CLS first.
+        grid: Wanted patch rows and columns.
+    """
+    side = math.isqrt(pos_embed.shape[1] - 1)
+    if grid == (side, side):
+        return pos_embed
+    scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
+    return _resample(pos_embed, side, scale_factor=scale)
+
+
+def sized_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
+    """Position embedding resampled by plain size-based bicubic interpolation (no antialiasing)."""
+    side = math.isqrt(pos_embed.shape[1] - 1)
+    return pos_embed if grid == (side, side) else _resample(pos_embed, side, size=grid)
+
+
+def _resample(pos_embed: Tensor, side: int, **target: Any) -> Tensor:
+    patches = pos_embed[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    patches = F.interpolate(patches, mode="bicubic", align_corners=False, **target)
+    return torch.cat([pos_embed[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
+
+
+def build_vit(name: str) -> ViT:
+    """A backbone with random weights.
+
+    Args:
+        name: A key of `SPECS`.
+
+    Raises:
+        ParameterError: If the name is unknown.
+    """
+    if name not in SPECS:
+        raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
+    spec = SPECS[name]
+    stem = {} if spec.stem is None else {"embed_layer": spec.stem}
+    vit = VisionTransformer(
+        img_size=spec.base,
+        patch_size=spec.patch,
+        embed_dim=spec.embed_dim,
+        depth=spec.depth,
+        num_heads=spec.n_heads,
+        num_classes=0,
+        global_pool="",
+        **stem,
+    )
+    return ViT(vit, spec)

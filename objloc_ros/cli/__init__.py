@@ -1,0 +1,1 @@
+"""The `objloc` command, one file per sub-command."""

@@ -1,0 +1,1 @@
+"""One backbone pass, many heads."""

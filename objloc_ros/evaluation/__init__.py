@@ -1,0 +1,1 @@
+"""Measuring the methods: metrics, held-out scenes, recordings."""

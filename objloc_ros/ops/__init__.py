@@ -1,0 +1,1 @@
+"""Tensor and image operations shared by the methods."""

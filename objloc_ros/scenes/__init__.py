@@ -1,0 +1,1 @@
+"""Procedural scenes with known truth: textured objects over textured backgrounds."""

@@ -1,0 +1,1 @@
+"""Training without human labels."""

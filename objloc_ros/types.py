@@ -1,0 +1,111 @@
+"""The values that travel between layers: frozen dataclasses, checked on construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from objloc_ros.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+Grid = tuple[int, int]
+"""Rows and columns of the patch grid."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image on its way through the engine.
+
+    Args:
+        image: RGB pixels, uint8 [H, W, 3].
+        stamp_ns: Acquisition time of the source header, nanoseconds.
+        frame_id: Coordinate frame of the source header.
+        received_ns: Local monotonic time of arrival, nanoseconds.
+    """
+
+    image: npt.NDArray[np.uint8]
+    stamp_ns: int = 0
+    frame_id: str = ""
+    received_ns: int = 0
+
+    def __post_init__(self) -> None:
+        check_image(self.image)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Last-block facets of a ViT for a batch of equally sized images, CLS token dropped.
+
+    Args:
+        keys: float32 [B, N, C], heads concatenated; N = h * w in row-major order.
+        queries: float32 [B, N, C].
+        values: float32 [B, N, C].
+        cls_attention: float32 [B, heads, N], softmax over all 1 + N tokens with the CLS column dropped.
+        grid: Patch rows and columns (h, w).
+    """
+
+    keys: Tensor
+    queries: Tensor
+    values: Tensor
+    cls_attention: Tensor
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        h, w = self.grid
+        batch, n, _ = self.keys.shape
+        if n != h * w:
+            raise InputError(f"features hold {n} patches but the grid {h}x{w} has {h * w}")
+        for name in ("queries", "values"):
+            if getattr(self, name).shape != self.keys.shape:
+                raise InputError(f"{name} have shape {tuple(getattr(self, name).shape)}, keys {tuple(self.keys.shape)}")
+        if self.cls_attention.shape[0] != batch or self.cls_attention.shape[2] != n:
+            raise InputError(f"cls_attention has shape {tuple(self.cls_attention.shape)}, expected [{batch}, heads, {n}]")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one image, in source-image pixels.
+
+    Args:
+        boxes: float32 [n, 4] as (x1, y1, x2, y2), 0-based, max side exclusive.
+        scores: float32 [n] in [0, 1].
+        labels: n class labels; "object" where a method is class-free.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
+            raise InputError(f"boxes {self.boxes.shape} and scores {self.scores.shape} do not describe {n} labels")
+        if n and not (np.isfinite(self.boxes).all() and (self.boxes[:, 2:] > self.boxes[:, :2]).all()):
+            raise InputError(f"boxes must be finite with x2 > x1 and y2 > y1, got {self.boxes.tolist()}")
+        if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise InputError(f"scores must lie in [0, 1], got {self.scores.tolist()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
+        """Detections of a method without classes: every label is "object"."""
+        return cls(boxes, scores, ("object",) * len(boxes))
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Raise InputError unless `image` is a non-empty uint8 [H, W, 3] array."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        shape = getattr(image, "shape", None)
+        raise InputError(f"expected an RGB uint8 array [H, W, 3], got {getattr(image, 'dtype', type(image))} {shape}")
+    if 0 in image.shape:
+        raise InputError(f"expected a non-empty image, got {image.shape[1]}x{image.shape[0]} pixels")
