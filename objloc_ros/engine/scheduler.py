@@ -1,0 +1,151 @@
+"""Frames under load: only the newest frame waits, one worker takes it, and a frame past its age is not worth the work."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from objloc_ros.engine.stats import FrameStats
+from objloc_ros.errors import InputError, ObjlocError, ParameterError
+
+T = TypeVar("T")
+
+SUPERSEDED = "superseded"
+TOO_OLD = "too_old"
+SHUTDOWN = "shutdown"
+
+
+class FrameDropped(ObjlocError):
+    """Raised by a worker's function to give a frame up on purpose.
+
+    Args:
+        cause: Short name under which the frame is counted.
+    """
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def drop_cause(error: Exception) -> str:
+    """Short name under which a frame that raised `error` is counted: its own `cause`, or the kind of error."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, str) and cause:
+        return cause
+    return "bad_input" if isinstance(error, InputError) else "processing_error"
+
+
+class LatestSlot(Generic[T]):
+    """A slot for one waiting frame and the one worker thread that empties it.
+
+    A new frame replaces the waiting one, so that an engine slower than the camera always works on fresh frames. Each
+    frame ends published or dropped under a cause, whatever happens: superseded, too old when its turn came, given up or
+    failed in processing, or caught by the shutdown.
+
+    Args:
+        process: Called in the worker thread with each frame; a normal return means published.
+        stats: Where the frames are counted.
+        age_ms: Age of a frame now, milliseconds.
+        max_age_ms: Frames older than this when their turn comes are dropped; infinity switches the limit off.
+        on_drop: Told the cause of every drop and the exception behind it, if any; called without locks held, in the
+            thread that dropped the frame. Must not raise.
+        name: Name of the worker thread.
+
+    Raises:
+        ParameterError: `max_age_ms` is not positive.
+    """
+
+    def __init__(
+        self,
+        process: Callable[[T], None],
+        stats: FrameStats,
+        *,
+        age_ms: Callable[[T], float],
+        max_age_ms: float = math.inf,
+        on_drop: Callable[[str, Exception | None], None] = lambda cause, error: None,
+        name: str = "objloc-worker",
+    ) -> None:
+        self._process = process
+        self._stats = stats
+        self._age_ms = age_ms
+        self._on_drop = on_drop
+        self.max_age_ms = max_age_ms
+        self._changed = threading.Condition()
+        self._waiting: T | None = None
+        self._stopping = False
+        # A daemon: an engine stuck in a driver must not keep the process alive after stop() has given up on it.
+        self._worker = threading.Thread(target=self._work, name=name, daemon=True)
+        self._worker.start()
+
+    @property
+    def max_age_ms(self) -> float:
+        """Age limit at the time of processing, milliseconds; may be changed at any time."""
+        return self._max_age_ms
+
+    @max_age_ms.setter
+    def max_age_ms(self, value: float) -> None:
+        if not value > 0:
+            raise ParameterError(f"max_age_ms must be positive, got {value}")
+        self._max_age_ms = value
+
+    def offer(self, frame: T) -> None:
+        """Hand over a frame; never blocks on the worker."""
+        with self._changed:
+            self._stats.received()
+            if self._stopping:
+                cause = SHUTDOWN
+            else:
+                cause = SUPERSEDED if self._waiting is not None else ""
+                self._waiting = frame
+                self._changed.notify()
+        if cause:
+            self._drop(cause)
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Drop the waiting frame and let the one in work finish.
+
+        Args:
+            timeout: Seconds to wait for the frame in work.
+
+        Returns:
+            Whether the worker has ended.
+        """
+        with self._changed:
+            self._stopping = True
+            leftover, self._waiting = self._waiting, None
+            self._changed.notify()
+        if leftover is not None:
+            self._drop(SHUTDOWN)
+        if self._worker is not threading.current_thread():
+            self._worker.join(timeout)
+        return not self._worker.is_alive()
+
+    def _work(self) -> None:
+        while (frame := self._take()) is not None:
+            self._handle(frame)
+
+    def _take(self) -> T | None:
+        with self._changed:
+            while self._waiting is None and not self._stopping:
+                self._changed.wait()
+            frame, self._waiting = self._waiting, None
+            return frame
+
+    def _handle(self, frame: T) -> None:
+        start = time.perf_counter()
+        try:
+            if self._age_ms(frame) > self._max_age_ms:
+                raise FrameDropped(TOO_OLD)
+            self._process(frame)
+            age = self._age_ms(frame)
+        except Exception as error:  # noqa: BLE001 - one frame must never end the worker; the cause is counted and told
+            self._drop(drop_cause(error), error)
+            return
+        self._stats.published(age_ms=age, processing_ms=1e3 * (time.perf_counter() - start))
+
+    def _drop(self, cause: str, error: Exception | None = None) -> None:
+        self._stats.dropped(cause)
+        self._on_drop(cause, error)
