@@ -1,0 +1,125 @@
+"""Which weights exist: a table of source, licence, size and hash, and where each file lies on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from objloc_ros.errors import ParameterError
+
+_DINO = "https://dl.fbaipublicfiles.com/dino"
+_FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsEntry:
+    """One weights file.
+
+    Args:
+        name: Key in the registry; for a backbone also its architecture.
+        filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
+        layout: "vit" (timm and DINO key names) or "found_head" (a 1x1 convolution).
+        licence: SPDX identifier.
+        source: Where the weights come from, in words.
+        url: Download address; None for a file that ships with the package.
+        sha256: Known hash; None where the publisher states none. Then the hash of the first download is recorded
+            beside the file and binds every later use.
+        size_bytes: Exact size of the download, where known.
+    """
+
+    name: str
+    filename: str
+    layout: Literal["vit", "found_head"]
+    licence: str
+    source: str
+    url: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the file ships with the package."""
+        return self.url is None
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies, or would lie once fetched."""
+        return (Path(__file__).parent / "tiny" if self.embedded else cache_dir()) / self.filename
+
+
+def cache_dir() -> Path:
+    """Locate downloaded weights: `$OBJLOC_CACHE`, else `$XDG_CACHE_HOME/objloc_ros`, else `~/.cache/objloc_ros`."""
+    if own := os.environ.get("OBJLOC_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "objloc_ros"
+
+
+def entry_of(name: str) -> WeightsEntry:
+    """Look up the registry entry of a name.
+
+    Raises:
+        ParameterError: If the name is unknown.
+    """
+    if name not in REGISTRY:
+        raise ParameterError(f"unknown weights {name!r}; known: {', '.join(REGISTRY)}")
+    return REGISTRY[name]
+
+
+def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> WeightsEntry:
+    return WeightsEntry(
+        name=name,
+        filename=f"{stem}.pth",
+        layout="vit",
+        licence="Apache-2.0",
+        source="DINO (Caron et al., ICCV 2021), backbone only, ImageNet without labels",
+        url=f"{_DINO}/{stem}/{stem}.pth",
+        sha256=sha256,
+        size_bytes=size_bytes,
+    )
+
+
+_ENTRIES = (
+    WeightsEntry(
+        name="tiny",
+        filename="tiny_vit.safetensors",
+        layout="vit",
+        licence="Apache-2.0",
+        source="trained by this project on procedural scenes, without human labels",
+    ),
+    WeightsEntry(
+        name="tiny_found_head",
+        filename="tiny_found_head.safetensors",
+        layout="found_head",
+        licence="Apache-2.0",
+        source="FOUND's recipe on the features of tiny",
+    ),
+    _dino("dino_vits16", "dino_deitsmall16_pretrain", 86_710_517),
+    _dino("dino_vits8", "dino_deitsmall8_pretrain", 86_728_949),
+    _dino(
+        "dino_vitb16",
+        "dino_vitbase16_pretrain",
+        343_242_485,
+        "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
+    ),
+    _dino(
+        "dino_vitb8",
+        "dino_vitbase8_pretrain",
+        343_279_349,
+        "575f0efc4838938314afa09897a62ed2b87919928b5edcd133abb907328995eb",
+    ),
+    WeightsEntry(
+        name="dino_vits8_found_head",
+        filename="found_dino_vits8_decoder_weights.pt",
+        layout="found_head",
+        licence="Apache-2.0",
+        source="FOUND (Simeoni et al., CVPR 2023), the released head",
+        url=f"{_FOUND}/data/weights/decoder_weights.pt",
+        sha256="47ff2a4af3dbc6c80cb832cc81f8ed8ae81809e52576d0de5f9c754cf46ef9b5",
+        size_bytes=2_689,
+    ),
+)
+
+REGISTRY: dict[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
+"""All known weights by name; a head is called after its backbone."""

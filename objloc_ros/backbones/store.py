@@ -1,0 +1,185 @@
+"""Weights files on disk: hashing, verification and the one command that downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+
+from objloc_ros.backbones.registry import WeightsEntry, entry_of
+from objloc_ros.errors import WeightsError
+
+Progress = Callable[[int, "int | None"], None]
+"""Called with the bytes received so far and the expected total, if the server states one."""
+
+_CHUNK = 1 << 20
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is known of a weights file on disk.
+
+    Args:
+        path: The file.
+        sha256: Its hash.
+        expected: The hash it was held against; None where none is known or recorded yet.
+    """
+
+    path: Path
+    sha256: str
+    expected: str | None
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file: SHA-256 as 64 lower-case hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sidecar(path: Path) -> Path:
+    """Name the file beside `path` that records its hash, in the format of the sha256sum command."""
+    return path.with_name(path.name + ".sha256")
+
+
+def record_hash(path: Path) -> None:
+    """Write the hash of `path` beside it; from then on a file with other content is refused."""
+    sidecar(path).write_text(f"{sha256_of(path)}  {path.name}\n")
+
+
+def recorded_hash(path: Path) -> str | None:
+    """Read the hash recorded beside `path`, if any.
+
+    Raises:
+        WeightsError: If the record is not one.
+    """
+    record = sidecar(path)
+    if not record.is_file():
+        return None
+    digest = (record.read_text().split() or [""])[0].lower()
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise WeightsError(f"{record} does not hold a SHA-256 hash; delete it or write it anew with sha256sum")
+    return digest
+
+
+def check_file(path: Path, known: str | None = None) -> Verification:
+    """Hold a file against the hash in the registry, else against the one recorded beside it.
+
+    Raises:
+        WeightsError: If the file is missing or its hash differs.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}")
+    expected = known or recorded_hash(path)
+    found = sha256_of(path)
+    if expected is not None and found != expected:
+        raise WeightsError(f"{path} has SHA-256 {found}, expected {expected}: it is damaged or not what it claims")
+    return Verification(path, found, expected)
+
+
+def verify(name: str) -> Verification:
+    """Check the file of a registry entry, embedded or cached.
+
+    Raises:
+        WeightsError: If it is missing or its hash differs.
+        ParameterError: If the name is unknown.
+    """
+    entry = entry_of(name)
+    if not entry.path.is_file():
+        raise WeightsError(missing(entry))
+    return check_file(entry.path, entry.sha256)
+
+
+def missing(entry: WeightsEntry) -> str:
+    """Say in one line which file is missing and how to get it."""
+    if entry.embedded:
+        return f"the embedded weights {entry.name!r} are missing ({entry.path}): the installation is incomplete"
+    return (
+        f"the weights {entry.name!r} are not on this machine ({entry.path}): run `objloc weights fetch {entry.name}` "
+        f"({entry.licence}, {entry.url}); nothing is downloaded without that command"
+    )
+
+
+def fetch(name: str, *, progress: Progress | None = None) -> Path:
+    """Download the file of a registry entry into the cache, unless a good one is there.
+
+    The download goes to a temporary name, is verified and only then renamed, so the cache never holds a partial file.
+
+    Raises:
+        WeightsError: If the server cannot be reached, or what it sends has the wrong size or hash.
+        ParameterError: If the name is unknown.
+    """
+    entry = entry_of(name)
+    if entry.embedded or _is_good(entry):
+        return verify(name).path
+    target = entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            digest = _download(entry, file, progress)
+        _check_download(entry, digest)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    record_hash(target)
+    return target
+
+
+def _is_good(entry: WeightsEntry) -> bool:
+    """Whether the cached file matches the known or recorded hash; a damaged one is fetched again."""
+    if not entry.path.is_file():
+        return False
+    expected = entry.sha256 or recorded_hash(entry.path)
+    return expected is not None and sha256_of(entry.path) == expected
+
+
+def _download(entry: WeightsEntry, file: BinaryIO, progress: Progress | None) -> str:
+    """Copy the entry's URL into `file` and return its hash."""
+    digest = hashlib.sha256()
+    received = 0
+    try:
+        with urllib.request.urlopen(str(entry.url), timeout=_TIMEOUT_S) as response:
+            total = _announced(response.headers.get("Content-Length"))
+            if entry.size_bytes and total and total != entry.size_bytes:
+                raise WeightsError(f"{entry.url} offers {total} bytes, but {entry.name!r} has {entry.size_bytes}")
+            while chunk := response.read(_CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                received += len(chunk)
+                if progress:
+                    progress(received, total)
+    except (urllib.error.URLError, HTTPException, OSError) as error:
+        raise WeightsError(_unreachable(entry, error)) from error
+    expected = entry.size_bytes or total
+    if expected is not None and received != expected:
+        raise WeightsError(f"{entry.url} broke off: {received} of {expected} bytes arrived; try again")
+    return digest.hexdigest()
+
+
+def _announced(header: str | None) -> int | None:
+    return int(header) if header and header.isdigit() else None
+
+
+def _check_download(entry: WeightsEntry, digest: str) -> None:
+    expected = entry.sha256 or recorded_hash(entry.path)
+    if expected is not None and digest != expected:
+        where = "the registry" if entry.sha256 else f"the first download ({sidecar(entry.path)})"
+        raise WeightsError(f"{entry.url} has SHA-256 {digest}, but {where} says {expected}; the download was discarded")
+
+
+def _unreachable(entry: WeightsEntry, error: Exception) -> str:
+    reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+    return (
+        f"cannot download {entry.name!r} from {entry.url}: {reason}; on a machine without a network, place the file "
+        f"by hand at {entry.path}"
+    )

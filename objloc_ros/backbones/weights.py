@@ -1,0 +1,146 @@
+"""Backbones and heads from weights files, refused before anything runs when they are not what they should be.
+
+Loading never downloads: a missing file is an error that names the command which fetches it. Files are read as
+safetensors or through torch's restricted unpickler, so a file cannot execute code.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
+from objloc_ros.backbones.store import check_file, fetch, missing, verify
+from objloc_ros.backbones.vit import SPECS, ViT, build_vit
+from objloc_ros.errors import ParameterError, WeightsError
+
+__all__ = ["REGISTRY", "WeightsEntry", "cache_dir", "fetch", "load_backbone", "load_found_head", "read_state", "verify"]
+
+_SHOWN = 3
+"""How many offending keys an error names."""
+
+
+def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device: str | torch.device = "cpu") -> ViT:
+    """Load a backbone with its weights, frozen and in eval mode.
+
+    Args:
+        name: Architecture, a key of `vit.SPECS`.
+        path: Weights file; None for the embedded or the fetched one. Accepts the DINO and timm layouts, bare or as a
+            full training checkpoint (its teacher is taken).
+        device: Where to put the parameters.
+
+    Raises:
+        ParameterError: If the name is unknown.
+        WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
+    """
+    if name not in SPECS:
+        raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
+    file = _verified(name, path)
+    state = _vit_state(read_state(file))
+    model = build_vit(name)
+    state = _conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
+    model.vit.load_state_dict(state)
+    return model.requires_grad_(False).eval().to(device)
+
+
+def load_found_head(backbone: str, *, path: str | Path | None = None) -> tuple[Tensor, Tensor]:
+    """Load FOUND's 1x1 convolution for a backbone: weight float32 [1, C, 1, 1] and bias float32 [1].
+
+    Args:
+        backbone: Architecture whose keys the head reads, a key of `vit.SPECS`.
+        path: Weights file; None for the embedded or the fetched one. Accepts the released layout,
+            `{"decoder": {"weight", "bias"}}`, and a flat `{"weight", "bias"}`.
+
+    Raises:
+        ParameterError: If the backbone is unknown.
+        WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
+    """
+    if backbone not in SPECS:
+        raise ParameterError(f"unknown backbone {backbone!r}; known: {', '.join(SPECS)}")
+    name = f"{backbone}_found_head"
+    if path is None and name not in REGISTRY:
+        raise WeightsError(
+            f"no FOUND head is released for {backbone!r}; train one with `objloc train found --backbone {backbone}`"
+        )
+    file = _verified(name, path)
+    state = read_state(file)
+    shapes = {"weight": torch.empty(1, SPECS[backbone].embed_dim, 1, 1), "bias": torch.empty(1)}
+    state = _conform(state.get("decoder", state), shapes, f"{file} is not a FOUND head for {backbone}")
+    return state["weight"], state["bias"]
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a weights file into CPU memory.
+
+    Args:
+        path: A `.safetensors` file, or a torch checkpoint that holds nothing but tensors and plain containers
+            (and the argparse.Namespace of DINO's full checkpoints, which is inert).
+
+    Raises:
+        WeightsError: If the file is of neither kind, is damaged, or asks for code to be run.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile or damaged file can make the readers raise anything
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"{path} cannot be read as weights: {reason or type(error).__name__}") from error
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, expected a dictionary of tensors")
+    return state
+
+
+def _verified(name: str, path: str | Path | None) -> Path:
+    """Find the file to load, its hash checked wherever one is known."""
+    if path is not None:
+        return check_file(Path(path).expanduser()).path
+    entry = entry_of(name)
+    if not entry.path.is_file():
+        raise WeightsError(missing(entry))
+    return check_file(entry.path, entry.sha256).path
+
+
+def _vit_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the transformer's entries under their bare names, out of a bare or a full checkpoint."""
+    for wrapper in ("teacher", "state_dict", "model"):
+        if isinstance(checkpoint.get(wrapper), Mapping):
+            checkpoint = checkpoint[wrapper]
+    bare = {str(key).removeprefix("module.").removeprefix("backbone."): value for key, value in checkpoint.items()}
+    return {key: value for key, value in bare.items() if not key.startswith("head.")}
+
+
+def _conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
+    """Return the state in the dtypes of `expected`, once its keys and shapes are known to agree.
+
+    Raises:
+        WeightsError: If they do not; the message names the first few keys of each kind.
+    """
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{complaint}: it holds a {type(state).__name__} where a dictionary of tensors should be")
+    shared = [key for key in expected if key in state]
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [str(key) for key in state if key not in expected],
+        "not a tensor": [key for key in shared if not isinstance(state[key], Tensor)],
+        "mis-shaped": [
+            f"{key} {list(state[key].shape)} for {list(expected[key].shape)}"
+            for key in shared
+            if isinstance(state[key], Tensor) and state[key].shape != expected[key].shape
+        ],
+    }
+    found = "; ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys)
+    if found:
+        raise WeightsError(f"{complaint}: {found}")
+    return {key: state[key].to(value.dtype) for key, value in expected.items()}
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
