@@ -1,10 +1,10 @@
-"""Build the vision_msgs wheel for machines without the ROS 2 package and install it into the running virtual environment.
+"""Build the vision_msgs wheel for machines without the ROS 2 package and install it into the running environment.
 
 usage: build_wheel.py [--build-dir DIR] [--wheel-only]
 
-The field definitions in ``vision_msgs/msg`` are turned into C and Python by the pip-installed rosidl generators and compiled
-with gcc; no cmake and no ament are involved. The wheel's local version is a digest of everything that went into it, so a
-second run finds the installed version to be the wanted one and stops at once.
+The field definitions in ``vision_msgs/msg`` are turned into C and Python by the pip-installed rosidl generators and
+compiled with gcc; no cmake and no ament are involved. The wheel's local version is a digest of everything that went
+into it, so a second run finds the installed version to be the wanted one and stops at once.
 """
 
 from __future__ import annotations

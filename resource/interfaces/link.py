@@ -97,7 +97,7 @@ def _link(
     lib: Path,
     rpath: str,
 ) -> None:
-    """Link one library against the package's ``own`` libraries and the dependencies' libraries of the ``foreign`` kinds."""
+    """Link against the package's ``own`` libraries and the dependencies' libraries of the ``foreign`` kinds."""
     needed = [f"-l{generated.package}__{kind}" for kind in own]
     needed += [f"-l{name}__{kind}" for name in generated.dependencies for kind in foreign]
     needed += [f"-l{name}" for name in RUNTIME]

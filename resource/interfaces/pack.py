@@ -1,4 +1,4 @@
-"""The wheel: Python files and the extension beside ``data/lib`` and ``data/share``, which pip unpacks into the prefix."""
+"""The wheel: Python files and the extension beside ``data/lib`` and ``data/share``, unpacked into the prefix."""
 
 from __future__ import annotations
 
