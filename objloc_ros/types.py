@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from torch import Tensor
+
+Image = npt.NDArray[np.uint8]
+"""Pixels uint8: RGB [H, W, 3] unless said otherwise, or one channel [H, W]."""
 
 Grid = tuple[int, int]
 """Rows and columns of the patch grid."""
@@ -67,7 +70,9 @@ class Features:
             if getattr(self, name).shape != self.keys.shape:
                 raise InputError(f"{name} have shape {tuple(getattr(self, name).shape)}, keys {tuple(self.keys.shape)}")
         if self.cls_attention.shape[0] != batch or self.cls_attention.shape[2] != n:
-            raise InputError(f"cls_attention has shape {tuple(self.cls_attention.shape)}, expected [{batch}, heads, {n}]")
+            raise InputError(
+                f"cls_attention has shape {tuple(self.cls_attention.shape)}, expected [{batch}, heads, {n}]"
+            )
 
 
 @dataclass(frozen=True)

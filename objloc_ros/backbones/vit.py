@@ -53,7 +53,7 @@ SPECS: dict[str, ViTSpec] = {
     "dino_vits8": ViTSpec(patch=8, embed_dim=384, depth=12, n_heads=6),
     "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
     "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
-    "tiny": ViTSpec(patch=8, embed_dim=160, depth=7, n_heads=5, base=128, pos_embed="size", stem=ConvStem),
+    "tiny": ViTSpec(patch=8, embed_dim=160, depth=6, n_heads=5, base=128, pos_embed="size", stem=ConvStem),
 }
 
 
@@ -112,7 +112,9 @@ class ViT(nn.Module):
         """Patch rows and columns of a padded batch."""
         height, width = images.shape[-2:]
         if height < self.patch or width < self.patch or height % self.patch or width % self.patch:
-            raise InputError(f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}")
+            raise InputError(
+                f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}"
+            )
         return height // self.patch, width // self.patch
 
 
