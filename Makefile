@@ -1,0 +1,87 @@
+# make demo [IMAGE=photo.jpg|folder|video.mp4|0]   see it work: camera node, found node, recorder, over DDS
+# make test [ARGS="-k found"]                      run the tests
+# make lint | bench [SMOKE=1] | setup | clean
+#
+# Each sets itself up in .venv on first use (about 5 minutes, 6 GB) and costs nothing later. For machines without ROS;
+# on a ROS 2 machine use colcon (README).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+IMAGE ?=
+ARGS ?=
+SMOKE ?=
+OUT ?= demo_output
+
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The environment's own ROS, not one that happens to be sourced; nothing leaves this machine.
+unexport PYTHONPATH
+ifdef AMENT_PREFIX_PATH
+unexport LD_LIBRARY_PATH
+endif
+export AMENT_PREFIX_PATH := $(VENV)
+export RMW_IMPLEMENTATION := rmw_fastrtps_cpp
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+ROS_DOMAIN_ID ?= 83
+export ROS_DOMAIN_ID
+# Fast DDS 2 reads the first, Fast DDS 3 the second.
+export FASTRTPS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml
+export FASTDDS_DEFAULT_PROFILES_FILE := $(FASTRTPS_DEFAULT_PROFILES_FILE)
+
+.PHONY: demo test lint bench setup clean
+.DEFAULT_GOAL := demo
+.DELETE_ON_ERROR:
+
+demo: setup
+	@$(BIN)/objloc demo $(if $(IMAGE),--source "$(IMAGE)") --out "$(OUT)" $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup
+	@$(BIN)/python bench/found.py $(if $(SMOKE),--smoke) $(ARGS)
+
+clean:
+	rm -rf .venv build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+setup: $(VENV)/.package
+
+REQUIREMENTS := requirements.txt requirements-bare.txt requirements-dev.txt
+INTERFACES := $(wildcard resource/interfaces/*.py resource/interfaces/*/msg/*.msg)
+
+# An environment whose installation broke off lacks the stamp and is completed by the next run.
+$(VENV)/.requirements: $(REQUIREMENTS)
+	@resource/preflight.sh "$(PYTHON)" $(if $(wildcard $(VENV)/.requirements),1,9)
+	@echo "[1/3] installing PyTorch, ROS 2 and tools into .venv: about 3 GB to download, some minutes; large ones:"
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@$(PIP) install --progress-bar off -r requirements-dev.txt | \
+	    awk '/(Downloading|Using cached) .*\([0-9.]+ [MG]B\)/ { size = $$(NF-1); sub(/\(/, "", size); \
+	         if (size >= 20 || /GB\)/) { print "      " $$0; fflush() } } \
+	         /^Installing collected/ { print "      unpacking, a minute or two"; fflush() }'
+	@touch $@
+
+$(VENV)/.interfaces: $(VENV)/.requirements $(INTERFACES)
+	@echo "[2/3] compiling the vision_msgs interfaces, up to a minute"
+	@$(BIN)/python resource/interfaces/build_wheel.py
+	@touch $@
+
+# What colcon would install, for ros2 run and ros2 launch from the environment: share/ and lib/ lead back here.
+$(VENV)/.package: $(VENV)/.interfaces setup.py setup.cfg package.xml
+	@echo "[3/3] installing objloc_ros, editable"
+	@$(PIP) install --quiet --use-pep517 --no-deps --editable . 2> $(VENV)/editable.log || \
+	    { cat $(VENV)/editable.log; exit 1; }
+	@mkdir -p $(VENV)/share/objloc_ros $(VENV)/lib/objloc_ros $(VENV)/share/ament_index/resource_index/packages
+	@ln -sfn $(CURDIR)/{launch,config,package.xml} $(VENV)/share/objloc_ros/
+	@ln -sfn $(BIN)/{found,image_source,objloc} $(VENV)/lib/objloc_ros/
+	@cp resource/objloc_ros $(VENV)/share/ament_index/resource_index/packages/
+	@touch $@
