@@ -1,0 +1,151 @@
+"""Images and videos on disk, as RGB arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from objloc_ros.errors import InputError
+
+Image = npt.NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
+_DEFAULT_FPS = 25.0
+
+
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """List what there is to read: a folder becomes its images and videos by name, its sub-folders are left out.
+
+    Files are taken as they are, also when they are missing or of an unknown kind: reading them says so.
+
+    Raises:
+        InputError: If a folder holds no image and no video.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+        if not inside:
+            raise InputError(f"the folder {path} holds no image and no video")
+        files += inside
+    return files
+
+
+def is_video(path: Path) -> bool:
+    """Whether the name says that the file is a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_image(path: Path) -> Image:
+    """Read an image file as RGB uint8 [H, W, 3]; grey is repeated, alpha dropped, the camera's orientation applied.
+
+    Raises:
+        InputError: If the file cannot be read or is not a whole image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None or _is_truncated_jpeg(data):
+        raise InputError(f"cannot read {path}: not a whole image in a known format")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write uint8 [H, W, 3] RGB or [H, W] grey in the format of the suffix.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    done, data = cv2.imencode(path.suffix, pixels)
+    try:
+        if done:
+            path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+class VideoReader:
+    """Frames of a video file, one after the other.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InputError: If the file is missing or no video decoder accepts it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._capture = cv2.VideoCapture(str(path)) if path.is_file() else None
+        if self._capture is None or not self._capture.isOpened():
+            raise InputError(
+                f"cannot read {path}: {'not a video in a known format' if path.is_file() else 'no such file'}"
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
+        self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        """Number of frames the container announces; an estimate in some formats."""
+
+    def __iter__(self) -> Iterator[Image]:
+        """Yield RGB uint8 [H, W, 3] until the video ends; raises InputError where it holds no frame at all."""
+        assert self._capture is not None
+        count = 0
+        while True:
+            more, frame = self._capture.read()
+            if not more:
+                break
+            count += 1
+            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        if count == 0:
+            raise InputError(f"cannot read {self.path}: it holds no frame that can be decoded")
+
+
+class VideoWriter:
+    """An MP4 file that frames of one size are appended to; nothing is created before the first frame.
+
+    Args:
+        path: The file, ending in `.mp4`.
+        fps: Frames per second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path = path
+        self.fps = fps
+        self._writer: cv2.VideoWriter | None = None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def write(self, image: Image) -> None:
+        """Append one RGB frame uint8 [H, W, 3]; the codec crops an odd last row or column.
+
+        Raises:
+            InputError: If the file cannot be written or the frame is smaller than 2x2 pixels.
+        """
+        if self._writer is None:
+            size = (image.shape[1], image.shape[0])
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, size)
+            if not self._writer.isOpened():
+                raise InputError(f"cannot write a video of {size[0]}x{size[1]} pixels to {self.path}")
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def _is_truncated_jpeg(data: bytes) -> bool:
+    """Older OpenCV decodes a cut JPEG to a partly grey picture; a whole one has an end marker after its last scan."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
