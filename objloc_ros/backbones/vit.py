@@ -37,6 +37,7 @@ class ViTSpec:
         base: Side in pixels of the square image that the position embedding was learned for.
         pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
         stem: Builder of the patch embedding; None for DINO's single strided convolution.
+        short_side: Shorter image side in pixels that it works best at; None for the native resolution.
     """
 
     patch: int
@@ -46,6 +47,7 @@ class ViTSpec:
     base: int = 224
     pos_embed: str = "dino"
     stem: Callable[..., nn.Module] | None = None
+    short_side: int | None = None
 
 
 SPECS: dict[str, ViTSpec] = {
@@ -53,7 +55,9 @@ SPECS: dict[str, ViTSpec] = {
     "dino_vits8": ViTSpec(patch=8, embed_dim=384, depth=12, n_heads=6),
     "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
     "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
-    "tiny": ViTSpec(patch=8, embed_dim=160, depth=6, n_heads=5, base=128, pos_embed="size", stem=ConvStem),
+    "tiny": ViTSpec(
+        patch=8, embed_dim=160, depth=6, n_heads=5, base=128, pos_embed="size", stem=ConvStem, short_side=192
+    ),
 }
 
 

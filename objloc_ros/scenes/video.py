@@ -118,7 +118,7 @@ def _ground(road: Image, sky: Array, size: Size, travelled: float, sway: float) 
     depth = (height - top) / (np.arange(height - top, dtype=np.float32) + 1)
     lateral = (np.arange(width, dtype=np.float32) - width / 2 - sway) / (height - top)
     x = (lateral[None] * depth[:, None] * 0.32 + 0.5) * n
-    beside = np.abs(x - n / 2) > n / 2
+    beside = np.abs(x - n / 2) > n / 2 - 1  # bilinear sampling reads one column further
     x[beside] = n * 0.04 + np.abs(x[beside] % (n * 0.5) - n * 0.25)  # grass all the way to the side
     y = np.broadcast_to(((depth + travelled) * 0.25 * n)[:, None], x.shape) % (road.shape[0] - 1)
     plane = cv2.remap(road, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)

@@ -1,0 +1,199 @@
+"""One backbone pass, many heads: the same pipeline serves the nodes, the command line and evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+
+from objloc_ros.backbones.vit import ViT
+from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.engine.heads import HEADS, Head, HeadResult
+from objloc_ros.errors import ParameterError
+from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.types import Image, Size, check_image
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every head said about one image.
+
+    Args:
+        source: Height and width of the image.
+        heads: One `HeadResult` per method.
+        timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
+    """
+
+    source: Size
+    heads: Mapping[str, HeadResult]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, method: str) -> HeadResult:
+        """The result of one method."""
+        return self.heads[method]
+
+
+def load_pipeline(
+    methods: Sequence[str] = ("found",),
+    backbone: str = "tiny",
+    device: str = "auto",
+    *,
+    short_side: int | None = None,
+    weights: str | Path | None = None,
+    head_weights: str | Path | None = None,
+) -> Pipeline:
+    """Load a backbone and the heads that share its pass.
+
+    Args:
+        methods: Keys of `HEADS`.
+        backbone: Name in the weights registry.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        short_side: Images are scaled down until their shorter side has this many pixels, never up. None takes the
+            backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
+        weights: File to load the backbone from instead of the registered one.
+        head_weights: File to load FOUND's head from instead of the registered one.
+
+    Raises:
+        ParameterError: If a method, the backbone or the device is unknown.
+        WeightsError: If weights are missing or refused.
+    """
+    unknown = [method for method in methods if method not in HEADS]
+    if unknown or not methods:
+        raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
+    target = resolve_device(device)
+    vit = load_backbone(backbone, path=weights, device=target)
+    heads = {method: HEADS[method](backbone=backbone, path=head_weights, device=target) for method in methods}
+    return Pipeline(vit, heads, backbone_name=backbone, device=target, short_side=short_side or vit.spec.short_side)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device behind "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ParameterError: If the name is not one of these or there is no such GPU.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ParameterError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ParameterError(f"device {device!r} is not there: {torch.cuda.device_count()} CUDA devices found")
+    return torch.device(device)
+
+
+class Pipeline:
+    """Images in, detections and masks out.
+
+    Args:
+        vit: The backbone, on `device` and in eval mode.
+        heads: One head per method.
+        backbone_name: Name of the backbone.
+        device: Where the backbone runs.
+        short_side: See `load_pipeline`; None keeps the native resolution.
+    """
+
+    def __init__(
+        self, vit: ViT, heads: Mapping[str, Head], *, backbone_name: str, device: torch.device, short_side: int | None
+    ) -> None:
+        self.vit = vit
+        self.backbone_name = backbone_name
+        self.device = device
+        self.short_side = short_side
+        self._heads = dict(heads)
+        self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return tuple(self._heads)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options in force, one frozen dataclass per method."""
+        return self._options
+
+    def configure(self, method: str, **changes: Any) -> None:
+        """Change options of one method; they hold for the next `run`, all of them or none.
+
+        Raises:
+            ParameterError: If the method or an option is unknown or a value is out of range.
+        """
+        if method not in self._heads:
+            raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
+        try:
+            changed = replace(self._options[method], **changes)
+        except TypeError as error:
+            raise ParameterError(f"{method} has no such option: {error}") from error
+        self._options = {**self._options, method: changed}
+
+    def geometry(self, source: Size) -> Geometry:
+        """How an image of this height and width is resized and padded."""
+        return plan(source, patch=self.vit.patch, short_side=self.short_side)
+
+    def warm_up(self, source: Size) -> None:
+        """Run once on a grey image of this height and width, so that the first frame does not pay for it."""
+        self.run(np.full((*source, 3), 127, np.uint8))
+
+    @overload
+    def run(self, images: Image) -> Result: ...
+
+    @overload
+    def run(self, images: Sequence[Image]) -> list[Result]: ...
+
+    def run(self, images: Image | Sequence[Image]) -> Result | list[Result]:
+        """Run every head on one image or on several; images of one padded size share a forward pass.
+
+        Args:
+            images: RGB uint8 [H, W, 3], or a list of them.
+
+        Raises:
+            InputError: If an image is empty or not RGB uint8.
+        """
+        if isinstance(images, np.ndarray):
+            return self._run_batch([images])[0]
+        batches: dict[Size, list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            check_image(image)
+            batches[self.geometry(image.shape[:2]).padded].append(i)
+        results: dict[int, Result] = {}
+        for indices in batches.values():
+            results.update(zip(indices, self._run_batch([images[i] for i in indices]), strict=True))
+        return [results[i] for i in range(len(images))]
+
+    @torch.inference_mode()
+    def _run_batch(self, images: list[Image]) -> list[Result]:
+        timings: dict[str, float] = {}
+        options = self._options
+        for image in images:
+            check_image(image)
+        with _timed(timings, "pre", len(images)):
+            geometries = [self.geometry(image.shape[:2]) for image in images]
+            inputs = [
+                to_input(i, g, self.vit.mean, self.vit.std, self.device)
+                for i, g in zip(images, geometries, strict=True)
+            ]
+        with _timed(timings, "vit", len(images)):
+            features = self.vit(torch.cat(inputs))
+        answers: dict[str, list[HeadResult]] = {}
+        for method, head in self._heads.items():
+            with _timed(timings, method, len(images)):
+                answers[method] = head(features, images, geometries, options[method])
+        return [
+            Result(g.source, {method: answers[method][i] for method in answers}, timings)
+            for i, g in enumerate(geometries)
+        ]
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str, images: int) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = (time.perf_counter() - start) * 1e3 / images
