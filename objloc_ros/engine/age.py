@@ -69,7 +69,7 @@ class AgeClock:
         return Arrival(stamp_ns, max(lag, 0) if believed else 0, node_ns, self._steady_ns(), oddity)
 
     def age_ms(self, arrival: Arrival) -> float:
-        """Age now, milliseconds, never negative; a clock that jumped back meanwhile is replaced by the monotonic one."""
+        """Age now, milliseconds, never negative: where the clock jumped back meanwhile, the monotonic one counts."""
         elapsed = self._now_ns() - arrival.node_ns
         if elapsed < 0:
             elapsed = self._steady_ns() - arrival.steady_ns

@@ -1,4 +1,4 @@
-"""Frames under load: only the newest frame waits, one worker takes it, and a frame past its age is not worth the work."""
+"""Frames under load: only the newest frame waits, one worker takes it, and what is too old is given up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOO_OLD = "too_old"
 SHUTDOWN = "shutdown"
 
 
-class FrameDropped(ObjlocError):
+class FrameDroppedError(ObjlocError):
     """Raised by a worker's function to give a frame up on purpose.
 
     Args:
@@ -138,7 +138,7 @@ class LatestSlot(Generic[T]):
         start = time.perf_counter()
         try:
             if self._age_ms(frame) > self._max_age_ms:
-                raise FrameDropped(TOO_OLD)
+                raise FrameDroppedError(TOO_OLD)
             self._process(frame)
             age = self._age_ms(frame)
         except Exception as error:  # noqa: BLE001 - one frame must never end the worker; the cause is counted and told

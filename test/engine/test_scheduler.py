@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from objloc_ros.engine.scheduler import FrameDropped, LatestSlot, drop_cause
+from objloc_ros.engine.scheduler import FrameDroppedError, LatestSlot, drop_cause
 from objloc_ros.engine.stats import FrameStats
 from objloc_ros.errors import InputError, ParameterError
 
@@ -101,15 +101,15 @@ def test_age_limit_must_be_positive(slot_of, bad):
         slot_of(lambda frame: None).max_age_ms = bad
 
 
-class Named(InputError):
+class NamedError(InputError):
     cause = "unknown_encoding"
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (FrameDropped("not_wanted"), "not_wanted"),
-        (Named("bayer_99"), "unknown_encoding"),
+        (FrameDroppedError("not_wanted"), "not_wanted"),
+        (NamedError("bayer_99"), "unknown_encoding"),
         (InputError("empty"), "bad_input"),
         (RuntimeError("out of memory"), "processing_error"),
         (MemoryError(), "processing_error"),

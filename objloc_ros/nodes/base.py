@@ -1,0 +1,270 @@
+"""What every perception node shares: life cycle, parameters, one camera in, lazy results out, honest accounts."""
+
+from __future__ import annotations
+
+import abc
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Float32, Header
+from std_srvs.srv import SetBool
+
+from objloc_ros.engine.age import AgeClock, Arrival, Oddity
+from objloc_ros.engine.scheduler import TOO_OLD, FrameDroppedError, LatestSlot
+from objloc_ros.engine.stats import FrameStats
+from objloc_ros.errors import ObjlocError
+from objloc_ros.nodes import qos
+from objloc_ros.nodes.conversions import compressed_to_rgb, image_to_rgb
+from objloc_ros.nodes.diagnostics import HARMLESS, Diagnoser, Report
+from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, ImageMessage
+from objloc_ros.nodes.live import LiveParameters, Values
+from objloc_ros.nodes.outputs import Outputs
+from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.throttle import Throttle
+
+DIAGNOSTICS_PERIOD_S = 1.0
+NOT_WANTED = "not_wanted"
+
+SPECS = (
+    Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
+    Spec("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
+    Spec(
+        "max_age_ms",
+        500.0,
+        "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
+        live=True,
+        minimum=0.0,
+        maximum=60_000.0,
+    ),
+)
+"""Parameters that every perception node has."""
+
+ODDITIES = {
+    Oddity.ZERO_STAMP: "frames carry a stamp of zero: their age is measured from their arrival (fix the camera driver)",
+    Oddity.OTHER_CLOCK: "stamps are far from this node's clock: ages are measured from arrival (a recording played "
+    "without --clock and use_sim_time, or clocks that are not synchronised)",
+    Oddity.JUMPED_BACK: "time jumped back (a looped recording?): the statistics of ages start afresh",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One message and when it came."""
+
+    msg: ImageMessage
+    arrival: Arrival
+
+
+class PerceptionNode(LifecycleNode, abc.ABC):
+    """Life-cycle node around an engine that answers images.
+
+    Subscribes to its camera only while active, enabled and listened to; keeps the newest frame; answers it in a worker
+    thread; counts and explains every frame that it does not answer. Subclasses add their outputs in their constructor.
+
+    Args:
+        name: Node name.
+        table: All parameters of the node, `SPECS` among them.
+        options: Passed on to `rclpy.lifecycle.LifecycleNode`.
+
+    Raises:
+        ParameterError: A start-up value breaks a constraint.
+    """
+
+    def __init__(self, name: str, table: Table, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._minutely, self._once = Throttle(), Throttle(math.inf)
+        self._stats = FrameStats()
+        self._ages = AgeClock(lambda: int(self.get_clock().now().nanoseconds))
+        self._slot: LatestSlot[Job] | None = None
+        self._enabled = True
+        self._last_error = ""
+        self.parameters = LiveParameters(self, table, check=self.check_parameters, apply=self._apply)
+        self.outputs = Outputs(self, self._follow_demand)
+        self.outputs.add("debug/age_ms", Float32)
+        self.outputs.add("debug/processing_ms", Float32)
+        self._input = ImageInput(self, self.parameters.values()["image_transport"], self._on_image, self._warn)
+        self._diagnoser = Diagnoser(self.get_fully_qualified_name())
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
+        # Steady time: a paused or absent simulation clock must not silence the diagnostics.
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(SetBool, "~/enable", self._on_enable)
+
+    @abc.abstractmethod
+    def load_engine(self, parameters: Values) -> None:
+        """Load and warm up what `answer` needs."""
+
+    @abc.abstractmethod
+    def release_engine(self) -> None:
+        """Let go of what `load_engine` took; also called when nothing is loaded."""
+
+    @abc.abstractmethod
+    def answer(self, rgb: RgbImage, header: Header) -> None:
+        """Process one image and publish the results with this very header; runs in the worker thread."""
+
+    @abc.abstractmethod
+    def check_parameters(self, parameters: Values) -> None:
+        """Raise ParameterError unless this complete set of values can be applied; changes nothing."""
+
+    @abc.abstractmethod
+    def apply_parameters(self, parameters: Values) -> None:
+        """Take a complete, checked set of values over."""
+
+    @abc.abstractmethod
+    def describe_engine(self) -> dict[str, str]:
+        """Facts for the diagnostics: `device` and whatever else there is to say."""
+
+    def autostart(self) -> bool:
+        """Configure and activate if the parameter says so; returns False when that failed."""
+        if not self.parameters.values()["autostart"]:
+            return True
+        done = TransitionCallbackReturn.SUCCESS
+        return bool(self.trigger_configure() == done and self.trigger_activate() == done)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the engine."""
+        return self._transition("configure", lambda: self.load_engine(self.parameters.values()), state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker, and listen to the camera as soon as somebody listens to the node."""
+        result = self._transition("activate", self._start, state)
+        self._follow_demand()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the camera and finish the frame in work."""
+        return self._transition("deactivate", self._stop, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the engine."""
+        return self._transition("cleanup", self.close, state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, from any state."""
+        return self._transition("shutdown", self.close, state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall back to unconfigured after a transition that failed half-way."""
+        return self._transition("error", self.close, state)
+
+    def close(self) -> None:
+        """Stop the worker and release the engine; safe to call more than once."""
+        self._stop()
+        self.release_engine()
+
+    def _transition(self, name: str, work: Callable[[], None], state: LifecycleState) -> TransitionCallbackReturn:
+        # rclpy turns an exception in a transition into an error state without a word: say it here.
+        try:
+            work()
+        except ObjlocError as error:
+            self._note_error(f"{name}: {error}")
+            self.get_logger().error(f"cannot {name}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001 - told in full below, and the state machine takes it from there
+            self._note_error(f"{name}: {error!r}")
+            self.get_logger().error(f"cannot {name}: {traceback.format_exc()}")
+            return TransitionCallbackReturn.FAILURE
+        return getattr(super(), f"on_{name}")(state)
+
+    def _start(self) -> None:
+        self._slot = LatestSlot(
+            self._handle,
+            self._stats,
+            age_ms=lambda job: self._ages.age_ms(job.arrival),
+            max_age_ms=_limit(self.parameters.values()),
+            on_drop=self._on_drop,
+            name=f"{self.get_name()}-worker",
+        )
+
+    def _stop(self) -> None:
+        self._input.close()
+        if self._slot is not None and not self._slot.stop():
+            self.get_logger().error("the engine is still busy with a frame; its results will be dropped")
+        self._slot = None
+
+    def _follow_demand(self) -> None:
+        if self._slot is not None and self._enabled and self.outputs.any_wanted():
+            self._input.open()
+        else:
+            self._input.close()
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        self._follow_demand()
+        response.success = True
+        response.message = "enabled" if self._enabled else "disabled: the camera subscription is released"
+        return response
+
+    def _apply(self, parameters: Values) -> None:
+        if self._slot is not None:
+            self._slot.max_age_ms = _limit(parameters)
+        self.apply_parameters(parameters)
+
+    def _on_image(self, msg: ImageMessage) -> None:
+        stamp = msg.header.stamp
+        arrival = self._ages.arrive(stamp.sec * 1_000_000_000 + stamp.nanosec)
+        if arrival.oddity is not None:
+            self._on_oddity(arrival.oddity)
+        if self._slot is not None:
+            self._slot.offer(Job(msg, arrival))
+
+    def _on_oddity(self, oddity: Oddity) -> None:
+        if oddity is Oddity.JUMPED_BACK:
+            self._stats.forget_ages()
+        self._warn(oddity.value, ODDITIES[oddity], self._once if oddity is Oddity.ZERO_STAMP else self._minutely)
+
+    def _handle(self, job: Job) -> None:
+        if not (self._enabled and self.outputs.any_wanted()):
+            raise FrameDroppedError(NOT_WANTED)
+        start = time.perf_counter()
+        rgb = compressed_to_rgb(job.msg) if isinstance(job.msg, CompressedImage) else image_to_rgb(job.msg)
+        self.answer(rgb, job.msg.header)
+        elapsed_ms = 1e3 * (time.perf_counter() - start)
+        self.outputs.publish("debug/processing_ms", lambda: Float32(data=elapsed_ms))
+        self.outputs.publish("debug/age_ms", lambda: Float32(data=self._ages.age_ms(job.arrival)))
+
+    def _on_drop(self, cause: str, error: Exception | None) -> None:
+        if cause in HARMLESS or not self.context.ok():
+            return
+        if cause == TOO_OLD:
+            self._warn(cause, "frames are older than max_age_ms when their turn comes and are dropped")
+            return
+        self._note_error(f"{cause}: {error!r}" if cause == "processing_error" else f"{cause}: {error}")
+        trace = "".join(traceback.format_exception(error)) if cause == "processing_error" else str(error)
+        self._warn(cause, f"dropped a frame ({cause}): {trace}")
+
+    def _note_error(self, text: str) -> None:
+        self._last_error = text
+
+    def _warn(self, cause: str, text: str, throttle: Throttle | None = None) -> None:
+        speak, unsaid = (throttle or self._minutely).ready(cause)
+        if speak:
+            self.get_logger().warning(f"{text} (and {unsaid} more before)" if unsaid else text)
+
+    def _diagnose(self) -> None:
+        self._follow_demand()
+        report = Report(
+            self._state(), self._stats.snapshot(), self.describe_engine(), self._input.check(), self._last_error
+        )
+        message = DiagnosticArray(status=[self._diagnoser.status(report)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+    def _state(self) -> str:
+        if self._slot is None:
+            return "not active"
+        if not self._enabled:
+            return "disabled"
+        return "running" if self._input.is_open else "idle: nobody subscribes"
+
+
+def _limit(parameters: Values) -> float:
+    return float(parameters["max_age_ms"]) or math.inf

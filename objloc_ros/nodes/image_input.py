@@ -1,0 +1,118 @@
+"""The camera's side of a node: a subscription that is open only while needed and says why no frames come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos_overriding_options import InvalidQosOverridesError
+from sensor_msgs.msg import CompressedImage, Image
+
+from objloc_ros.errors import ParameterError
+from objloc_ros.nodes import qos
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+TRANSPORTS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
+"""Message class of each `image_transport`."""
+
+SILENCE_S = 3.0
+"""Publishers that send nothing for this long are worth a word, seconds."""
+
+ImageMessage = Image | CompressedImage
+
+
+class ImageInput:
+    """Subscription to `image`, or to `image/compressed` for the compressed transport.
+
+    As in image_transport, the compressed topic is the (remapped) base topic with `/compressed` behind it.
+
+    Args:
+        node: Owner of the subscription.
+        transport: A key of `TRANSPORTS`.
+        on_image: Called in the executor with each message.
+        warn: Called with a cause and a line of text about frames that do not come.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        transport: str,
+        on_image: Callable[[ImageMessage], None],
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._node, self._on_image, self._warn = node, on_image, warn
+        self._msg_type = TRANSPORTS[transport]
+        self.topic: str = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
+        self._subscription: Any = None
+        self._incompatible = False
+        self._heard = 0.0
+        # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
+        # is needed, so that they are listed, and a bad one stops the node at its start.
+        try:
+            self.open()
+        except (RuntimeError, InvalidQosOverridesError) as error:
+            raise ParameterError(f"QoS overrides of '{self.topic}': {error}") from error
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the node subscribes to the camera at present."""
+        return self._subscription is not None
+
+    def open(self) -> None:
+        """Subscribe, unless subscribed already."""
+        if self._subscription is not None:
+            return
+        self._incompatible = False
+        self._heard = time.monotonic()
+        profile = qos.image_input()
+
+        def on_incompatible(event: Any) -> None:
+            self._incompatible = True
+            text = qos.incompatible_publisher(self._node, self.topic, profile, event.last_policy_kind)
+            self._warn("incompatible_qos", text)
+
+        self._subscription = self._node.create_subscription(
+            self._msg_type,
+            self.topic,
+            self._receive,
+            profile,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+            qos_overriding_options=qos.overridable(),
+        )
+
+    def close(self) -> None:
+        """Give the subscription back, so that the camera need not send."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def check(self) -> str:
+        """Look for publishers that send nothing; call it about once a second.
+
+        Returns:
+            What is wrong, in words for the diagnostics; empty when nothing is.
+        """
+        if self._subscription is None:
+            return ""
+        publishers = self._node.count_publishers(self.topic)
+        if not publishers:
+            return f"no publisher of '{self.topic}'"
+        if self._incompatible:
+            return f"incompatible QoS on '{self.topic}'"
+        silence = time.monotonic() - self._heard
+        if silence < SILENCE_S:
+            return ""
+        self._warn("silent_publisher", qos.silent_publisher(self.topic, publishers, silence))
+        return f"no frame from '{self.topic}' for {silence:.0f} s"
+
+    def _receive(self, msg: ImageMessage) -> None:
+        self._heard = time.monotonic()
+        self._incompatible = False
+        self._on_image(msg)

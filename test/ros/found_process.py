@@ -1,0 +1,60 @@
+"""A found node in a process of its own, around a small real engine: bright pixels are the object.
+
+Run as `found_process.py DELAY_MS --ros-args ...`. A top-left pixel of (1, 2, 3) makes the engine fail.
+"""
+
+import sys
+import time
+
+import numpy as np
+
+from objloc_ros.methods.found import FoundOptions
+from objloc_ros.nodes import process
+from objloc_ros.nodes.found import FoundNode
+from objloc_ros.types import Detections
+
+
+class BrightResult:
+    def __init__(self, saliency, options):
+        self.saliency = saliency
+        self.mask = saliency >= options.threshold
+        boxes = np.zeros((0, 4), np.float32)
+        if self.mask.any() and self.mask.mean() >= options.min_area:
+            ys, xs = np.nonzero(self.mask)
+            boxes = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+        scores = np.array([saliency[self.mask].mean()] * len(boxes), np.float32)
+        self.detections = Detections.class_free(boxes, scores)
+
+    def mask_u8(self):
+        return self.mask.astype(np.uint8) * 255
+
+    def saliency_u8(self):
+        return np.rint(self.saliency * 255).astype(np.uint8)
+
+
+class BrightEngine:
+    device = "cpu"
+
+    def __init__(self, delay_s, **arguments):
+        self.delay_s, self.options = delay_s, FoundOptions()
+        if arguments["backbone"] == "missing":
+            raise FileNotFoundError("no such backbone")
+
+    def configure(self, method, **options):
+        assert method == "found"
+        self.options = FoundOptions(**options)
+
+    def warm_up(self, size):
+        self.run(np.zeros((*size, 3), np.uint8))
+
+    def run(self, rgb):
+        options = self.options
+        if rgb[0, 0].tolist() == [1, 2, 3]:
+            raise ArithmeticError("the engine does not like this frame")
+        time.sleep(self.delay_s)
+        return {"found": BrightResult(rgb.max(axis=2).astype(np.float32) / 255, options)}
+
+
+if __name__ == "__main__":
+    delay = float(sys.argv[1]) / 1e3
+    sys.exit(process.run(lambda: FoundNode(pipeline_factory=lambda **kw: BrightEngine(delay, **kw))))
