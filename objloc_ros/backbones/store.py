@@ -115,23 +115,27 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
     The download goes to a temporary name, is verified and only then renamed, so the cache never holds a partial file.
 
     Raises:
-        WeightsError: If the server cannot be reached, or what it sends has the wrong size or hash.
+        WeightsError: If the server cannot be reached, what it sends has the wrong size or hash, or the cache cannot
+            be written.
         ParameterError: If the name is unknown.
     """
     entry = entry_of(name)
     if entry.embedded or _is_good(entry):
         return verify(name).path
     target = entry.path
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             digest = _download(entry, file, progress)
         _check_download(entry, digest)
         partial.replace(target)
+        record_hash(target)
+    except OSError as error:
+        raise WeightsError(f"cannot write {target}: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
-    record_hash(target)
+        if partial.exists():
+            partial.unlink()
     return target
 
 
@@ -158,7 +162,7 @@ def _download(entry: WeightsEntry, file: BinaryIO, progress: Progress | None) ->
                 received += len(chunk)
                 if progress:
                     progress(received, total)
-    except (urllib.error.URLError, HTTPException, OSError) as error:
+    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
         raise WeightsError(_unreachable(entry, error)) from error
     expected = entry.size_bytes or total
     if expected is not None and received != expected:

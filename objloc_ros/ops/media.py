@@ -14,7 +14,7 @@ from objloc_ros.errors import InputError
 
 Image = npt.NDArray[np.uint8]
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 _DEFAULT_FPS = 25.0
@@ -100,7 +100,6 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Image]:
         """Yield RGB uint8 [H, W, 3] until the video ends; raises InputError where it holds no frame at all."""
-        assert self._capture is not None
         count = 0
         while True:
             more, frame = self._capture.read()
@@ -140,7 +139,7 @@ class VideoWriter:
         """
         if self._writer is None:
             size = (image.shape[1], image.shape[0])
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"), self.fps, size)
+            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
             if not self._writer.isOpened():
                 raise InputError(f"cannot write a video of {size[0]}x{size[1]} pixels to {self.path}")
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

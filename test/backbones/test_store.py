@@ -155,6 +155,13 @@ def test_interrupted_download_leaves_nothing_behind(register) -> None:
     assert leftovers() == set()
 
 
+def test_cache_that_cannot_be_written(register, tmp_path: Path) -> None:
+    entry = register("/good")
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(WeightsError, match=f"cannot write {entry.path}"):
+        store.fetch("net")
+
+
 def test_verify_of_a_file_placed_by_hand(register) -> None:
     entry = register("/good")
     with pytest.raises(WeightsError, match="objloc weights fetch net"):

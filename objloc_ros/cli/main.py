@@ -1,0 +1,79 @@
+"""The `objloc` command: picks a sub-command, imports only that one, turns domain errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from objloc_ros import __version__
+from objloc_ros.errors import ObjlocError
+
+FAILED = 2
+"""Exit status after an error; a command that finished but could not use some of its input returns 1."""
+
+INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """A sub-command: the module with its `add_arguments(parser)` and `run(args) -> int`, and a line of help."""
+
+    module: str
+    help: str
+
+
+SUBCOMMANDS: dict[str, Command] = {
+    "detect": Command("objloc_ros.cli.detect", "find objects in images, folders and videos"),
+    "demo": Command("objloc_ros.cli.demo", "run the ROS 2 nodes on a short video and record what they publish"),
+    "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
+    "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
+    "weights": Command("objloc_ros.cli.weights", "list, fetch and verify model weights"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments after the program name; None for those of the process.
+
+    Returns:
+        Exit status: 0 done, 1 done in part, 2 an error in the usage, the input or the weights, 130 interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = build_parser(arguments).parse_args(arguments)
+        status: int = args.run(args)
+        return status
+    except ObjlocError as error:
+        print(f"objloc: error: {error}", file=sys.stderr)
+        return FAILED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "objloc_ros":
+            raise
+        print(f"objloc: error: this command needs the Python module {error.name!r}: not installed", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("objloc: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Build a parser that knows every sub-command by name, but the options only of the one in `arguments`."""
+    parser = argparse.ArgumentParser(prog="objloc", description="Find objects nobody has labelled.")
+    parser.add_argument("--version", action="version", version=f"objloc {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, command in SUBCOMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
+        if name == chosen:
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

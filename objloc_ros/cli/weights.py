@@ -1,0 +1,128 @@
+"""`objloc weights`: which weights there are, fetching them, and checking that they are what they claim."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tqdm import tqdm
+
+from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
+from objloc_ros.backbones.store import fetch, verify
+from objloc_ros.errors import WeightsError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions list, fetch and verify."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    action = actions.add_parser("list", help="show names, licences, sizes and which are on this machine")
+    action.set_defaults(action=list_weights)
+    _add_json(action)
+    action = actions.add_parser("fetch", help="download into the cache; the only command that uses the network")
+    action.add_argument("names", nargs="+", metavar="NAME", help="what `objloc weights list` shows")
+    action.set_defaults(action=fetch_weights)
+    _add_json(action)
+    action = actions.add_parser("verify", help="check the SHA-256 of the files on this machine")
+    action.add_argument("names", nargs="*", metavar="NAME", help="default: all that are there")
+    action.set_defaults(action=verify_weights)
+    _add_json(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    status: int = args.action(args)
+    return status
+
+
+def list_weights(args: argparse.Namespace) -> int:
+    """Print the registry with the state of each file."""
+    rows = [describe(entry) for entry in REGISTRY.values()]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = [(row["name"], row["licence"], megabytes(row["size_bytes"]), row["state"], row["source"]) for row in rows]
+    print_table([("NAME", "LICENCE", "SIZE", "STATE", "SOURCE"), *table])
+    print(f"\ncache: {cache_dir()}")
+    return 0
+
+
+def fetch_weights(args: argparse.Namespace) -> int:
+    """Download each named file, say where it came from and under which licence.
+
+    Raises:
+        WeightsError: At the first file that cannot be had.
+        ParameterError: If a name is unknown.
+    """
+    rows = []
+    for name in args.names:
+        entry = entry_of(name)
+        if not args.json:
+            print(f"{name}: {entry.licence}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
+        with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None) as bar:
+
+            def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            path = fetch(name, progress=advance)
+        rows.append(describe(entry))
+        if not args.json:
+            print(f"  to {path}")
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    return 0
+
+
+def verify_weights(args: argparse.Namespace) -> int:
+    """Check files and print one line each; 1 if any is missing or wrong."""
+    names = args.names or [name for name, entry in REGISTRY.items() if entry.embedded or entry.path.is_file()]
+    rows = [check(name) for name in names]
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        print_table([(row["name"], row["state"], row["error"] or row["sha256"]) for row in rows])
+    return int(any(row["state"] == "failed" for row in rows))
+
+
+def check(name: str) -> dict[str, str | None]:
+    """Verify one entry: state "ok", "unpinned" (no hash known or recorded to hold it against) or "failed"."""
+    try:
+        found = verify(name)
+    except WeightsError as error:
+        return {"name": name, "state": "failed", "sha256": None, "error": str(error)}
+    return {"name": name, "state": "ok" if found.expected else "unpinned", "sha256": found.sha256, "error": None}
+
+
+def describe(entry: WeightsEntry) -> dict[str, Any]:
+    """Describe an entry for people and scripts."""
+    present = entry.path.is_file()
+    return {
+        "name": entry.name,
+        "layout": entry.layout,
+        "licence": entry.licence,
+        "size_bytes": entry.path.stat().st_size if present else entry.size_bytes,
+        "state": ("embedded" if entry.embedded else "cached") if present else "missing",
+        "path": str(entry.path),
+        "url": entry.url,
+        "sha256": entry.sha256,
+        "source": entry.source,
+    }
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """Write a size for people: three significant digits or so."""
+    if size_bytes is None:
+        return "?"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def print_table(rows: list[tuple[Any, ...]]) -> None:
+    """Print rows with aligned columns."""
+    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(map(str, row), widths, strict=True)).rstrip())
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
