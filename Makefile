@@ -75,13 +75,17 @@ $(VENV)/.interfaces: $(VENV)/.requirements $(INTERFACES)
 	@$(BIN)/python resource/interfaces/build_wheel.py
 	@touch $@
 
-# What colcon would install, for ros2 run and ros2 launch from the environment: share/ and lib/ lead back here.
-$(VENV)/.package: $(VENV)/.interfaces setup.py setup.cfg package.xml
+# What colcon would install, for ros2 run and ros2 launch from the environment: share/ and lib/ lead back here. The
+# directories are prerequisites because their entries are linked one by one (ros2 launch does not follow linked folders).
+SHARE := $(VENV)/share/objloc_ros
+$(VENV)/.package: $(VENV)/.interfaces setup.py setup.cfg package.xml launch config
 	@echo "[3/3] installing objloc_ros, editable"
 	@$(PIP) install --quiet --use-pep517 --no-deps --editable . 2> $(VENV)/editable.log || \
 	    { cat $(VENV)/editable.log; exit 1; }
-	@mkdir -p $(VENV)/share/objloc_ros $(VENV)/lib/objloc_ros $(VENV)/share/ament_index/resource_index/packages
-	@ln -sfn $(CURDIR)/{launch,config,package.xml} $(VENV)/share/objloc_ros/
+	@rm -rf $(SHARE) && mkdir -p $(SHARE)/{launch,config} $(VENV)/lib/objloc_ros
+	@ln -s $(CURDIR)/package.xml $(SHARE)/
+	@ln -s $(CURDIR)/launch/*.py $(SHARE)/launch/
+	@ln -s $(CURDIR)/config/*.* $(SHARE)/config/
 	@ln -sfn $(BIN)/{found,image_source,objloc} $(VENV)/lib/objloc_ros/
 	@cp resource/objloc_ros $(VENV)/share/ament_index/resource_index/packages/
 	@touch $@

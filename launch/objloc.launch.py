@@ -1,0 +1,103 @@
+"""Object localization on one camera.
+
+ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw
+
+The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes are
+laid out. Empty arguments leave a setting to the parameter file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch_ros.actions import Node
+
+CONFIG = Path(__file__).parent.parent / "config"
+METHODS = ("found",)
+# Fast DDS 2 and 3; without the profile images get lost between processes, see the file.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+ARGUMENTS = (
+    DeclareLaunchArgument("camera", default_value="/camera/image_raw", description="Image topic of the camera."),
+    DeclareLaunchArgument("methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHODS)}."),
+    DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
+    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes; empty: the camera's."),
+    DeclareLaunchArgument("params_file", default_value=str(CONFIG / "found.yaml"), description="ROS parameter file."),
+    DeclareLaunchArgument(
+        "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
+    ),
+    DeclareLaunchArgument(
+        "autostart", default_value="", choices=["", "true", "false"], description="false: wait for `ros2 lifecycle set`."
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and postpone the rest until they have values."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=launch_camera)])
+
+
+def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the environment and one node per method for the camera."""
+    given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
+    camera = topic_name(given["camera"])
+    namespace = "/" + (given["namespace"] or camera.rpartition("/")[0]).strip("/")
+    parameters = [existing_file(given["params_file"]), node_settings(given)]
+    remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
+    nodes = [
+        Node(
+            package="objloc_ros",
+            executable=method,
+            name=method,
+            namespace=namespace,
+            parameters=parameters,
+            remappings=remappings,
+            output="screen",
+        )
+        for method in method_names(given["methods"])
+    ]
+    return [*profile_variables(context), *nodes]
+
+
+def topic_name(text: str) -> str:
+    """Return the absolute name of an image topic: relative to the nodes' namespace it would hold that twice."""
+    name = "/" + text.strip("/")
+    if name == "/":
+        raise ValueError(f"camera must name an image topic such as /front/image_raw, got {text!r}")
+    return name
+
+
+def method_names(text: str) -> list[str]:
+    """Split ``found,…`` (or a YAML list of them) and check every name."""
+    names = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or len(set(names)) != len(names):
+        raise ValueError(f"methods must be different ones of {', '.join(METHODS)}; got {text!r}")
+    return names
+
+
+def node_settings(given: dict[str, str]) -> dict[str, str | bool]:
+    """Return the node parameters that arguments set; what they leave out stays with the parameter file."""
+    settings: dict[str, str | bool] = {
+        name: given[name] for name in ("backbone", "device", "image_transport") if given[name]
+    }
+    if given["autostart"]:
+        settings["autostart"] = given["autostart"] == "true"
+    return settings
+
+
+def existing_file(text: str) -> str:
+    """Return the path; a missing parameter file would otherwise show only in a node's log."""
+    if not Path(text).is_file():
+        raise ValueError(f"params_file must be an existing file, got {text!r}")
+    return text
+
+
+def profile_variables(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    """Give Fast DDS room for images unless the user chose a profile."""
+    if any(context.environment.get(name) for name in PROFILE_VARIABLES):
+        return []
+    return [SetEnvironmentVariable(name, str(CONFIG / "fastdds_shm.xml")) for name in PROFILE_VARIABLES]
