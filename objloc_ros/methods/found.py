@@ -1,0 +1,250 @@
+"""FOUND: Siméoni et al., "Unsupervised Object Localization: Observing the Background to Discover Objects", CVPR 2023.
+
+The ground is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
+convolution trained on the complement (`objloc_ros.training.found_head`) then tells objects in one product per patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.ops.bilateral import accepts, binary, solve
+from objloc_ros.ops.geometry import Geometry, resize
+from objloc_ros.ops.regions import BoolMap, components
+from objloc_ros.types import Grid, Size
+
+Mode = Literal["multi", "single"]
+Post = Literal["none", "bilateral"]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FoundOptions:
+    """What becomes of the saliency map; checked on construction.
+
+    Args:
+        threshold: A pixel belongs to an object where the saliency exceeds this, in (0, 1).
+        mode: "multi" reports every connected region, "single" only the largest.
+        post: "bilateral" moves the mask to the edges of the image where the result still overlaps the mask.
+        min_area: Smallest region to report, as a fraction of the image, in [0, 1].
+        max_detections: Most regions to report; those with the highest scores stay.
+    """
+
+    threshold: float = 0.5
+    mode: Mode = "multi"
+    post: Post = "none"
+    min_area: float = 0.001
+    max_detections: int = 50
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ParameterError(f"threshold must lie between 0 and 1, both excluded, got {self.threshold}")
+        if self.mode not in ("multi", "single"):
+            raise ParameterError(f"mode must be 'multi' or 'single', got {self.mode!r}")
+        if self.post not in ("none", "bilateral"):
+            raise ParameterError(f"post must be 'none' or 'bilateral', got {self.post!r}")
+        if not 0 <= self.min_area <= 1:
+            raise ParameterError(f"min_area must lie in [0, 1], got {self.min_area}")
+        if self.max_detections < 1:
+            raise ParameterError(f"max_detections must be at least 1, got {self.max_detections}")
+
+
+@dataclass(frozen=True)
+class FoundResult:
+    """Objects of one image, at the processed size.
+
+    Args:
+        saliency: float32 [h', w'] in [0, 1].
+        mask: bool [h', w'], the union of the reported regions.
+        boxes: float32 [n, 4] in processed pixels, max side exclusive.
+        scores: float32 [n], mean saliency inside each region, highest first.
+    """
+
+    saliency: Floats
+    mask: BoolMap
+    boxes: Floats
+    scores: Floats
+
+
+def head_weights(cls_attention: Tensor) -> Tensor:
+    """Weigh attention heads by how sparsely they attend: the fewer patches above the mean, the heavier (eq. 2).
+
+    Args:
+        cls_attention: float32 [B, heads, N], CLS column dropped, not re-normalised.
+
+    Returns:
+        float32 [B, heads]; a head without any patch above the mean weighs most.
+    """
+    mean = cls_attention.mean(dim=(1, 2), keepdim=True)
+    quantity = (cls_attention > mean).float().mean(dim=2) + 1e-10
+    return torch.log(quantity.sum(dim=1, keepdim=True) / quantity)
+
+
+def background_seed(cls_attention: Tensor, betas: Tensor) -> Tensor:
+    """Find the patch that draws the least weighted attention, the first among equals: int64 [B]."""
+    return (betas[:, :, None] * cls_attention).sum(dim=1).argmin(dim=1)
+
+
+def background_mask(
+    features: Tensor,
+    cls_attention: Tensor,
+    grid: Grid,
+    *,
+    n_heads: int,
+    threshold: float = 0.3,
+    betas: Tensor | None = None,
+) -> Tensor:
+    """Discover the ground without training: the patches similar to the least attended one (section 3.1).
+
+    Only the seed's row of the similarity matrix is computed.
+
+    Args:
+        features: Keys, float32 [B, N, C], heads concatenated.
+        cls_attention: float32 [B, heads, N], softmax over all tokens, CLS column dropped.
+        grid: Patch rows and columns (h, w), N = h * w.
+        n_heads: Number of heads.
+        threshold: Cosine above which a patch is ground.
+        betas: Head weights [B, heads]; None for those of `head_weights`, ones to weigh all heads alike.
+
+    Returns:
+        bool [B, h, w], True on the ground.
+
+    Raises:
+        InputError: If the shapes disagree.
+    """
+    batch, n, channels = features.shape
+    if n != grid[0] * grid[1] or cls_attention.shape != (batch, n_heads, n) or channels % n_heads:
+        raise InputError(
+            f"features {tuple(features.shape)} and cls_attention {tuple(cls_attention.shape)} "
+            f"do not fit a grid of {grid[0]}x{grid[1]} patches and {n_heads} heads"
+        )
+    betas = head_weights(cls_attention) if betas is None else betas
+    seed = background_seed(cls_attention, betas)
+    weighted = features * betas.repeat_interleave(channels // n_heads, dim=1)[:, None]
+    norms = torch.linalg.vector_norm(weighted, dim=2).clamp_min(1e-12)
+    index = torch.arange(batch, device=features.device)
+    reference = weighted[index, seed] / norms[index, seed, None]
+    cosine = torch.bmm(weighted, reference[:, :, None])[:, :, 0] / norms
+    return (cosine > threshold).unflatten(1, grid)
+
+
+def head_logits(features: Tensor, weight: Tensor, bias: Tensor, grid: Grid) -> Tensor:
+    """Apply the 1x1 convolution (section 3.2) to raw keys.
+
+    Args:
+        features: float32 [B, N, C]; neither weighted nor normalised.
+        weight: float32 [1, C, 1, 1].
+        bias: float32 [1].
+        grid: Patch rows and columns (h, w), N = h * w.
+
+    Returns:
+        float32 [B, h, w]; positive on objects.
+
+    Raises:
+        InputError: If the shapes disagree.
+    """
+    _, n, channels = features.shape
+    if n != grid[0] * grid[1] or weight.numel() != channels or bias.numel() != 1:
+        raise InputError(
+            f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)} "
+            f"do not fit a grid of {grid[0]}x{grid[1]} patches"
+        )
+    return (features @ weight.flatten() + bias).unflatten(1, grid)
+
+
+def localise(
+    logits: Tensor | Floats,
+    *,
+    geometry: Geometry,
+    options: FoundOptions,
+    image: npt.NDArray[np.uint8] | None = None,
+) -> FoundResult:
+    """Turn the head's logits into objects (section 3.3 and the evaluation protocol).
+
+    The logits, not the saliency, are interpolated; the padding is cut off.
+
+    Args:
+        logits: [h, w] on the patch grid, any device.
+        geometry: How the image became the ViT's input.
+        options: Threshold, selection and post-processing.
+        image: RGB uint8 [H, W, 3] of the source size; only post="bilateral" looks at it.
+
+    Raises:
+        InputError: If the logits do not fit the grid, or the image is missing.
+    """
+    saliency = upsampled_saliency(logits, geometry)
+    mask = saliency > options.threshold
+    if options.post == "bilateral":
+        if image is None:
+            raise InputError("post='bilateral' needs the image, got none")
+        mask = refined(mask, resize(image, geometry), mode=options.mode)
+    return _report(saliency, mask, options)
+
+
+def upsampled_saliency(logits: Tensor | Floats, geometry: Geometry) -> Floats:
+    """Interpolate logits [h, w] bilinearly to pixels, cut the padding off, squash: float32 [h', w'] in [0, 1]."""
+    coarse = logits.detach().float().cpu().numpy() if isinstance(logits, Tensor) else logits
+    if coarse.shape != geometry.grid:
+        raise InputError(f"expected logits of {geometry.grid} patch rows x columns, got {coarse.shape}")
+    height, width = geometry.resized
+    fine = cv2.resize(coarse, geometry.padded[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
+    odds = cv2.exp(-fine).reshape(height, width)
+    saliency: Floats = np.reciprocal(odds + np.float32(1))
+    return saliency
+
+
+def refined(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "multi") -> BoolMap:
+    """Move a mask to the image's edges with the bilateral solver, if the result overlaps it by an IoU above 0.5.
+
+    Args:
+        mask: bool [H, W]; returned as it is when the result is rejected, in "single" mode too, with all its regions.
+        image: RGB uint8 [H, W, 3].
+        mode: "multi" keeps every region of the solver's output, "single" its main one.
+    """
+    if not mask.any():
+        return mask
+    candidate = binary(solve(image, mask), keep="all" if mode == "multi" else "largest")
+    return candidate if accepts(mask, candidate) else mask
+
+
+def corloc_box(logits: Tensor | Floats, patch: int, image_size: Size) -> tuple[int, int, int, int] | None:
+    """Box of the largest region at patch resolution: the paper's single-object rule for CorLoc.
+
+    Args:
+        logits: [h, w] on the patch grid.
+        patch: Patch side in pixels.
+        image_size: Height and width of the image before padding; the box is clipped to it.
+
+    Returns:
+        (x1, y1, x2, y2) in pixels, max side exclusive; None where no patch is above 0.5 (a miss).
+    """
+    regions = components(np.asarray(torch.as_tensor(logits).cpu().sigmoid() > 0.5))
+    if not len(regions):
+        return None
+    x1, y1, x2, y2 = (patch * int(side) for side in regions.boxes[regions.largest() - 1])
+    return x1, y1, min(x2, image_size[1]), min(y2, image_size[0])
+
+
+def _report(saliency: Floats, mask: BoolMap, options: FoundOptions) -> FoundResult:
+    """Select the regions worth reporting, the highest mean saliency first."""
+    regions = components(mask)
+    candidates = np.flatnonzero(regions.areas >= options.min_area * mask.size)
+    if options.mode == "single":
+        candidates = candidates[candidates == regions.largest() - 1]
+    scores = regions.mean(saliency)[candidates]
+    best = np.argsort(-scores, kind="stable")[: options.max_detections]
+    chosen = np.isin(np.arange(len(regions)), candidates[best])
+    return FoundResult(
+        saliency=saliency,
+        mask=mask if chosen.all() else regions.select(chosen),
+        boxes=regions.boxes[candidates[best]].astype(np.float32),
+        scores=np.minimum(scores[best], 1.0).astype(np.float32),
+    )
