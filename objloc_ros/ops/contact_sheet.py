@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 from objloc_ros.ops.drawing import ascii_text
-from objloc_ros.types import check_image
-
-Image = npt.NDArray[np.uint8]
+from objloc_ros.types import Image, check_image
 
 PAGE = (247, 248, 250)
 INK = (44, 52, 64)

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.types import Detections, check_image
+from objloc_ros.types import Detections, Image, check_image
 
-Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 MASK: Colour = (255, 36, 120)

@@ -8,11 +8,9 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-
-Image = npt.NDArray[np.uint8]
+from objloc_ros.types import Image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})

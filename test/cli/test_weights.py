@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from objloc_ros.backbones import registry
+from objloc_ros.backbones.registry import WeightsEntry
+from objloc_ros.backbones.store import record_hash
+from objloc_ros.cli.main import main
+
+CONTENT = b"weights" * 1000
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
+    """A registry of a single file that nobody serves."""
+    monkeypatch.setenv("OBJLOC_CACHE", str(tmp_path))
+    only = WeightsEntry(
+        name="net",
+        filename="net.pth",
+        layout="vit",
+        licence="MIT",
+        source="a test",
+        url="http://127.0.0.1:9/net.pth",
+        size_bytes=12_300_000,
+    )
+    monkeypatch.setattr(registry, "REGISTRY", registry.REGISTRY)
+    for name in list(registry.REGISTRY):
+        monkeypatch.delitem(registry.REGISTRY, name)
+    monkeypatch.setitem(registry.REGISTRY, "net", only)
+    return only
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict]]:
+    status = main(["weights", *arguments, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_list_as_table(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "list"]) == 0
+    head, row, _, cache = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "LICENCE", "SIZE", "STATE", "SOURCE"]
+    assert row.split(maxsplit=5) == ["net", "MIT", "12.3", "MB", "missing", "a test"]
+    assert cache == f"cache: {entry.path.parent}"
+    entry.path.write_bytes(CONTENT)
+    main(["weights", "list"])
+    assert "net   MIT      7.0 kB  cached  a test" in capsys.readouterr().out
+
+
+def test_list_as_json(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    status, (row,) = run_json(capsys, "list")
+    assert status == 0
+    assert row == {
+        "name": "net",
+        "layout": "vit",
+        "licence": "MIT",
+        "size_bytes": 12_300_000,
+        "state": "missing",
+        "path": str(entry.path),
+        "url": entry.url,
+        "sha256": None,
+        "source": "a test",
+    }
+
+
+def test_fetch_offline_is_one_clear_line(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "fetch", "net"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "net: MIT, a test\n  from http://127.0.0.1:9/net.pth\n"
+    assert err.count("\n") == 1
+    assert f"objloc: error: cannot download 'net' from {entry.url}" in err
+    assert str(entry.path) in err
+
+
+def test_fetch_of_what_is_there_needs_no_network(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    entry.path.write_bytes(CONTENT)
+    record_hash(entry.path)
+    assert main(["weights", "fetch", "net"]) == 0
+    assert capsys.readouterr().out.endswith(f"  to {entry.path}\n")
+    status, (row,) = run_json(capsys, "fetch", "net")
+    assert (status, row["state"], row["size_bytes"]) == (0, "cached", len(CONTENT))
+
+
+def test_unknown_name(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    for action in ("fetch", "verify"):
+        assert main(["weights", action, "vgg"]) == 2
+        assert "unknown weights 'vgg'; known: net" in capsys.readouterr().err
+
+
+def test_verify_states(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert run_json(capsys, "verify") == (0, [])
+    status, (row,) = run_json(capsys, "verify", "net")
+    assert (status, row["state"]) == (1, "failed")
+    assert "objloc weights fetch net" in row["error"]
+    entry.path.write_bytes(CONTENT)
+    assert run_json(capsys, "verify") == (0, [{"name": "net", "state": "unpinned", "sha256": digest, "error": None}])
+    record_hash(entry.path)
+    assert run_json(capsys, "verify")[1][0]["state"] == "ok"
+    entry.path.write_bytes(b"other")
+    assert main(["weights", "verify"]) == 1
+    assert "net  failed" in capsys.readouterr().out
+
+
+def test_verify_with_nothing_cached_prints_nothing(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "verify"]) == 0
+    assert capsys.readouterr().out == ""
