@@ -34,8 +34,8 @@ PARAMETERS = Table(
     Spec("head_weights", "", "Path of the FOUND head's weights; empty takes the registered ones."),
     Spec(
         "short_side",
-        480,
-        "Images are scaled so that their shorter side has this many pixels; 0 keeps the camera's resolution.",
+        0,
+        "Images are scaled down until their shorter side has this many pixels; 0 takes the backbone's own size.",
         minimum=0,
         maximum=4096,
     ),

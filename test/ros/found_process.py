@@ -22,7 +22,7 @@ class BrightResult:
         if self.mask.any() and self.mask.mean() >= options.min_area:
             ys, xs = np.nonzero(self.mask)
             boxes = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
-        scores = np.array([saliency[self.mask].mean()] * len(boxes), np.float32)
+        scores = np.full(len(boxes), saliency[self.mask].mean() if len(boxes) else 0, np.float32)
         self.detections = Detections.class_free(boxes, scores)
 
     def mask_u8(self):
