@@ -1,0 +1,160 @@
+"""Where `image_source` gets its frames: a procedural drive, photographs, a video file or a webcam."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from objloc_ros.errors import InputError
+from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.scenes.video import drive_video
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+SCENE_SIZE = (640, 480)
+SCENE_FRAMES = 150
+"""Most frames of one drive: 184 MB at 640x480."""
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a source.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        truth: uint8 [H, W], 0 = background, i = object i; None where nobody knows.
+    """
+
+    rgb: RgbImage
+    truth: npt.NDArray[np.uint8] | None = None
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Read a size such as "640x480" as (width, height); an empty text means None.
+
+    Raises:
+        InputError: Another form, or a side outside 1..8192.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if match is None or not all(1 <= int(side) <= 8192 for side in match.groups()):
+        raise InputError(f"size must look like 640x480, each side from 1 to 8192, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def open_source(
+    source: str, *, size: tuple[int, int] | None = None, seed: int = 0, loop: bool = True, frames: int = 0
+) -> Iterator[SourceFrame]:
+    """Open a source of frames.
+
+    Args:
+        source: "scene", a picture, a folder of pictures, a video file, or a webcam as "0" or "/dev/video0".
+        size: Width and height. A scene is drawn in this size; all else is shrunk to fit into it, never enlarged.
+        seed: Seed of the scene.
+        loop: Start again at the end.
+        frames: How many will be asked for; 0 if unknown. A scene is drawn up to here, or to `SCENE_FRAMES`, in advance.
+
+    Returns:
+        The frames. Everything that can be checked without reading them all has been.
+
+    Raises:
+        InputError: Nothing readable under this name; from the iterator, a picture or device that cannot be read.
+    """
+    if source == "scene":
+        return _scene(size or SCENE_SIZE, seed, loop, min(frames or SCENE_FRAMES, SCENE_FRAMES))
+    if source.isdigit() or source.startswith("/dev/video"):
+        pictures = _webcam(source, size)
+    else:
+        pictures = _files(Path(source).expanduser(), loop)
+    return (SourceFrame(_shrunk(rgb, size)) for rgb in pictures)
+
+
+def _scene(size: tuple[int, int], seed: int, loop: bool, frames: int) -> Iterator[SourceFrame]:
+    # Drawn in advance: drawing takes as much of the processor as the perception that is to be shown.
+    width, height = size
+    drive = [SourceFrame(*frame) for frame in drive_video(seed=seed, size=(height, width), frames=frames)]
+    return itertools.cycle(drive) if loop else iter(drive)
+
+
+def _files(path: Path, loop: bool) -> Iterator[RgbImage]:
+    if not path.exists():
+        raise InputError(f"source {str(path)!r} does not exist")
+    if path.is_dir():
+        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not pictures:
+            raise InputError(f"folder {path} holds no pictures ({' '.join(sorted(PICTURES))})")
+        return _pictures(pictures, loop)
+    if path.suffix.lower() in PICTURES:
+        return _repeated(_read(path), loop)
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened() or not capture.read()[0]:
+        raise InputError(f"{path} is neither a picture nor a video that OpenCV can read")
+    return _video(path, loop)
+
+
+def _repeated(rgb: RgbImage, loop: bool) -> Iterator[RgbImage]:
+    return itertools.repeat(rgb) if loop else iter((rgb,))
+
+
+def _pictures(paths: list[Path], loop: bool) -> Iterator[RgbImage]:
+    _read(paths[0])
+    return (_read(path) for path in (itertools.cycle(paths) if loop else paths))
+
+
+def _read(path: Path) -> RgbImage:
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError(f"cannot read picture {path}")
+    return _rgb(bgr)
+
+
+def _video(path: Path, loop: bool) -> Iterator[RgbImage]:
+    for _ in itertools.count() if loop else (0,):
+        yield from _captured(cv2.VideoCapture(str(path)))
+
+
+def _webcam(source: str, size: tuple[int, int] | None) -> Iterator[RgbImage]:
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    if not capture.isOpened() or not capture.read()[0]:
+        raise InputError(f"webcam {source!r} cannot be opened: is it there, free, and may you read it?")
+    return _live(source, capture)
+
+
+def _live(source: str, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
+    yield from _captured(capture)
+    raise InputError(f"webcam {source!r} no longer delivers frames")
+
+
+def _captured(capture: cv2.VideoCapture) -> Iterator[RgbImage]:
+    try:
+        while True:
+            good, bgr = capture.read()
+            if not good:
+                return
+            yield _rgb(bgr)
+    finally:
+        capture.release()
+
+
+def _rgb(bgr: npt.NDArray[Any]) -> RgbImage:
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _shrunk(rgb: RgbImage, size: tuple[int, int] | None) -> RgbImage:
+    height, width = rgb.shape[:2]
+    scale = 1.0 if size is None else min(size[0] / width, size[1] / height)
+    if scale >= 1.0:
+        return rgb
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(rgb, target, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,178 @@
+"""The `image_source` node: publishes pictures, videos, a webcam or a procedural drive as a camera would."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import rclpy
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from objloc_ros.errors import ObjlocError
+from objloc_ros.nodes import qos
+from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
+from objloc_ros.nodes.frame_sources import SourceFrame, open_source, parse_size
+from objloc_ros.nodes.params import Spec, Table
+
+PARAMETERS = Table(
+    Spec(
+        "source",
+        "scene",
+        'What to publish: "scene" (a procedural drive), a picture, a folder of pictures, a video file, or a webcam '
+        "(0, /dev/video0).",
+    ),
+    Spec("rate", 10.0, "Frames per second.", minimum=0.1, maximum=240.0),
+    Spec("loop", True, "Start again at the end of a folder or video, repeat a picture, and drive on for ever."),
+    Spec("size", "", "Largest size as 640x480, keeping proportions; empty keeps the source's (640x480 for a scene)."),
+    Spec("seed", 0, "Seed of the scene.", minimum=0, maximum=2**31 - 1),
+    Spec(
+        "frames",
+        0,
+        "Stop after this many frames, let them arrive and end the process; 0 goes on.",
+        minimum=0,
+        maximum=10**9,
+    ),
+    Spec("wait_for_subscribers", 0, "Hold the first frame back until `image` has so many.", minimum=0, maximum=100),
+    Spec("frame_id", "camera", "Coordinate frame in the headers."),
+)
+
+DELIVERY_S = 0.5
+"""Time for the last frames to arrive: the shared memory that carries them goes with the process."""
+
+
+def sensor_data() -> QoSProfile:
+    """What camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=5,
+        reliability=QoSReliabilityPolicy.BEST_EFFORT,
+        durability=QoSDurabilityPolicy.VOLATILE,
+    )
+
+
+class ImageSource(Node):
+    """Publishes `image` (rgb8) and, where the truth is known, `~/truth` (mono8 object ids) with the same header.
+
+    Args:
+        options: Passed on to `rclpy.node.Node`.
+
+    Attributes:
+        error: Why the source ended early; empty after an ordered end.
+        finished: Whether there is nothing left to publish.
+
+    Raises:
+        ParameterError, InputError: A parameter breaks its constraint, or the source cannot be read.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("image_source", **options)
+        values = self._declare()
+        self.finished, self.error = False, ""
+        self._sent, self._limit, self._needed = 0, values["frames"], values["wait_for_subscribers"]
+        self._frame_id = values["frame_id"]
+        self._frames = open_source(
+            values["source"],
+            size=parse_size(values["size"]),
+            seed=values["seed"],
+            loop=values["loop"],
+            frames=values["frames"],
+        )
+        self._image = self.create_publisher(Image, "image", sensor_data(), qos_overriding_options=qos.overridable())
+        self._truth = self.create_publisher(Image, "~/truth", qos.output(5), qos_overriding_options=qos.overridable())
+        self._timer = self.create_timer(1.0 / values["rate"], self._tick)
+        if self._needed:
+            self.get_logger().info(f"waiting for {self._needed} subscriber(s) of '{self._image.topic_name}'")
+
+    def deliver(self) -> None:
+        """Let the last frames reach their subscribers."""
+        if self._sent and self.context.ok():
+            self._truth.wait_for_all_acked(Duration(seconds=2))
+            time.sleep(DELIVERY_S)
+
+    def _declare(self) -> dict[str, Any]:
+        for spec in PARAMETERS.values():
+            descriptor = spec.descriptor()
+            descriptor.dynamic_typing = spec.name == "source"  # `source:=0` is an integer to ROS
+            self.declare_parameter(spec.name, spec.default, descriptor)
+        values = {name: self.get_parameter(name).value for name in PARAMETERS}
+        values["source"] = str(values["source"])
+        PARAMETERS.check(values)
+        return values
+
+    def _tick(self) -> None:
+        if self.finished or self._image.get_subscription_count() < self._needed:
+            return
+        self._needed = 0
+        try:
+            frame = next(self._frames, None)
+        except ObjlocError as error:
+            frame, self.error = None, str(error)
+        if frame is not None:
+            self._publish(frame)
+        if frame is None or self._sent == self._limit:
+            self.finished = True
+            self.get_logger().info(f"published {self._sent} frame(s)")
+
+    def _publish(self, frame: SourceFrame) -> None:
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        if frame.truth is not None:
+            self._truth.publish(mask_to_image(frame.truth, header))
+        self._image.publish(rgb_to_image(frame.rgb, header, "rgb8"))
+        self._sent += 1
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Publish until the source ends or the process is told to.
+
+    Returns:
+        Exit code: 0 after an ordered end, 1 when the source cannot be read (any longer).
+    """
+    # rclpy's own handler, installed over this one, ends the spinning. Python's would raise KeyboardInterrupt besides, in
+    # the middle of anything; and any Python handler is reset to deadly while the interpreter ends: ignoring is not.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Else OpenCV tells of every backend that it tried; what matters is said below in one line.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    rclpy.init(args=list(args) if args is not None else None)
+    try:
+        node = ImageSource()
+    except (ObjlocError, ParameterException) as error:
+        sys.stderr.write(f"cannot start: {error}\n")
+        rclpy.try_shutdown()
+        return 1
+    try:
+        return _spin(node)
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _spin(node: ImageSource) -> int:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not node.finished:
+            executor.spin_once()
+        node.deliver()
+    except (ExternalShutdownException, RuntimeError):  # the latter from publishing while the context ends
+        if node.context.ok():
+            raise
+        return 0
+    finally:
+        executor.shutdown()
+    if node.error:
+        sys.stderr.write(f"source ended: {node.error}\n")
+    return 1 if node.error else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
