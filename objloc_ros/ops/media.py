@@ -85,12 +85,12 @@ class VideoReader:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InputError(f"cannot read {path}: no such file")
         self.path = path
-        self._capture = cv2.VideoCapture(str(path)) if path.is_file() else None
-        if self._capture is None or not self._capture.isOpened():
-            raise InputError(
-                f"cannot read {path}: {'not a video in a known format' if path.is_file() else 'no such file'}"
-            )
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise InputError(f"cannot read {path}: not a video in a known format")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < 1000 else _DEFAULT_FPS
         self.length = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
