@@ -2,8 +2,8 @@
 
 ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw
 
-The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes are
-laid out. Empty arguments leave a setting to the parameter file.
+The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes
+are laid out. Empty arguments leave a setting to the parameter file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ ARGUMENTS = (
         "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
     ),
     DeclareLaunchArgument(
-        "autostart", default_value="", choices=["", "true", "false"], description="false: wait for `ros2 lifecycle set`."
+        "autostart",
+        default_value="",
+        choices=["", "true", "false"],
+        description="false: wait for `ros2 lifecycle`.",
     ),
 )
 

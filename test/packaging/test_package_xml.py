@@ -1,0 +1,74 @@
+"""The package as ROS's tools see it: a manifest error silently turns ros.ament_python into plain python."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from catkin_pkg.package import parse_package
+
+ROOT = Path(__file__).resolve().parents[2]
+PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"}
+# Import name -> rosdep key, where they differ.
+KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm")} | {
+    "cv2": "python3-opencv",
+    "PIL": "python3-pil",
+}
+RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    warnings = []
+    package = parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    assert warnings == []
+    return package
+
+
+def test_manifest_is_valid_and_ament_python(manifest):
+    manifest.validate()
+    assert manifest.name == "objloc_ros"
+    assert manifest.get_build_type() == "ament_python"
+    assert manifest.licenses == ["Apache-2.0"]
+    assert (ROOT / manifest.licenses[0].file).is_file()
+
+
+def test_version_agrees_with_setup_py(manifest):
+    assert f'version="{manifest.version}"' in (ROOT / "setup.py").read_text()
+
+
+def third_party_imports():
+    """Top-level names that the package imports from outside itself and the standard library."""
+    import ast
+
+    names = set()
+    for path in (ROOT / "objloc_ros").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"objloc_ros"}
+
+
+def test_every_import_is_declared(manifest):
+    declared = {dependency.name for dependency in manifest.exec_depends} | PIP_ONLY | RUNTIME_OF_RCLPY
+    missing = {name for name in third_party_imports() if KEYS.get(name, name) not in declared}
+    assert missing == set()
+
+
+def test_pip_only_packages_are_pinned():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0] for line in lines if "==" in line}
+    assert pinned == PIP_ONLY
+
+
+def test_colcon_sees_an_ament_python_package():
+    colcon = shutil.which("colcon")
+    if colcon is None:
+        pytest.skip("colcon is not installed")
+    listed = subprocess.run(
+        [colcon, "--log-base", "/dev/null", "list", "--paths", str(ROOT)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "(ros.ament_python)" in listed
