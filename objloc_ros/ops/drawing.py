@@ -95,7 +95,7 @@ def _tint(canvas: Image, mask: Image, pen: Pen) -> None:
     plain = np.full_like(region, MASK)
     cv2.copyTo(cv2.addWeighted(region, 1 - _TINT, plain, _TINT, 0), inside, region)
     contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(region, contours, -1, MASK, pen.line, cv2.LINE_AA)
+    cv2.drawContours(region, contours, -1, MASK, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:
