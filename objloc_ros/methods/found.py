@@ -75,7 +75,7 @@ class FoundResult:
 
 
 def head_weights(cls_attention: Tensor) -> Tensor:
-    """Weigh attention heads by how sparsely they attend: the fewer patches above the mean, the heavier (eq. 2).
+    """Weigh attention heads by how sparsely they attend: the fewer patches above the mean, the heavier.
 
     Args:
         cls_attention: float32 [B, heads, N], CLS column dropped, not re-normalised.
@@ -102,7 +102,7 @@ def background_mask(
     threshold: float = 0.3,
     betas: Tensor | None = None,
 ) -> Tensor:
-    """Discover the ground without training: the patches similar to the least attended one (section 3.1).
+    """Discover the ground without training: the patches similar to the least attended one.
 
     Only the seed's row of the similarity matrix is computed.
 
@@ -137,7 +137,7 @@ def background_mask(
 
 
 def head_logits(features: Tensor, weight: Tensor, bias: Tensor, grid: Grid) -> Tensor:
-    """Apply the 1x1 convolution (section 3.2) to raw keys.
+    """Apply the 1x1 convolution to raw keys.
 
     Args:
         features: float32 [B, N, C]; neither weighted nor normalised.
@@ -167,7 +167,7 @@ def localise(
     options: FoundOptions,
     image: npt.NDArray[np.uint8] | None = None,
 ) -> FoundResult:
-    """Turn the head's logits into objects (section 3.3 and the evaluation protocol).
+    """Turn the head's logits into objects by the paper's evaluation protocol.
 
     The logits, not the saliency, are interpolated; the padding is cut off.
 
