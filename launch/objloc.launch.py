@@ -47,7 +47,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the environment and one node per method for the camera."""
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
     camera = topic_name(given["camera"])
-    namespace = "/" + (given["namespace"] or camera.rpartition("/")[0]).strip("/")
+    namespace = namespace_of(camera, given["namespace"])
     parameters = [existing_file(given["params_file"]), node_settings(given)]
     remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
     nodes = [
@@ -71,6 +71,11 @@ def topic_name(text: str) -> str:
     if name == "/":
         raise ValueError(f"camera must name an image topic such as /front/image_raw, got {text!r}")
     return name
+
+
+def namespace_of(camera: str, given: str) -> str:
+    """Return the namespace asked for, else the camera's."""
+    return "/" + (given or camera.rpartition("/")[0]).strip("/")
 
 
 def method_names(text: str) -> list[str]:

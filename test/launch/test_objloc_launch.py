@@ -1,0 +1,240 @@
+"""The launch file under the real launch and launch_ros, around real nodes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("launch", reason="launch is not installed here")
+pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
+torch = pytest.importorskip("torch")
+import rclpy  # noqa: E402
+from ament_index_python import PackageNotFoundError, get_package_prefix  # noqa: E402
+from launch import LaunchContext  # noqa: E402
+from lifecycle_msgs.srv import GetState  # noqa: E402
+from rcl_interfaces.srv import GetParameters  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import parameter_value_to_python  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from vision_msgs.msg import Detection2DArray  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / "launch/objloc.launch.py"
+PROFILE = str(ROOT / "config/fastdds_shm.xml")
+DOMAIN = 60 + os.getpid() % 40
+TIMEOUT_S = 40.0
+
+# What `ros2 launch` does, where ros2cli may be missing.
+LAUNCHER = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = [argument.split(":=") for argument in sys.argv[2:]]
+service = LaunchService(noninteractive=True)
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=arguments))
+sys.exit(service.run())
+"""
+
+spec = spec_from_file_location("objloc_launch", LAUNCH_FILE)
+launch_file = module_from_spec(spec)
+spec.loader.exec_module(launch_file)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    try:
+        get_package_prefix("objloc_ros")
+    except PackageNotFoundError as error:
+        pytest.skip(str(error))
+
+
+class Launched:
+    """`ros2 launch objloc.launch.py ARGUMENTS` in a process group of its own."""
+
+    def __init__(self, log, *arguments, **environment):
+        self._log = log
+        inherited = {key: value for key, value in os.environ.items() if "DEFAULT_PROFILES_FILE" not in key}
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", LAUNCHER, str(LAUNCH_FILE), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**inherited, "ROS_DOMAIN_ID": str(DOMAIN), "OMP_NUM_THREADS": "1", **environment},
+            )
+
+    @property
+    def log(self):
+        return self._log.read_text()
+
+    def child_environment(self):
+        """Environment of the one node that was launched."""
+        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        entries = Path(f"/proc/{child}/environ").read_bytes().decode().split("\0")
+        return dict(entry.split("=", 1) for entry in entries if entry)
+
+    def end(self):
+        """Ctrl-C, as from a terminal; returns the exit code."""
+        try:
+            self.process.send_signal(signal.SIGINT)
+            return self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def _start(*arguments, **environment):
+        running.append(Launched(tmp_path / f"{len(running)}.log", *arguments, **environment))
+        return running[-1]
+
+    yield _start
+    for launched in running:
+        if launched.process.poll() is None:
+            launched.end()
+
+
+@pytest.fixture
+def peer():
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    node = rclpy.create_node("peer", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield node
+    executor.shutdown()
+    thread.join()
+    node.destroy_node()
+    context.shutdown()
+
+
+def wait_for(condition, launched):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"timed out; the launch said:\n{launched.log}"
+        time.sleep(0.05)
+    return value
+
+
+def call(peer, kind, name, request, launched):
+    client = peer.create_client(kind, name)
+    wait_for(client.service_is_ready, launched)
+    future = client.call_async(request)
+    wait_for(future.done, launched)
+    return future.result()
+
+
+def parameters(peer, node, names, launched):
+    request = GetParameters.Request(names=names)
+    answer = call(peer, GetParameters, f"{node}/get_parameters", request, launched)
+    return dict(zip(names, map(parameter_value_to_python, answer.values), strict=True))
+
+
+def test_arguments_reach_the_node(start, peer):
+    launched = start("camera:=/front/image_raw", "device:=cpu", "image_transport:=compressed", "autostart:=false")
+    got = parameters(peer, "/front/found", ["device", "image_transport", "autostart", "threshold"], launched)
+    assert got == {"device": "cpu", "image_transport": "compressed", "autostart": False, "threshold": 0.5}
+    state = call(peer, GetState, "/front/found/get_state", GetState.Request(), launched).current_state
+    assert state.label == "unconfigured"
+    assert launched.child_environment()["FASTRTPS_DEFAULT_PROFILES_FILE"] == PROFILE
+    assert launched.end() == 0
+
+
+def test_parameter_file_namespace_and_own_profile(start, peer, tmp_path):
+    preset = tmp_path / "own.yaml"
+    preset.write_text("/**/found:\n  ros__parameters: {threshold: 0.7, device: cpu, autostart: false}\n")
+    own = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(tmp_path / "own.xml")}
+    (tmp_path / "own.xml").write_text(Path(PROFILE).read_text())
+    launched = start("camera:=front/image", "namespace:=robot/eye", f"params_file:={preset}", **own)
+    got = parameters(peer, "/robot/eye/found", ["threshold", "device"], launched)
+    assert got == {"threshold": 0.7, "device": "cpu"}
+    environment = launched.child_environment()
+    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == own["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" not in environment
+
+
+def test_camera_frames_become_detections(start, peer, tmp_path):
+    from objloc_ros.backbones.vit import build_vit
+
+    vit = build_vit("tiny")
+    weights, head = tmp_path / "vit.safetensors", tmp_path / "head.safetensors"
+    save_file({key: value.contiguous() for key, value in vit.vit.state_dict().items()}, weights)
+    save_file({"weight": torch.zeros(1, vit.embed_dim, 1, 1), "bias": torch.ones(1)}, head)
+    preset = tmp_path / "own.yaml"
+    preset.write_text(
+        f"/**/found:\n  ros__parameters: {{weights: {weights}, head_weights: {head}, device: cpu, max_age_ms: 0.0}}\n"
+    )
+    launched = start("camera:=/front/image_raw", f"params_file:={preset}")
+    inbox = []
+    peer.create_subscription(Detection2DArray, "/front/found/detections", inbox.append, 1)
+    publisher = peer.create_publisher(Image, "/front/image_raw", 1)
+    image = Image(height=48, width=64, step=192, encoding="rgb8", data=bytes(48 * 64 * 3))
+    image.header.frame_id = "front_optical"
+
+    def answered():
+        image.header.stamp = peer.get_clock().now().to_msg()
+        publisher.publish(image)
+        return inbox
+
+    (detection,) = wait_for(answered, launched)[0].detections  # a head of constant 1 finds one object: everything
+    assert inbox[0].header.frame_id == "front_optical"
+    assert (detection.bbox.size_x, detection.bbox.size_y) == (64.0, 48.0)
+    assert launched.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "complaint"),
+    [
+        ("methods:=lost", "methods must be different ones of found; got 'lost'"),
+        ("methods:=found,found", "methods must be different ones of found; got 'found,found'"),
+        ("camera:=/", "camera must name an image topic such as /front/image_raw, got '/'"),
+        ("params_file:=/nowhere.yaml", "params_file must be an existing file, got '/nowhere.yaml'"),
+        ("autostart:=perhaps", '"autostart" provided value "perhaps" is not valid'),
+    ],
+)
+def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
+    launched = start(argument)
+    assert launched.process.wait(TIMEOUT_S) == 1
+    assert complaint in launched.log
+    assert "process started" not in launched.log
+
+
+@pytest.mark.parametrize("text", ["found", " found ", "[found]", "['found']"])
+def test_methods_may_be_a_list(text):
+    assert launch_file.method_names(text) == ["found"]
+
+
+@pytest.mark.parametrize(
+    ("camera", "namespace", "expected"),
+    [
+        ("/front/image_raw", "", "/front"),
+        ("front/color/image_raw", "", "/front/color"),
+        ("/image", "", "/"),
+        ("/front/image_raw", "/robot/", "/robot"),
+    ],
+)
+def test_namespace_is_the_cameras_unless_given(camera, namespace, expected):
+    assert launch_file.namespace_of(launch_file.topic_name(camera), namespace) == expected
+
+
+def test_own_fast_dds_profile_is_left_alone():
+    context = LaunchContext()
+    context.environment.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
+    context.environment["FASTDDS_DEFAULT_PROFILES_FILE"] = "/own.xml"
+    assert launch_file.profile_variables(context) == []
