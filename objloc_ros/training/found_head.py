@@ -48,6 +48,7 @@ def train_head(
     seed: int = 0,
     size: int = 224,
     threshold: float = 0.3,
+    bfloat16: bool = False,
     workers: int = 2,
     checkpoint: Path | None = None,
     save_every: int = 50,
@@ -59,11 +60,12 @@ def train_head(
         backbone: On any device; its parameters are not touched.
         images: RGB uint8 [H, W, 3] or picture files. A sequence is shuffled anew for each epoch; any other iterable
             is taken in its own order and, when training resumes, from its start, so it should repeat itself exactly.
-        steps: See `HeadTraining`, as for `batch`, `seed`, `size` and `threshold`.
+        steps: See `HeadTraining`, as for the next five.
         batch: Images per update.
         seed: Seed of everything random.
         size: Side of the training images.
-        threshold: Cosine of the ground.
+        threshold: Cosine above which a patch is ground.
+        bfloat16: Run the backbone in bfloat16.
         workers: Processes that augment and refine; 0 does so in this one. The result does not depend on it.
         checkpoint: File to resume from when it exists, written every `save_every` steps and at the end.
         save_every: Steps between two checkpoints.
@@ -76,7 +78,7 @@ def train_head(
         InputError: If the images run out, or one of them cannot be used.
         ParameterError: If a setting is senseless or the checkpoint belongs to another run.
     """
-    settings = HeadTraining(steps=steps, batch=batch, seed=seed, size=size, threshold=threshold)
+    settings = HeadTraining(steps=steps, batch=batch, seed=seed, size=size, threshold=threshold, bfloat16=bfloat16)
     if size % backbone.patch:
         raise ParameterError(f"size must be a multiple of the patch size {backbone.patch}, got {size}")
     state = HeadState(settings, backbone.embed_dim, next(backbone.parameters()).device)

@@ -33,6 +33,7 @@ class HeadTraining:
         seed: Seed of the head, the order of images and the augmentations.
         size: Side of the training images in pixels, a multiple of the backbone's patch.
         threshold: Cosine above which a patch is ground in the discovered labels.
+        bfloat16: Run the backbone in bfloat16: half the time on recent CPUs, keys accurate to about 1 %.
     """
 
     steps: int = 501
@@ -40,6 +41,7 @@ class HeadTraining:
     seed: int = 0
     size: int = 224
     threshold: float = 0.3
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "size"):
@@ -72,10 +74,10 @@ def prepared_batches(
     for step, items in enumerate(islice(item_batches(images, settings), start, settings.steps), start):
         ahead = [pool.submit(augmented, item, settings.size, (settings.seed, step, i)) for i, item in enumerate(items)]
         if waiting:
-            yield _observed(backbone, waiting, settings.threshold)
+            yield _observed(backbone, waiting, settings)
         waiting = ahead
     if waiting:
-        yield _observed(backbone, waiting, settings.threshold)
+        yield _observed(backbone, waiting, settings)
 
 
 def item_batches(images: Iterable[Item], settings: HeadTraining) -> Iterator[list[Item]]:
@@ -107,14 +109,15 @@ def _epoch(images: Iterable[Item], key: tuple[int, int]) -> Iterator[Item]:
 
 
 @torch.no_grad()
-def _observed(backbone: ViT, augmented_images: Sequence[Future[Image]], threshold: float) -> Batch:
+def _observed(backbone: ViT, augmented_images: Sequence[Future[Image]], settings: HeadTraining) -> Batch:
     """Run the frozen backbone on augmented images: keys, and the complement of the discovered ground."""
     images = [future.result() for future in augmented_images]
     device = next(backbone.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (backbone.mean, backbone.std))
-    features = backbone((pixels - mean) / std)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+        features = backbone((pixels - mean) / std)
     ground = background_mask(
-        features.keys, features.cls_attention, features.grid, n_heads=backbone.n_heads, threshold=threshold
+        features.keys, features.cls_attention, features.grid, n_heads=backbone.n_heads, threshold=settings.threshold
     )
     return Batch(images, features.keys, ~ground, features.grid)
