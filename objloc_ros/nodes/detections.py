@@ -12,8 +12,7 @@ def detections_to_msg(detections: Detections, header: Header) -> Detection2DArra
     """Describe detections in the source image's pixels.
 
     Args:
-        detections: Boxes (x1, y1, x2, y2) with an exclusive maximum: the size is `x2 - x1`, and a centre may fall on half
-            a pixel.
+        detections: Boxes (x1, y1, x2, y2), maximum exclusive: the width is `x2 - x1`, and a centre may be half-integer.
         header: The source image's, shared by the array and each detection.
 
     Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from rclpy.node import Node
 from rclpy.qos_overriding_options import InvalidQosOverridesError
@@ -24,7 +24,7 @@ TRANSPORTS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 SILENCE_S = 3.0
 """Publishers that send nothing for this long are worth a word, seconds."""
 
-ImageMessage = Image | CompressedImage
+ImageMessage: TypeAlias = "Image | CompressedImage"
 
 
 class ImageInput:
@@ -50,7 +50,9 @@ class ImageInput:
         self._msg_type = TRANSPORTS[transport]
         self.topic: str = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
         self._subscription: Any = None
-        self._incompatible = False
+        # Overrides change the profile in place, so that it always tells what is really asked for.
+        self._profile = qos.image_input()
+        self._incompatible_policy: Any = None
         self._heard = 0.0
         # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
         # is needed, so that they are listed, and a bad one stops the node at its start.
@@ -69,21 +71,14 @@ class ImageInput:
         """Subscribe, unless subscribed already."""
         if self._subscription is not None:
             return
-        self._incompatible = False
+        self._incompatible_policy = None
         self._heard = time.monotonic()
-        profile = qos.image_input()
-
-        def on_incompatible(event: Any) -> None:
-            self._incompatible = True
-            text = qos.incompatible_publisher(self._node, self.topic, profile, event.last_policy_kind)
-            self._warn("incompatible_qos", text)
-
         self._subscription = self._node.create_subscription(
             self._msg_type,
             self.topic,
             self._receive,
-            profile,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible),
+            self._profile,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
             qos_overriding_options=qos.overridable(),
         )
 
@@ -102,17 +97,23 @@ class ImageInput:
         if self._subscription is None:
             return ""
         publishers = self._node.count_publishers(self.topic)
-        if not publishers:
-            return f"no publisher of '{self.topic}'"
-        if self._incompatible:
-            return f"incompatible QoS on '{self.topic}'"
+        if self._incompatible_policy is not None:
+            text = qos.incompatible_publisher(self._node, self.topic, self._profile, self._incompatible_policy)
+            self._warn("incompatible_qos", text)
         silence = time.monotonic() - self._heard
         if silence < SILENCE_S:
             return ""
+        if not publishers:
+            return f"no publisher of '{self.topic}'"
+        if self._incompatible_policy is not None:
+            return f"incompatible QoS on '{self.topic}'"
         self._warn("silent_publisher", qos.silent_publisher(self.topic, publishers, silence))
         return f"no frame from '{self.topic}' for {silence:.0f} s"
 
+    def _on_incompatible(self, event: Any) -> None:
+        # The names of a publisher just met are not known yet: the next check tells about it.
+        self._incompatible_policy = event.last_policy_kind
+
     def _receive(self, msg: ImageMessage) -> None:
         self._heard = time.monotonic()
-        self._incompatible = False
         self._on_image(msg)

@@ -1,33 +1,41 @@
-"""Running one node as a process: plain errors at the start, a quiet end on any number of Ctrl-C."""
+"""Running one node as a process: plain errors at the start, an ordered end on any number of signals."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 
 from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes.base import PerceptionNode
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = None) -> int:
-    """Spin a node until the process is told to end.
+    """Spin a node until SIGINT or SIGTERM.
+
+    rclpy's own handlers shut the context down under the running callbacks, and Python's raises KeyboardInterrupt
+    anywhere, a second time in the middle of the clean-up (a terminal and ros2 launch both send SIGINT). Here a signal
+    only sets an event: the frame in work is finished and published, then everything is taken down in order.
 
     Args:
         make_node: Called once ROS is up.
         args: Command line; None means `sys.argv`.
 
     Returns:
-        Exit code: 0 after an ordered end, 1 when the node could not start.
+        Exit code: 0 after an ordered end, 1 when the node could not start or a callback failed.
     """
-    # rclpy's own handler wakes the executor and shuts the context down. Python's would raise KeyboardInterrupt besides,
-    # anywhere, and a second SIGINT (launch and terminal both send one) would raise it in the middle of the clean-up.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    rclpy.init(args=list(args) if args is not None else None)
+    stop = threading.Event()
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make_node()
     except (ObjlocError, ParameterException) as error:
@@ -35,22 +43,36 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
         rclpy.try_shutdown()
         return 1
     try:
-        return _spin(node)
+        return _serve(node, stop)
     finally:
         node.close()
         node.destroy_node()
         rclpy.try_shutdown()
+        # At its end the interpreter gives signals back their deadly default, unless they are ignored.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
-def _spin(node: PerceptionNode) -> int:
+def _serve(node: PerceptionNode, stop: threading.Event) -> int:
+    if not node.autostart():
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    try:
-        if not node.autostart():
-            return 0 if not node.context.ok() else 1
-        executor.spin()
-    except ExternalShutdownException:
-        return 0
-    finally:
-        executor.shutdown()
-    return 0
+    ordered: list[bool] = []
+
+    def spin() -> None:
+        try:
+            while not stop.is_set():
+                executor.spin_once()
+            ordered.append(True)
+        finally:
+            stop.set()
+
+    # The main thread only waits, so that Python runs the signal handlers at once and not when the middleware wakes up.
+    spinner = threading.Thread(target=spin, name="executor")
+    spinner.start()
+    stop.wait()
+    executor.wake()
+    spinner.join()
+    executor.shutdown()
+    return 0 if ordered else 1

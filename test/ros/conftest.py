@@ -1,12 +1,9 @@
 """Real nodes in real processes over DDS: a peer in the test process talks to a node in another one."""
 
-import fcntl
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from array import array
@@ -41,13 +38,10 @@ def wait_for(condition, timeout=TIMEOUT_S, what="the condition"):
 class Node:
     """A found node in another process."""
 
-    def __init__(
-        self, domain, log, *arguments, delay_ms=0, script=(str(Path(__file__).with_name("found_process.py")),)
-    ):
+    def __init__(self, domain, log, *arguments, delay_ms=0, command=None):
         self.log_path = log
-        command = [sys.executable, *script, *([str(delay_ms)] if script[0].endswith("_process.py") else [])]
-        if arguments:
-            command += ["--ros-args", *arguments]
+        command = command or [str(Path(__file__).with_name("found_process.py")), str(delay_ms)]
+        command = [sys.executable, *command, *(["--ros-args"] if arguments else []), *arguments]
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 command,
@@ -160,6 +154,11 @@ class Peer:
 
     def ask(self, inbox, make, topic="image", timeout=TIMEOUT_S):
         """Publish fresh frames of `make()` until one is answered in `inbox`; returns (frame, answer)."""
+        asked, (answer,) = self.ask_all([inbox], make, topic, timeout)
+        return asked, answer
+
+    def ask_all(self, inboxes, make, topic="image", timeout=TIMEOUT_S):
+        """Publish fresh frames of `make()` until one is answered in every inbox; returns (frame, answers)."""
         asked = []
 
         def answered():
@@ -167,8 +166,11 @@ class Peer:
                 msg = make()
                 self.publisher(type(msg), topic).publish(msg)
                 asked.append((time.monotonic(), msg))
-            pairs = ((msg, inbox.with_stamp(msg.header.stamp)) for _, msg in asked)
-            return next((pair for pair in pairs if pair[1] is not None), None)
+            for _, msg in asked:
+                answers = [inbox.with_stamp(msg.header.stamp) for inbox in inboxes]
+                if None not in answers:
+                    return msg, answers
+            return None
 
         return wait_for(answered, timeout, "an answer")
 
@@ -212,22 +214,6 @@ class Peer:
 
 
 @pytest.fixture(scope="module")
-def domain():
-    """A ROS domain that nobody else on this machine tests in."""
-    for number in random.SystemRandom().sample(range(1, 100), 99):
-        lock = open(Path(tempfile.gettempdir()) / f"objloc_ros_domain_{number}.lock", "w")  # noqa: SIM115
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            continue
-        yield number
-        lock.close()
-        return
-    pytest.fail("all ROS domains are taken")
-
-
-@pytest.fixture(scope="module")
 def peer(domain):
     peer = Peer(domain)
     yield peer
@@ -245,6 +231,20 @@ def start(domain, tmp_path_factory):
 
     yield start
     assert [node.end() for node in nodes] == [0] * len(nodes), "\n".join(node.log for node in nodes)
+
+
+@pytest.fixture
+def spawn(domain, tmp_path):
+    """Start a node that the test sees to the end of."""
+    nodes = []
+
+    def spawn(*arguments, **options):
+        nodes.append(Node(domain, tmp_path / f"log{len(nodes)}.txt", *arguments, **options))
+        return nodes[-1]
+
+    yield spawn
+    for node in nodes:
+        node.end()
 
 
 @pytest.fixture(scope="module")
