@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,9 +14,9 @@ import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.ops.media import IMAGE_SUFFIXES, VideoReader, read_image
 from objloc_ros.scenes.video import drive_video
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 SCENE_SIZE = (640, 480)
 SCENE_FRAMES = 150
 """Most frames of one drive: 184 MB at 640x480."""
@@ -88,15 +87,13 @@ def _files(path: Path, loop: bool) -> Iterator[RgbImage]:
     if not path.exists():
         raise InputError(f"source {str(path)!r} does not exist")
     if path.is_dir():
-        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
-            raise InputError(f"folder {path} holds no pictures ({' '.join(sorted(PICTURES))})")
+            raise InputError(f"folder {path} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
         return _pictures(pictures, loop)
-    if path.suffix.lower() in PICTURES:
-        return _repeated(_read(path), loop)
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened() or not capture.read()[0]:
-        raise InputError(f"{path} is neither a picture nor a video that OpenCV can read")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _repeated(read_image(path), loop)
+    next(iter(VideoReader(path)))
     return _video(path, loop)
 
 
@@ -105,20 +102,13 @@ def _repeated(rgb: RgbImage, loop: bool) -> Iterator[RgbImage]:
 
 
 def _pictures(paths: list[Path], loop: bool) -> Iterator[RgbImage]:
-    _read(paths[0])
-    return (_read(path) for path in (itertools.cycle(paths) if loop else paths))
-
-
-def _read(path: Path) -> RgbImage:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError(f"cannot read picture {path}")
-    return _rgb(bgr)
+    read_image(paths[0])
+    return (read_image(path) for path in (itertools.cycle(paths) if loop else paths))
 
 
 def _video(path: Path, loop: bool) -> Iterator[RgbImage]:
     for _ in itertools.count() if loop else (0,):
-        yield from _captured(cv2.VideoCapture(str(path)))
+        yield from VideoReader(path)
 
 
 def _webcam(source: str, size: tuple[int, int] | None) -> Iterator[RgbImage]:
@@ -132,23 +122,14 @@ def _webcam(source: str, size: tuple[int, int] | None) -> Iterator[RgbImage]:
 
 
 def _live(source: str, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
-    yield from _captured(capture)
-    raise InputError(f"webcam {source!r} no longer delivers frames")
-
-
-def _captured(capture: cv2.VideoCapture) -> Iterator[RgbImage]:
     try:
         while True:
             good, bgr = capture.read()
             if not good:
-                return
-            yield _rgb(bgr)
+                raise InputError(f"webcam {source!r} no longer delivers frames")
+            yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
     finally:
         capture.release()
-
-
-def _rgb(bgr: npt.NDArray[Any]) -> RgbImage:
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _shrunk(rgb: RgbImage, size: tuple[int, int] | None) -> RgbImage:

@@ -130,9 +130,9 @@ def text_file(folder):
     ("make", "words"),
     [
         (lambda folder: folder / "none.png", "does not exist"),
-        (broken_picture, "cannot read picture"),
+        (broken_picture, "not a whole image"),
         (empty_folder, "holds no pictures"),
-        (text_file, "neither a picture nor a video"),
+        (text_file, "not a video"),
         (lambda _: "/dev/video99", "cannot be opened"),
     ],
 )
@@ -291,7 +291,7 @@ def test_a_source_that_fails_later_says_why(start, tmp_path):
     child = start(source=tmp_path, rate=50.0)
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 1
-    assert "cannot read picture" in errors
+    assert "b.png" in errors
 
 
 def test_two_interrupts_end_it_quietly(start, listener, tmp_path):

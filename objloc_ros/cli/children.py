@@ -1,0 +1,100 @@
+"""Child processes that never outlive their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from objloc_ros.errors import ObjlocError
+
+GRACE_S = 5.0
+"""Time to end after a SIGINT, before SIGKILL."""
+
+TAIL_LINES = 30
+
+
+class ChildFailedError(ObjlocError, RuntimeError):
+    """A child process ended when it should not have, or with an error."""
+
+
+class Child:
+    """A process in a group of its own, its output in a file; leaving the `with` block ends the whole group.
+
+    Args:
+        name: For messages.
+        command: Program and arguments.
+        log: File for stdout and stderr.
+        env: Added to this process's environment.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name, self.log = name, log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+                preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended yet."""
+        return self._process.poll() is None
+
+    def check(self, *, may_end: bool = False) -> None:
+        """Make sure that all is well.
+
+        Args:
+            may_end: Whether an end with exit code 0 is fine.
+
+        Raises:
+            ChildFailedError: The process has ended; the message carries the end of its output.
+        """
+        code = self._process.poll()
+        if code is not None and not (may_end and code == 0):
+            raise ChildFailedError(
+                f"{self.name} ended with exit code {code}; its last words ({self.log}):\n{self._tail()}"
+            )
+
+    def stop(self) -> None:
+        """Ask the process to end, and after a while end it and all of its group."""
+        try:
+            if self.running:
+                self._process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(GRACE_S)
+        finally:  # also when somebody presses Ctrl-C once more
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, even if that is killed (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os._exit(1)

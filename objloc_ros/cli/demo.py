@@ -1,0 +1,193 @@
+"""`objloc demo`: a camera and the `found` node in processes of their own, over DDS, and a recording of the results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from objloc_ros.cli.children import Child, ChildFailedError
+from objloc_ros.cli.demo_results import measure, write_pictures
+from objloc_ros.errors import InputError
+from objloc_ros.evaluation.bag import BagWriter
+from objloc_ros.evaluation.demo_report import summarise, table
+from objloc_ros.nodes.frame_sources import parse_size
+from objloc_ros.nodes.profile import fast_dds_environment
+from objloc_ros.nodes.recorder import Recorder, camera_taps
+
+CAMERA = "/camera"
+FOUND = (sys.executable, "-m", "objloc_ros.nodes.found")
+SOURCE = (sys.executable, "-m", "objloc_ros.nodes.image_source")
+START_LIMIT_S = 120.0
+"""Loading torch from a cold disk takes its time."""
+
+QUIET_S = 1.5
+"""After the last frame: results still under way, and the node's closing account, which it gives once a second."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to show, how fast, and where results go."""
+    parser.add_argument(
+        "--source",
+        default="scene",
+        help='"scene" (a procedural drive), a picture, a folder of pictures, a video, or a webcam as 0 or /dev/video0 '
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=150, metavar="N", help="frames to publish (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=float, default=15.0, metavar="HZ", help="frames per second (default: %(default)s)"
+    )
+    parser.add_argument("--size", default="640x480", help="largest size of a frame (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scene (default: %(default)s)")
+    parser.add_argument("--backbone", default="tiny", metavar="NAME", help="(default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the content of demo.json, nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 1 if one of its processes failed.
+
+    Raises:
+        InputError: If an option is out of range or the output cannot be written.
+    """
+    if args.frames < 1 or not 0.1 <= args.rate <= 240:
+        raise InputError(f"need at least 1 frame at 0.1 to 240 Hz, got {args.frames} at {args.rate}")
+    parse_size(args.size)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        with _terminated_like_interrupted():
+            report = _demo(args)
+    except ChildFailedError as error:
+        print(f"objloc demo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        raise InputError(f"cannot write to {args.out}: {error}") from error
+    print(json.dumps(report, indent=1) if args.json else _closing(report))
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> dict[str, Any]:
+    started = time.monotonic()
+    bag = args.out / "bag"
+    _record(args, bag)
+    with _note("writing the pictures"):
+        measured = measure(bag, CAMERA)
+        if not measured.boxes:
+            raise ChildFailedError(
+                f"the found node answered none of {args.frames} frames; its log: {args.out}/found.log"
+            )
+        title = f"objloc_ros: the found node, backbone {args.backbone}, on {args.source}"
+        sheet, film = write_pictures(bag, args.out, CAMERA, measured, title)
+    report = {
+        "source": args.source,
+        "backbone": args.backbone,
+        **summarise(measured, args.frames),
+        "seconds": round(time.monotonic() - started, 1),
+        "files": {
+            "contact_sheet": str(sheet),
+            "overlay": str(film),
+            "bag": str(bag),
+            "json": str(args.out / "demo.json"),
+        },
+    }
+    (args.out / "demo.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _record(args: argparse.Namespace, bag: Path) -> None:
+    """Run source and node and record them, until all frames have gone through."""
+    os.environ.update(_environment())
+    with ExitStack() as stack:
+        found = stack.enter_context(Child("found", _node(FOUND, backbone=args.backbone), log=args.out / "found.log"))
+        source = stack.enter_context(Child("image_source", _source(args), log=args.out / "image_source.log"))
+        writer = stack.enter_context(BagWriter(bag, overwrite=True))
+        recorder = stack.enter_context(Recorder(camera_taps(CAMERA), writer.write_serialized))
+        bar = stack.enter_context(tqdm(total=args.frames, unit="frame", desc="starting", disable=None, leave=False))
+        _follow(args, source, found, recorder, bar)
+
+
+def _follow(args: argparse.Namespace, source: Child, found: Child, recorder: Recorder, bar: tqdm[Any]) -> None:
+    started = time.monotonic()
+    running_limit = 3 * args.frames / args.rate + 30
+    first: float | None = None
+    while source.running:
+        recorder.spin(0.1)
+        found.check()
+        seen = recorder.counts[f"{CAMERA}/image"]
+        if seen and first is None:
+            first = time.monotonic()
+            bar.set_description("recording")
+        bar.update(min(seen, args.frames) - bar.n)
+        bar.refresh()
+        if first is None and time.monotonic() - started > START_LIMIT_S:
+            raise ChildFailedError(f"no frame within {START_LIMIT_S:.0f} s; logs: {found.log}, {source.log}")
+        if first is not None and time.monotonic() - first > running_limit:
+            raise ChildFailedError(f"still not done after {running_limit:.0f} s; logs: {found.log}, {source.log}")
+    source.check(may_end=True)
+    end = time.monotonic() + QUIET_S
+    while time.monotonic() < end:
+        recorder.spin(0.1)
+        found.check()
+
+
+def _node(program: Sequence[str], **parameters: Any) -> list[str]:
+    """Command line of a node in the camera's namespace; JSON's scalars are YAML's."""
+    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={json.dumps(value)}")]
+    return [*program, "--ros-args", "-r", f"__ns:={CAMERA}", *words]
+
+
+def _source(args: argparse.Namespace) -> list[str]:
+    # Two subscribers: the node, once it is ready, and the recorder.
+    return _node(
+        SOURCE,
+        source=args.source,
+        rate=args.rate,
+        size=args.size,
+        seed=args.seed,
+        frames=args.frames,
+        wait_for_subscribers=2,
+    )
+
+
+def _environment() -> dict[str, str]:
+    """A DDS domain of its own that does not leave this machine, with room for images."""
+    return {
+        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
+        **fast_dds_environment(),
+    }
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Clean up on SIGTERM as on Ctrl-C."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _note(text: str) -> Iterator[None]:
+    with tqdm(desc=text, bar_format="{desc} ({elapsed})", disable=None, leave=False):
+        yield
+
+
+def _closing(report: dict[str, Any]) -> str:
+    files = "\n".join(f"  {path}" for path in report["files"].values())
+    return f"{table(report)}\n\nwrote, after {report['seconds']:.0f} s in all:\n{files}"

@@ -1,0 +1,218 @@
+"""`objloc demo` as people run it: real processes over DDS, and nothing left when something fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from objloc_ros.backbones.registry import entry_of
+from objloc_ros.cli.main import main
+from objloc_ros.evaluation.bag import read_bag
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("demo_driver.py")
+STAND_IN = ROOT / "test" / "ros" / "found_process.py"
+"""The real node around a tiny engine, for which bright pixels are the object."""
+
+LIMIT_S = 90
+
+
+class Demo:
+    """A demo in a process of its own, its descendants marked so that none is overlooked."""
+
+    def __init__(self, out, *arguments, node=(STAND_IN, "5")):
+        self.mark = uuid.uuid4().hex
+        self.out = out
+        self.process = subprocess.Popen(
+            [sys.executable, DRIVER, *node, "--", "--out", out, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "OBJLOC_TEST_MARK": self.mark, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self):
+        output, errors = self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode, output, errors
+
+    def wait_for_children(self, count):
+        deadline = time.monotonic() + 30
+        while len(self.alive()) < 1 + count:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def alive(self):
+        pids = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (process / "environ").read_bytes():
+                    pids.append(int(process.name))
+            except OSError:
+                continue
+        return pids
+
+
+@pytest.fixture
+def start(tmp_path):
+    demos = []
+
+    def _start(*arguments, **options):
+        demos.append(Demo(tmp_path / "out", *arguments, **options))
+        return demos[-1]
+
+    yield _start
+    for demo in demos:
+        for pid in demo.alive():
+            os.kill(pid, signal.SIGKILL)
+        demo.process.wait()
+
+
+def no_traces(demo):
+    deadline = time.monotonic() + 5
+    while demo.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert demo.alive() == []
+    assert {path.name for path in demo.out.iterdir()} <= {"found.log", "image_source.log"}
+
+
+def test_a_scene_goes_through(start):
+    demo = start("--frames", "20", "--rate", "10", "--size", "320x240", "--json")
+    code, output, errors = demo.finish()
+    assert code == 0, errors
+    report = json.loads(output)
+    assert report == json.loads((demo.out / "demo.json").read_text())
+    frames = report["frames"]
+    assert frames["in"] == frames["received"] == frames["recorded"] == 20
+    assert frames["received"] == frames["published"] + sum(frames["dropped"].values())
+    assert frames["out"] == frames["published"] == len(report["boxes_per_frame"]["counts"]) > 0
+    assert 0 < report["age_ms"]["p50"] <= report["age_ms"]["p95"] < 5000
+    assert report["mask_iou"]["frames"] == frames["out"]
+    assert demo.alive() == []
+    check_files(demo.out, frames)
+
+
+def check_files(out, frames):
+    assert {path.name for path in out.iterdir()} == {
+        "bag",
+        "contact_sheet.png",
+        "demo.json",
+        "found.log",
+        "image_source.log",
+        "overlay.mp4",
+    }
+    assert cv2.imread(str(out / "contact_sheet.png")).shape[1] == 1680
+    assert cv2.VideoCapture(str(out / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == frames["out"]
+    counts = {}
+    for message in read_bag(out / "bag"):
+        counts[message.topic] = counts.get(message.topic, 0) + 1
+    assert counts["/camera/image"] == counts["/camera/image_source/truth"] == 20
+    for topic in ("detections", "mask", "overlay/compressed", "debug/age_ms", "debug/processing_ms"):
+        assert counts[f"/camera/found/{topic}"] == frames["out"]
+
+
+def test_a_picture_goes_through_twice_into_the_same_folder(start, tmp_path):
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8))
+    for _ in range(2):
+        demo = start("--source", path, "--frames", "4", "--rate", "10")
+        code, output, errors = demo.finish()
+        assert code == 0, errors
+        assert "4 in" in output
+        assert "mask IoU" not in output
+        assert str(demo.out / "contact_sheet.png") in output
+    image = next(read_bag(demo.out / "bag", ["/camera/image"])).message
+    assert (image.width, image.height) == (640, 480)
+
+
+@pytest.mark.skipif(not entry_of("tiny").path.exists(), reason="the embedded weights are not built yet")
+def test_the_embedded_model_goes_through(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", "--frames", "10", "--rate", "5", "--out", out]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "demo.json").read_text())["mask_iou"]["mean"] > 0.2
+
+
+def test_a_node_that_dies_is_quoted(start):
+    demo = start("--frames", "5", node=("-c", "import sys; sys.exit('no such luck')"))
+    code, output, errors = demo.finish()
+    assert code == 1
+    assert output == ""
+    assert "found ended with exit code 1" in errors
+    assert "no such luck" in errors
+    no_traces(demo)
+
+
+def test_a_node_that_dies_in_the_middle_is_quoted(start):
+    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo.wait_for_children(2)
+    deadline = time.monotonic() + 30
+    while "loaded" not in (demo.out / "found.log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for pid in demo.alive():
+        if str(STAND_IN).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") and pid != demo.process.pid:
+            os.kill(pid, signal.SIGKILL)
+    code, _, errors = demo.finish()
+    assert code == 1
+    assert "found ended with exit code -9" in errors
+    no_traces(demo)
+
+
+def test_a_source_that_cannot_be_read_is_quoted(start):
+    demo = start("--source", "/nowhere/a.png")
+    code, _, errors = demo.finish()
+    assert code == 1
+    assert "image_source ended with exit code 1" in errors
+    assert "does not exist" in errors
+    no_traces(demo)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing(start, number):
+    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo.wait_for_children(2)
+    time.sleep(1.0)
+    demo.process.send_signal(number)
+    code, _, errors = demo.finish()
+    assert code == 130
+    assert "Traceback" not in errors
+    no_traces(demo)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_a_kill_leaves_no_process(start):
+    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo.wait_for_children(2)
+    demo.process.kill()
+    demo.process.communicate()
+    deadline = time.monotonic() + 5
+    while demo.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert demo.alive() == []
+
+
+@pytest.mark.parametrize("arguments", [["--frames", "0"], ["--rate", "0"], ["--rate", "nan"], ["--size", "big"]])
+def test_options_out_of_range(tmp_path, capsys, arguments):
+    assert main(["demo", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["demo", "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot write" in capsys.readouterr().err
