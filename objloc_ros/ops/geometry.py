@@ -70,7 +70,10 @@ def plan(source: Size, *, patch: int, short_side: int | None) -> Geometry:
 
 
 def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[np.uint8]:
-    """Bring the source image uint8 [H, W, 3] to the processed size; at native resolution it is returned as it is.
+    """Bring the source image uint8 [H, W, 3] to the processed size by averaging areas; at native size it is returned.
+
+    Even sides are halved first while a factor of 1.5 or more remains: OpenCV's 2 x 2 mean is ten times faster than its
+    averaging by fractional factors, which then reads a quarter of the pixels. Below 1.5 the detour would alias.
 
     Raises:
         InputError: If the image is not of the geometry's source size.
@@ -80,8 +83,10 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
     if geometry.resized == geometry.source:
         return image_u8
     height, width = geometry.resized
-    resized = cv2.resize(image_u8, (width, height), interpolation=cv2.INTER_AREA)
-    return resized.astype(np.uint8, copy=False)
+    pixels = image_u8
+    while _halves(pixels.shape[0], height) and _halves(pixels.shape[1], width):
+        pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
+    return _shrink(pixels, geometry.resized)
 
 
 def to_input(
@@ -139,6 +144,14 @@ def map_to_source(values: npt.NDArray, geometry: Geometry, interpolation: int = 
     if values.dtype == bool:
         return cv2.resize(values.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).view(bool)
     return cv2.resize(values, (width, height), interpolation=interpolation)
+
+
+def _halves(side: int, wanted: int) -> bool:
+    return side % 2 == 0 and side // 2 >= 1.5 * wanted
+
+
+def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 @lru_cache(maxsize=8)

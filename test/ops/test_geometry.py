@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source, plan, to_input
+from objloc_ros.ops.geometry import boxes_to_source, map_to_source, plan, resize, to_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDES = st.integers(1, 700)
@@ -80,6 +80,19 @@ def test_shrinking_averages_areas() -> None:
     small = cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA)
     expected = to_input(small, plan((32, 48), patch=8, short_side=None), MEAN, STD, "cpu")
     assert torch.equal(to_input(image, geometry, MEAN, STD, "cpu"), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "short"), [((720, 1280), 192), ((3000, 4000), 192), ((300, 700), 70), ((301, 703), 40), ((480, 640), 192)]
+)
+def test_halving_first_changes_next_to_nothing(size: tuple, short: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (short // 4, short // 2, 3), dtype=np.uint8)
+    image = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+    geometry = plan(size, patch=8, short_side=short)
+    direct = cv2.resize(image, geometry.resized[::-1], interpolation=cv2.INTER_AREA)
+    difference = np.abs(resize(image, geometry).astype(int) - direct)
+    assert difference.mean() < 2
+    assert difference.max() < 30
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,0 +1,102 @@
+"""Side-by-side timing: two formulations take turns in one process, so that both see the same machine."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison.
+
+    Args:
+        name: What was computed.
+        literal_ms: Best wall time of the literal formulation.
+        ours_ms: Best wall time of the product's.
+        agreement: How the results compare, in words.
+        wanted: The ratio that the project aims at.
+        rounds: Wall milliseconds of every round, (literal, ours).
+    """
+
+    name: str
+    literal_ms: float
+    ours_ms: float
+    agreement: str
+    wanted: float
+    rounds: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the product's formulation is."""
+        return self.literal_ms / self.ours_ms
+
+
+def compare(
+    name: str,
+    literal: Callable[[], Any],
+    ours: Callable[[], Any],
+    agreement: Callable[[Any, Any], str],
+    *,
+    wanted: float,
+    rounds: int,
+) -> Pair:
+    """Time two formulations in turns, after one untimed call of each whose results are compared."""
+    verdict = agreement(literal(), ours())
+    gc.collect()
+    times = [(wall_ms(literal), wall_ms(ours)) for _ in range(rounds)]
+    best_literal, best_ours = (min(column) for column in zip(*times, strict=True))
+    return Pair(name, best_literal, best_ours, verdict, wanted, times)
+
+
+def wall_ms(function: Callable[[], Any]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    function()
+    return (time.perf_counter() - start) * 1e3
+
+
+def machine() -> str:
+    """One line on where the numbers were taken."""
+    model = next(
+        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.processor(),
+    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    load = os.getloadavg()[0]
+    versions = f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}"
+    return f"{model}, {os.cpu_count()} cores, {gpu}, {versions}, load {load:.1f} at the start"
+
+
+def print_pairs(pairs: list[Pair]) -> None:
+    """Print a table with a ratio column."""
+    print(f"{'':44}{'literal':>11}{'ours':>11}{'ratio':>8}{'wanted':>8}  agreement")
+    for pair in pairs:
+        numbers = f"{pair.literal_ms:8.1f} ms{pair.ours_ms:8.2f} ms{pair.ratio:7.1f}x{pair.wanted:7.0f}x"
+        print(f"{pair.name:44}{numbers}  {pair.agreement}")
+
+
+def write_json(path: Path, **sections: Any) -> None:
+    """Write the numbers; a `Pair` becomes a dictionary with its ratio."""
+    path.write_text(json.dumps(sections, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Pair):
+        return {**asdict(value), "ratio": value.ratio}
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
