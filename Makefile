@@ -66,7 +66,7 @@ $(VENV)/.requirements: $(REQUIREMENTS)
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
 	@$(PIP) install --progress-bar off -r requirements-dev.txt | \
 	    awk '/(Downloading|Using cached) .*\([0-9.]+ [MG]B\)/ { size = $$(NF-1); sub(/\(/, "", size); \
-	         if (size >= 20 || /GB\)/) { print "      " $$0; fflush() } } \
+	         if (size + 0 >= 20 || /GB\)/) { sub(/^ +/, ""); print "      " $$0; fflush() } } \
 	         /^Installing collected/ { print "      unpacking, a minute or two"; fflush() }'
 	@touch $@
 
