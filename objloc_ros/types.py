@@ -107,6 +107,11 @@ class Detections:
         return cls(boxes, scores, ("object",) * len(boxes))
 
 
+def size_of(image: Image) -> Size:
+    """Height and width of an image [H, W, ...]."""
+    return image.shape[0], image.shape[1]
+
+
 def check_image(image: npt.NDArray[np.uint8]) -> None:
     """Raise InputError unless `image` is a non-empty uint8 [H, W, 3] array."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

@@ -8,12 +8,12 @@ N x N attention map, so both are skipped: every earlier block runs with fused at
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -98,19 +98,21 @@ class ViT(nn.Module):
     def last_qkv(self, images: Tensor) -> Tensor:
         """Queries, keys and values of the last block, CLS first: float32 [B, 1 + N, 3, heads, C / heads]."""
         x = self.embed(images)
-        *blocks, last = self.vit.blocks
+        *blocks, last = cast(Iterable[Block], self.vit.blocks)
         for block in blocks:
             x = block(x)
-        qkv: Tensor = last.attn.qkv(last.norm1(x))
+        project = cast(nn.Linear, last.attn.qkv)
+        qkv: Tensor = project(last.norm1(x))
         return qkv.float().unflatten(-1, (3, self.n_heads, self.embed_dim // self.n_heads))
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch tokens behind the CLS token, position embedding added: [B, 1 + N, C]."""
         grid = self.grid_of(images)
         tokens = self.vit.patch_embed(images)
-        tokens = torch.cat([self.vit.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
+        tokens = torch.cat([cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
         resample = dino_pos_embed if self.spec.pos_embed == "dino" else sized_pos_embed
-        return tokens + resample(self.vit.pos_embed, grid)
+        return tokens + resample(pos_embed, grid)
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""
@@ -177,7 +179,7 @@ def build_vit(name: str) -> ViT:
     if name not in SPECS:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
     spec = SPECS[name]
-    stem = {} if spec.stem is None else {"embed_layer": spec.stem}
+    stem: dict[str, Any] = {} if spec.stem is None else {"embed_layer": spec.stem}
     vit = VisionTransformer(
         img_size=spec.base,
         patch_size=spec.patch,

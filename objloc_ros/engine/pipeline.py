@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.heads import HEADS, Head, HeadResult
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry, plan, to_input
-from objloc_ros.types import Image, Size, check_image
+from objloc_ros.types import Features, Image, Size, check_image, size_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ class Result:
     def __getitem__(self, method: str) -> HeadResult:
         """The result of one method."""
         return self.heads[method]
+
+
+class Encoded(NamedTuple):
+    """Features of a batch, and how each image became the backbone's input."""
+
+    features: Features
+    geometries: list[Geometry]
 
 
 def load_pipeline(
@@ -162,26 +169,38 @@ class Pipeline:
         batches: dict[Size, list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             check_image(image)
-            batches[self.geometry(image.shape[:2]).padded].append(i)
+            batches[self.geometry(size_of(image)).padded].append(i)
         results: dict[int, Result] = {}
         for indices in batches.values():
             results.update(zip(indices, self._run_batch([images[i] for i in indices]), strict=True))
         return [results[i] for i in range(len(images))]
 
     @torch.inference_mode()
-    def _run_batch(self, images: list[Image]) -> list[Result]:
-        timings: dict[str, float] = {}
-        options = self._options
+    def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
+        """The backbone's features of images that share one padded size.
+
+        Args:
+            images: RGB uint8 [H, W, 3] each.
+            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given.
+
+        Raises:
+            InputError: If an image is empty or not RGB uint8.
+        """
+        timings = {} if timings is None else timings
         for image in images:
             check_image(image)
         with _timed(timings, "pre", len(images)):
-            geometries = [self.geometry(image.shape[:2]) for image in images]
-            inputs = [
-                to_input(i, g, self.vit.mean, self.vit.std, self.device)
-                for i, g in zip(images, geometries, strict=True)
-            ]
+            geometries = [self.geometry(size_of(image)) for image in images]
+            pairs = zip(images, geometries, strict=True)
+            inputs = torch.cat([to_input(i, g, self.vit.mean, self.vit.std, self.device) for i, g in pairs])
         with _timed(timings, "vit", len(images)):
-            features = self.vit(torch.cat(inputs))
+            return Encoded(self.vit(inputs), geometries)
+
+    @torch.inference_mode()
+    def _run_batch(self, images: list[Image]) -> list[Result]:
+        timings: dict[str, float] = {}
+        options = self._options
+        features, geometries = self.encode(images, timings)
         answers: dict[str, list[HeadResult]] = {}
         for method, head in self._heads.items():
             with _timed(timings, method, len(images)):

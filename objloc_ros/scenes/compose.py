@@ -198,11 +198,11 @@ def render(
 
 def _render_ground(bank: Bank, scene: Scene, size: Size, window: Window) -> Array:
     ground = scene.ground
-    picture = bank.backgrounds[ground.index]
+    picture: Array = bank.backgrounds[ground.index]
     n = picture.shape[0]
     zoom = size[0] / window.height
     scale = zoom * max(scene.aspect, 1.0) * ground.zoom / n
-    matrix = cv2.getRotationMatrix2D((n / 2, n / 2), float(np.degrees(ground.angle)), scale)
+    matrix: Array = cv2.getRotationMatrix2D((n / 2, n / 2), float(np.degrees(ground.angle)), scale)
     slack = (ground.zoom - 1) * max(scene.aspect, 1.0)
     centre = np.array([scene.aspect / 2 - window.x, 0.5 - window.y]) + np.array(ground.shift) * slack
     matrix[:, 2] += centre * zoom - n / 2
@@ -214,7 +214,7 @@ def _render_ground(bank: Bank, scene: Scene, size: Size, window: Window) -> Arra
 
 
 def _render_pasted(bank: Bank, pasted: Pasted, size: Size, window: Window) -> Array:
-    picture = bank.sprites[pasted.index]
+    picture: Array = bank.sprites[pasted.index]
     n = picture.shape[0]
     zoom = size[0] / window.height
     scale = pasted.size * zoom / n
@@ -240,5 +240,5 @@ def _expose(rng: np.random.Generator, pixels: Array, camera: Camera) -> Image:
         pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < camera.grey:
         pixels[:] = pixels.mean(axis=2, keepdims=True)
-    pixels += rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32) * np.float32(rng.uniform(0, 7) * k)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    noise = rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32) * np.float32(rng.uniform(0, 7) * k)
+    return np.clip(pixels + noise, 0, 255).astype(np.uint8)

@@ -46,7 +46,7 @@ def star(rng: np.random.Generator) -> Points:
 def blob(rng: np.random.Generator) -> Points:
     """A smooth random contour."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
-    radius = np.ones(90)
+    radius: Array = np.ones(90)
     for k in range(2, 7):
         radius += rng.normal(0, 0.5 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
     radius = np.clip(radius, 0.3, None)
@@ -129,8 +129,8 @@ def sprite(
         mix: Probabilities of plain shapes, creatures and vehicles.
     """
     build = (plain, creature, vehicle)[int(rng.choice(3, p=mix))]
-    alpha = np.zeros((n, n), np.float32)
-    pixels = np.zeros((n, n, 3), np.float32)
+    alpha: Array = np.zeros((n, n), np.float32)
+    pixels: Array = np.zeros((n, n, 3), np.float32)
     base = texture(rng, n, photographs)
     own_texture = rng.uniform(0.2, 0.9)
     for i, part in enumerate(build(rng)):

@@ -6,12 +6,15 @@ A field is float32 [n, n] in [0, 1]; a texture is float32 [n, n, 3] RGB in [0, 2
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+"""float32 unless said otherwise; OpenCV's stubs know no narrower type."""
+
 Coordinates = Callable[[np.random.Generator, Array, Array, float], Array]
 
 

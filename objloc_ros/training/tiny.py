@@ -8,12 +8,14 @@ cut-out attract and repel the ground (`losses.grouping_loss`); the CLS token lea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors.torch import save_file
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -147,6 +149,12 @@ class TrainingState:
             getattr(self, name).load_state_dict(state[name])
 
 
+def save_backbone(path: Path, model: ViT) -> None:
+    """Write the transformer as float16 safetensors in the timm layout; counters stay integers."""
+    state = model.vit.state_dict()
+    save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, path)
+
+
 def normalise(images: Tensor, model: ViT) -> Tensor:
     """uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W]."""
     mean, std = (torch.tensor(values) * 255 for values in (model.mean, model.std))
@@ -155,8 +163,8 @@ def normalise(images: Tensor, model: ViT) -> Tensor:
 
 def use_plain_attention(model: ViT) -> ViT:
     """Spell attention out: over some hundred tokens PyTorch's fused backward is slower on a CPU."""
-    for block in model.vit.blocks:
-        block.attn.fused_attn = False
+    for block in cast(Iterable[Block], model.vit.blocks):
+        cast(Attention, block.attn).fused_attn = False
     return model
 
 

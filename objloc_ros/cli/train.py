@@ -1,0 +1,127 @@
+"""`objloc train tiny|found`: the embedded ViT from nothing, and FOUND's head on any backbone; both resume."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.engine.pipeline import resolve_device
+from objloc_ros.errors import ParameterError
+from objloc_ros.scenes.compose import Bank
+from objloc_ros.training.found_head import save_head, train_head
+from objloc_ros.training.head_data import Item
+from objloc_ros.training.pseudo_labels import image_files
+from objloc_ros.training.scene_images import SceneImages, surface_photographs
+from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
+from objloc_ros.training.views import Schedule
+
+HEAD_BANK_SEED = 501
+HEAD_SCENES = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the two trainings."""
+    kinds = parser.add_subparsers(metavar="MODEL", required=True)
+    tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
+    tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
+    tiny.add_argument("--steps", type=int, default=4000, help="optimiser steps (default: %(default)s)")
+    tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
+    tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
+    tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
+    tiny.set_defaults(train=_train_tiny)
+    found = kinds.add_parser("found", help="FOUND's 1x1 convolution, by the paper's recipe")
+    found.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
+    found.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
+    found.add_argument("--images", type=Path, help="folder of pictures, such as DUTS-TR; procedural scenes by default")
+    found.add_argument("--out", type=Path, default=Path("training/found"), help="folder of checkpoint and weights")
+    found.add_argument("--steps", type=int, default=501, help="optimiser steps (default: %(default)s)")
+    found.add_argument("--batch", type=int, default=50, help="images per step (default: %(default)s)")
+    found.add_argument("--size", type=int, default=224, help="side of the training images (default: %(default)s)")
+    found.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
+    found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
+    found.set_defaults(train=_train_found)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, showing progress."""
+    for name in ("steps", "batch", "size"):
+        if getattr(args, name, 1) < 1:
+            raise ParameterError(f"{name} must be at least 1, got {getattr(args, name)}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.train(args)
+    return 0
+
+
+def _train_tiny(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    settings = TinyTraining(Schedule(args.steps), seed=args.seed)
+    progress = _Progress(args.steps, "steps")
+    model = train_tiny(
+        settings,
+        args.out / "tiny.checkpoint",
+        photographs=surface_photographs(),
+        workers=args.workers,
+        on_progress=progress,
+    )
+    progress.close()
+    weights = args.out / "tiny_vit.safetensors"
+    save_backbone(weights, model)
+    print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
+
+
+def _train_found(args: argparse.Namespace) -> None:
+    backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
+    images: Sequence[Item]
+    if args.images is None:
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
+        images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
+    else:
+        images = image_files(args.images)
+    progress = _Progress(args.steps, "steps")
+    weight, bias, _ = train_head(
+        backbone,
+        images,
+        steps=args.steps,
+        batch=args.batch,
+        seed=args.seed,
+        size=args.size,
+        workers=args.workers,
+        checkpoint=args.out / f"{args.backbone}_found_head.checkpoint",
+        on_progress=progress,
+    )
+    progress.close()
+    weights = args.out / f"{args.backbone}_found_head.safetensors"
+    save_head(weights, weight, bias)
+    print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
+
+
+class _Progress:
+    """A bar that follows the step counter, so that a resumed run starts where it stopped."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._bar = tqdm(total=total, unit=unit)
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start of this run."""
+        return time.monotonic() - self._start
+
+    def __call__(self, step: int, losses: dict[str, float]) -> None:
+        """Show a step and its losses."""
+        if self._bar.n == 0:
+            self._bar.initial = step - 1
+        self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar on the screen."""
+        self._bar.close()

@@ -1,0 +1,176 @@
+"""Quality on held-out procedural scenes, whose truth is exact and which anyone can make again from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from objloc_ros.backbones.vit import build_vit
+from objloc_ros.engine.pipeline import Encoded, Pipeline
+from objloc_ros.methods.found import background_mask
+from objloc_ros.methods.lost import lost
+from objloc_ros.methods.patch_object import PatchObject
+from objloc_ros.methods.tokencut import tokencut
+from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source, to_input
+from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
+from objloc_ros.types import Image, Size, size_of
+
+SEED = 2026
+"""Seed of the published figures; training uses the seeds below 1000."""
+
+SIZE: Size = (240, 320)
+
+BATCH = 10
+
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the ground."""
+
+    image: Image
+    identities: Image
+
+    def boxes(self) -> npt.NDArray[np.int64]:
+        """Boxes [n, 4] of what is visible of each object, max side exclusive."""
+        present = [i for i in np.unique(self.identities) if i]
+        extents = [(self.identities == i).nonzero() for i in present]
+        return np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in extents]).reshape(-1, 4)
+
+
+def held_out_scenes(count: int, seed: int = SEED) -> Iterator[HeldOut]:
+    """One to three objects per scene, from backgrounds and sprites that no training sees."""
+    rng = np.random.default_rng(seed)
+    bank = Bank(seed + 1, backgrounds=200, sprites=500)
+    for _ in range(count):
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=(0.4, 0.35, 0.25), sizes=(0.25, 0.8))
+        yield HeldOut(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
+
+
+def evaluate_pipeline(
+    pipeline: Pipeline, scenes: Iterable[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+) -> Scores:
+    """Score LOST, TokenCut and FOUND on one backbone.
+
+    Args:
+        pipeline: With the head "found", whose options are those in force, or without it.
+        scenes: What to score on.
+        on_progress: Called with the number of scenes done.
+
+    Returns:
+        Fractions in [0, 1]: "lost" and "tokencut" are CorLoc, "found" is the mean IoU of FOUND's mask with the union
+        of the objects, "background" that of the complement of FOUND's discovered ground, before any head.
+    """
+    meters = _Meters()
+    for batch in _batches(scenes, BATCH):
+        images = [scene.image for scene in batch]
+        encoded = pipeline.encode(images)
+        meters.discovery(encoded.features.keys, encoded, batch)
+        meters.ground(encoded, batch, pipeline.vit.n_heads)
+        if "found" in pipeline.methods:
+            for scene, result in zip(batch, pipeline.run(images), strict=True):
+                meters.add("found", _iou(result["found"].mask_u8() > 0, scene.identities > 0))
+        on_progress(meters.count("lost"))
+    return meters.means()
+
+
+def evaluate_baselines(
+    pipeline: Pipeline, scenes: Sequence[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+) -> dict[str, Scores]:
+    """Score what needs no training, at the sizes of `pipeline`.
+
+    Returns:
+        "random ViT": the same architecture with random weights, its keys centred, which helps them; "colour patches":
+        mean and standard deviation of each patch's colours, centred.
+    """
+    torch.manual_seed(0)
+    untrained = build_vit(pipeline.backbone_name).eval().to(pipeline.device)
+    random_pipeline = Pipeline(
+        untrained, {}, backbone_name="random", device=pipeline.device, short_side=pipeline.short_side
+    )
+    meters = {"random ViT": _Meters(), "colour patches": _Meters()}
+    for batch in _batches(scenes, BATCH):
+        encoded = random_pipeline.encode([scene.image for scene in batch])
+        meters["random ViT"].discovery(_centred(encoded.features.keys), encoded, batch)
+        meters["random ViT"].ground(encoded, batch, untrained.n_heads)
+        inputs = torch.cat([_colours(scene.image, pipeline) for scene in batch])
+        meters["colour patches"].discovery(_centred(inputs), encoded, batch)
+        on_progress(meters["colour patches"].count("lost"))
+    return {name: meter.means() for name, meter in meters.items()}
+
+
+class _Meters:
+    """Sums of per-scene scores."""
+
+    def __init__(self) -> None:
+        self._scores: dict[str, list[float]] = {}
+
+    def add(self, name: str, score: float) -> None:
+        self._scores.setdefault(name, []).append(score)
+
+    def count(self, name: str) -> int:
+        return len(self._scores.get(name, ()))
+
+    def means(self) -> Scores:
+        return {name: float(np.mean(scores)) for name, scores in self._scores.items()}
+
+    def discovery(self, keys: Tensor, encoded: Encoded, batch: Sequence[HeldOut]) -> None:
+        grid = encoded.features.grid
+        for name, method in (("lost", lost), ("tokencut", tokencut)):
+            for found, geometry, scene in zip(method(keys, grid), encoded.geometries, batch, strict=True):
+                self.add(name, _is_hit(found, geometry, scene))
+
+    def ground(self, encoded: Encoded, batch: Sequence[HeldOut], n_heads: int) -> None:
+        features = encoded.features
+        ground = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
+        for mask, geometry, scene in zip(~ground, encoded.geometries, batch, strict=True):
+            self.add("background", _iou(_patches_to_source(mask, geometry), scene.identities > 0))
+
+
+def _is_hit(found: PatchObject, geometry: Geometry, scene: HeldOut) -> bool:
+    """Whether the object's box has an IoU of at least one half with that of any true object."""
+    box = found.box(geometry.patch, geometry.resized)
+    if box is None:
+        return False
+    x1, y1, x2, y2 = boxes_to_source(np.array([box], np.float32), geometry)[0].astype(np.float64)
+    truth = scene.boxes()
+    wide = np.minimum(truth[:, 2], x2) - np.maximum(truth[:, 0], x1)
+    tall = np.minimum(truth[:, 3], y2) - np.maximum(truth[:, 1], y1)
+    inter = np.clip(wide, 0, None) * np.clip(tall, 0, None)
+    union = (truth[:, 2] - truth[:, 0]) * (truth[:, 3] - truth[:, 1]) + (x2 - x1) * (y2 - y1) - inter
+    return bool((2 * inter >= union).any())
+
+
+def _patches_to_source(mask: Tensor, geometry: Geometry) -> npt.NDArray[np.bool_]:
+    pixels = mask.cpu().numpy().repeat(geometry.patch, 0).repeat(geometry.patch, 1)
+    return map_to_source(pixels[: geometry.resized[0], : geometry.resized[1]], geometry)
+
+
+def _iou(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
+    union = np.count_nonzero(predicted | truth)
+    return np.count_nonzero(predicted & truth) / union if union else 1.0
+
+
+def _centred(features: Tensor) -> Tensor:
+    return features - features.mean(1, keepdim=True)
+
+
+def _colours(image: Image, pipeline: Pipeline) -> Tensor:
+    """Mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
+    geometry = pipeline.geometry(size_of(image))
+    pixels = to_input(image, geometry, pipeline.vit.mean, pipeline.vit.std, "cpu")
+    patches = torch.nn.functional.unfold(pixels, geometry.patch, stride=geometry.patch).unflatten(1, (3, -1))
+    return torch.cat([patches.mean(2), patches.std(2)], dim=1).transpose(1, 2)
+
+
+def _batches(scenes: Iterable[HeldOut], size: int) -> Iterator[list[HeldOut]]:
+    source = iter(scenes)
+    while batch := list(islice(source, size)):
+        yield batch
