@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import overlay, process
+from objloc_ros.nodes import process
 from objloc_ros.nodes.base import SPECS, PerceptionNode
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.detections import detections_to_msg
@@ -21,6 +22,10 @@ from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.ops import drawing
+
+if TYPE_CHECKING:
+    from objloc_ros.engine.pipeline import Pipeline
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
@@ -74,11 +79,18 @@ PARAMETERS = Table(
 )
 
 
+def load_pipeline(**arguments: Any) -> Pipeline:
+    """Load the pipeline; its imports take seconds and wait until the parameters have been found good."""
+    from objloc_ros.engine import pipeline
+
+    return pipeline.load_pipeline(**arguments)
+
+
 class FoundNode(PerceptionNode):
     """Answers images with FOUND's boxes, mask and confidence.
 
     Args:
-        pipeline_factory: Builds the engine; takes `load_pipeline`'s arguments.
+        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
@@ -108,8 +120,14 @@ class FoundNode(PerceptionNode):
         self.get_logger().info(f"loaded {parameters['backbone']} on {pipeline.device}")
 
     def release_engine(self) -> None:
-        """Drop the pipeline and with it the device's memory."""
+        """Drop the pipeline and give the device's memory back, which PyTorch would keep for itself."""
+        on_cuda = self._pipeline is not None and str(self._pipeline.device).startswith("cuda")
         self._pipeline = None
+        if on_cuda:
+            import torch
+
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def check_parameters(self, parameters: Values) -> None:
         """Let FOUND's options judge for themselves."""
@@ -130,8 +148,9 @@ class FoundNode(PerceptionNode):
         self.outputs.publish("mask", lambda: mask_to_image(found.mask_u8(), header))
         self.outputs.publish("confidence", lambda: mask_to_image(found.saliency_u8(), header))
 
+        @functools.cache
         def picture() -> RgbImage:
-            return overlay.draw(rgb, found.detections, found.mask_u8())
+            return drawing.overlay(rgb, found.mask_u8(), found.detections)
 
         self.outputs.publish("overlay", lambda: rgb_to_image(picture(), header))
         self.outputs.publish("overlay/compressed", lambda: rgb_to_compressed(picture(), header))

@@ -21,6 +21,9 @@ except ImportError:  # Humble
 TRANSPORTS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 """Message class of each `image_transport`."""
 
+INTRODUCTION_S = 0.5
+"""The node's name of a publisher just discovered is not known yet; this much later it is, seconds."""
+
 SILENCE_S = 3.0
 """Publishers that send nothing for this long are worth a word, seconds."""
 
@@ -53,7 +56,7 @@ class ImageInput:
         # Overrides change the profile in place, so that it always tells what is really asked for.
         self._profile = qos.image_input()
         self._incompatible_policy: Any = None
-        self._heard = 0.0
+        self._heard = self._met = 0.0
         # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
         # is needed, so that they are listed, and a bad one stops the node at its start.
         try:
@@ -97,7 +100,7 @@ class ImageInput:
         if self._subscription is None:
             return ""
         publishers = self._node.count_publishers(self.topic)
-        if self._incompatible_policy is not None:
+        if self._incompatible_policy is not None and time.monotonic() - self._met > INTRODUCTION_S:
             text = qos.incompatible_publisher(self._node, self.topic, self._profile, self._incompatible_policy)
             self._warn("incompatible_qos", text)
         silence = time.monotonic() - self._heard
@@ -111,8 +114,8 @@ class ImageInput:
         return f"no frame from '{self.topic}' for {silence:.0f} s"
 
     def _on_incompatible(self, event: Any) -> None:
-        # The names of a publisher just met are not known yet: the next check tells about it.
         self._incompatible_policy = event.last_policy_kind
+        self._met = time.monotonic()
 
     def _receive(self, msg: ImageMessage) -> None:
         self._heard = time.monotonic()

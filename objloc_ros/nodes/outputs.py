@@ -73,7 +73,7 @@ class Outputs:
         if self.wanted(name):
             publisher.publish(make())
 
-    def _create(self, name: str, msg_type: type, depth: int, **events: Callable[[Any], None]) -> Any:
+    def _create(self, name: str, msg_type: type, depth: int, **events: Any) -> Any:
         profile = qos.output(depth)
         topic = self._node.resolve_topic_name(f"~/{name}")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -196,3 +197,14 @@ def test_read_only_parameters_are_refused(node):
     assert not result.successful
     assert "read-only parameter: model" in result.reason
     assert node.get_parameter("gain").value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [("gain", 7.0, "7.0"), ("gain", "high", "DOUBLE"), ("mode", "slow", "fast, good"), ("count", 0, "0")],
+)
+def test_bad_start_values_are_refused(context, name, value, word):
+    node = Node("start", context=context, parameter_overrides=[Parameter(name, value=value)])
+    with pytest.raises((ParameterError, ParameterException), match=word):
+        bound(node)
+    node.destroy_node()

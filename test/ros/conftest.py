@@ -56,12 +56,15 @@ class Node:
     def log(self):
         return self.log_path.read_text()
 
+    def kill(self, number):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
     def end(self, signals=(signal.SIGINT,)):
         """Ask the process to end; kill it when it does not. Returns its exit code."""
         for number in signals:
-            if self.process.poll() is None:
-                self.process.send_signal(number)
-                time.sleep(0.02)
+            self.kill(number)
+            time.sleep(0.02)
         try:
             return self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -230,6 +233,8 @@ def start(domain, tmp_path_factory):
         return nodes[-1]
 
     yield start
+    for node in nodes:
+        node.kill(signal.SIGINT)
     assert [node.end() for node in nodes] == [0] * len(nodes), "\n".join(node.log for node in nodes)
 
 

@@ -35,10 +35,8 @@ class BrightResult:
 class BrightEngine:
     device = "cpu"
 
-    def __init__(self, delay_s, **arguments):
+    def __init__(self, delay_s):
         self.delay_s, self.options = delay_s, FoundOptions()
-        if arguments["backbone"] == "missing":
-            raise FileNotFoundError("no such backbone")
 
     def configure(self, method, **options):
         assert method == "found"
@@ -55,6 +53,19 @@ class BrightEngine:
         return {"found": BrightResult(rgb.max(axis=2).astype(np.float32) / 255, options)}
 
 
+class FlakyFactory:
+    """Fails once where the backbone is called "flaky", as a disk that is mounted late would."""
+
+    def __init__(self, delay_s):
+        self.delay_s, self.failed = delay_s, False
+
+    def __call__(self, **arguments):
+        if arguments["backbone"] == "flaky" and not self.failed:
+            self.failed = True
+            raise FileNotFoundError("weights are not there yet")
+        return BrightEngine(self.delay_s)
+
+
 if __name__ == "__main__":
-    delay = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: FoundNode(pipeline_factory=lambda **kw: BrightEngine(delay, **kw))))
+    factory = FlakyFactory(float(sys.argv[1]) / 1e3)
+    sys.exit(process.run(lambda: FoundNode(pipeline_factory=factory)))

@@ -90,8 +90,8 @@ def test_interrupted_while_starting_it_ends(spawn):
     node = spawn("-r", "__node:=early")
     time.sleep(0.5)
     code = node.end((signal.SIGINT, signal.SIGINT))
-    # Before Python has set its handlers up, the signal ends the process in its own way.
-    assert code in (0, 1, -signal.SIGINT, 130)
+    # Before the handlers are set up, while Python still imports, the signal ends the process in its own way.
+    assert code in (0, -signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,6 @@ def test_an_incompatible_publisher_is_named_with_the_fix(picky, peer, disc, wait
                  "qos_overrides./picky_image.subscription.reliability"):  # fmt: skip
         assert word in line, line
     peer.publisher(Image, "picky_image", "RELIABLE")
-    peer.publishers["picky_image", "RELIABLE"].publish(peer.image(disc()))
     wait_for(lambda: detections.messages or peer.publishers["picky_image", "RELIABLE"].publish(peer.image(disc())))
     peer.unsubscribe(detections)
 
@@ -142,9 +141,7 @@ def test_a_publisher_without_frames_is_noticed(start, peer, wait_for, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("-p", "threshold:=7.0"), ("threshold", "7.0")),
         (("-p", "mode:=several"), ("mode", "several", "multi, single")),
-        (("-p", "image_transport:=carrier_pigeon"), ("image_transport", "carrier_pigeon", "raw, compressed")),
         (("-p", "qos_overrides./image.subscription.reliability:=often"), ("QoS", "'/image'", "often")),
     ],
 )
