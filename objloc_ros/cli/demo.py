@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from objloc_ros.cli.background import Background
 from objloc_ros.cli.children import Child, ChildFailedError
 from objloc_ros.cli.demo_results import measure, write_pictures
 from objloc_ros.errors import InputError
@@ -110,7 +111,8 @@ def _record(args: argparse.Namespace, bag: Path) -> None:
         found = stack.enter_context(Child("found", _node(FOUND, backbone=args.backbone), log=args.out / "found.log"))
         source = stack.enter_context(Child("image_source", _source(args), log=args.out / "image_source.log"))
         writer = stack.enter_context(BagWriter(bag, overwrite=True))
-        recorder = stack.enter_context(Recorder(camera_taps(CAMERA), writer.write_serialized))
+        writing = stack.enter_context(Background(writer.write_serialized))
+        recorder = stack.enter_context(Recorder(camera_taps(CAMERA), writing.submit))
         bar = stack.enter_context(tqdm(total=args.frames, unit="frame", desc="starting", disable=None, leave=False))
         _follow(args, source, found, recorder, bar)
 

@@ -93,12 +93,14 @@ def table(report: Mapping[str, Any]) -> str:
     """The report for people, a few lines."""
     frames = report["frames"]
     causes = ", ".join(f"{cause} {n}" for cause, n in frames["dropped"].items())
+    lost = frames["in"] - frames["received"]
     rows = {
         "frames": f"{frames['in']} in, {frames['out']} out, {sum(frames['dropped'].values())} dropped"
-        + (f" ({causes})" if causes else ""),
+        + (f" ({causes})" if causes else "")
+        + (f", {lost} lost on the way" if lost > 0 else ""),
         "rate": f"{report['rate_hz']:.1f} frames/s",
         "age": _times(report["age_ms"], "from the camera's stamp to the detections"),
-        "processing": _times(report["processing_ms"], "inside the node"),
+        "processing": _times(report["processing_ms"], "inside the node, for all outputs"),
         "objects": f"{report['boxes_per_frame']['mean'] or 0:.1f} per frame",
     }
     if report["mask_iou"]:

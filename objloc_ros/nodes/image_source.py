@@ -88,7 +88,8 @@ class ImageSource(Node):
             frames=values["frames"],
         )
         self._image = self.create_publisher(Image, "image", sensor_data(), qos_overriding_options=qos.overridable())
-        self._truth = self.create_publisher(Image, "~/truth", qos.output(5), qos_overriding_options=qos.overridable())
+        # Deep, so that no truth is lost while its reader is busy: what it is compared with has arrived.
+        self._truth = self.create_publisher(Image, "~/truth", qos.output(50), qos_overriding_options=qos.overridable())
         self._timer = self.create_timer(1.0 / values["rate"], self._tick)
         if self._needed:
             self.get_logger().info(f"waiting for {self._needed} subscriber(s) of '{self._image.topic_name}'")
@@ -137,8 +138,8 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 after an ordered end, 1 when the source cannot be read (any longer).
     """
-    # rclpy's own handler, installed over this one, ends the spinning. Python's would raise KeyboardInterrupt besides, in
-    # the middle of anything; and any Python handler is reset to deadly while the interpreter ends: ignoring is not.
+    # rclpy's own handler, installed over this one, ends the spinning. Python's would raise KeyboardInterrupt besides,
+    # in the middle of anything; and any Python handler is reset to deadly while the interpreter ends: ignoring is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Else OpenCV tells of every backend that it tried; what matters is said below in one line.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -100,9 +100,11 @@ class Recorder:
         """Handle at most one message, waiting for it no longer than this."""
         self._executor.spin_once(timeout_sec=timeout_s)
 
-    def _handler(self, tap: Tap) -> Callable[[bytes], None]:
-        def handle(data: bytes) -> None:
-            self._sink(tap.topic, tap.message_class, data, self._node.get_clock().now().nanoseconds)
+    def _handler(self, tap: Tap) -> Callable[..., None]:
+        # rclpy tells the two kinds of callback apart by their number of arguments. The time is the middleware's: this
+        # callback may come late, while the sink still writes an earlier message.
+        def handle(data: bytes, info: dict[str, int]) -> None:
+            self._sink(tap.topic, tap.message_class, data, info["received_timestamp"])
             self.counts[tap.topic] += 1
 
         return handle

@@ -71,6 +71,13 @@ def test_messages_as_they_came_from_the_wire(tmp_path):
     assert list(read_bag(tmp_path / "run")) == [BagMessage("/d", 5, detections())]
 
 
+def test_late_writes_are_read_in_order(tmp_path):
+    big = Image(data=array("B", bytes(600_000)))  # chunks close at a megabyte
+    stamps = [5, 1, 9, 3, 12, 7]
+    write(tmp_path / "run", [BagMessage("/image", stamp, big) for stamp in stamps])
+    assert [m.stamp_ns for m in read_bag(tmp_path / "run")] == sorted(stamps)
+
+
 def test_other_readers_understand_the_definitions(tmp_path):
     """The reader of rosbags decodes with the definitions in the bag alone."""
     write(tmp_path / "run")
