@@ -104,7 +104,7 @@ def background_mask(
 ) -> Tensor:
     """Discover the ground without training: the patches similar to the least attended one.
 
-    Only the seed's row of the similarity matrix is computed.
+    Only the seed's row of the similarity matrix is computed, and the weights are moved onto the seed and the norms.
 
     Args:
         features: Keys, float32 [B, N, C], heads concatenated.
@@ -128,11 +128,11 @@ def background_mask(
         )
     betas = head_weights(cls_attention) if betas is None else betas
     seed = background_seed(cls_attention, betas)
-    weighted = features * betas.repeat_interleave(channels // n_heads, dim=1)[:, None]
-    norms = torch.linalg.vector_norm(weighted, dim=2).clamp_min(1e-12)
+    head_norms = torch.linalg.vector_norm(features.unflatten(2, (n_heads, -1)), dim=3)
+    norms = torch.linalg.vector_norm(head_norms * betas[:, None], dim=2).clamp_min(1e-12)
     index = torch.arange(batch, device=features.device)
-    reference = weighted[index, seed] / norms[index, seed, None]
-    cosine = torch.bmm(weighted, reference[:, :, None])[:, :, 0] / norms
+    reference = features[index, seed] * betas.square().repeat_interleave(channels // n_heads, dim=1)
+    cosine = torch.bmm(features, reference[:, :, None])[:, :, 0] / (norms * norms[index, seed, None])
     return (cosine > threshold).unflatten(1, grid)
 
 
