@@ -86,7 +86,7 @@ def _demo(args: argparse.Namespace) -> dict[str, Any]:
             raise ChildFailedError(
                 f"the found node answered none of {args.frames} frames; its log: {args.out}/found.log"
             )
-        title = f"objloc_ros: the found node, backbone {args.backbone}, on {args.source}"
+        title = f"objloc_ros: the found node, backbone {args.backbone}, on {Path(args.source).name}"
         sheet, film = write_pictures(bag, args.out, CAMERA, measured, title)
     report = {
         "source": args.source,

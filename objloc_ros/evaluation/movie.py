@@ -22,7 +22,7 @@ def write_movie(path: Path, frames: Iterable[Image], rate: float) -> Path:
 
     Args:
         path: Without suffix.
-        frames: RGB uint8 [H, W, 3]; the first one gives the size, others are scaled to it.
+        frames: RGB uint8 [H, W, 3]; the first one gives the size, others are fitted into it on black.
         rate: Frames per second.
 
     Returns:
@@ -47,11 +47,20 @@ def write_movie(path: Path, frames: Iterable[Image], rate: float) -> Path:
 
 
 def _same_size(frames: Iterable[Image]) -> Iterator[Image]:
-    size: tuple[int, int] | None = None
+    canvas: Image | None = None
     for frame in frames:
-        size = size or (frame.shape[1], frame.shape[0])
-        same = (frame.shape[1], frame.shape[0]) == size
-        yield frame if same else np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
+        if canvas is None:
+            canvas = np.zeros_like(frame)
+        yield frame if frame.shape == canvas.shape else _letterboxed(frame, canvas)
+
+
+def _letterboxed(frame: Image, canvas: Image) -> Image:
+    scale = min(canvas.shape[0] / frame.shape[0], canvas.shape[1] / frame.shape[1])
+    height, width = (max(1, round(scale * side)) for side in frame.shape[:2])
+    top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
+    picture = canvas.copy()
+    picture[top : top + height, left : left + width] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return picture
 
 
 def _gif(path: Path, frames: Iterator[Image], rate: float) -> Path:

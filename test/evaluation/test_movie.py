@@ -27,8 +27,12 @@ def test_mp4(tmp_path):
 
 
 def test_a_camera_that_changes_its_resolution(tmp_path):
-    path = write_movie(tmp_path / "film", frames(10) + frames(10, size=(96, 32)), 10.0)
-    assert [frame.shape for frame in VideoReader(path)] == [(48, 64, 3)] * 2
+    path = write_movie(tmp_path / "film", frames(200) + frames(200, size=(96, 32)), 10.0)
+    first, second = VideoReader(path)
+    assert first.shape == second.shape == (48, 64, 3)
+    assert second[:, 24:40].mean() > 180  # 16 of 64 columns, its own proportions
+    assert second[:, :16].mean() < 20
+    assert second[:, 48:].mean() < 20
 
 
 def test_gif_where_there_is_no_encoder(tmp_path, monkeypatch):
