@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_matrix, diags
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.regions import BoolMap, components, fill_holes
@@ -165,7 +165,7 @@ def _unique(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDA
     return ordered[first], position
 
 
-def _neighbours(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> csr_array:
+def _neighbours(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> csr_matrix:
     """Adjacency of the occupied cells: float64 [V, V] with ones where two cells differ by one step in one dimension."""
     n, dims = len(keys), len(steps)
     table = np.full((n, 2 * dims), -1, dtype=np.int32)  # columns: -V -U -Y -y -x +x +y +Y +U +V, so ascending
@@ -177,29 +177,29 @@ def _neighbours(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> cs
     exists = table >= 0
     starts = np.concatenate(([0], np.cumsum(exists.sum(axis=1)))).astype(np.int32)
     indices = table[exists]
-    return csr_array((np.ones(len(indices)), indices, starts), shape=(n, n))
+    return csr_matrix((np.ones(len(indices)), indices, starts), shape=(n, n))
 
 
-def _system(neighbours: csr_array, counts: Floats) -> csr_array:
+def _system(neighbours: csr_matrix, counts: Floats) -> csr_matrix:
     """Matrix of the normal equations: smoothness of the bistochastised blur plus the confidence of the target."""
     scale: Floats = np.ones(len(counts))
     for _ in range(_BISTOCHASTIC_STEPS):
         scale = np.sqrt(scale * counts / _blur(neighbours, scale))
     mass = scale * _blur(neighbours, scale)
     rows = np.repeat(scale, np.diff(neighbours.indptr))
-    coupling = csr_array(
+    coupling = csr_matrix(
         (-_SMOOTHNESS * rows * scale[neighbours.indices], neighbours.indices, neighbours.indptr), neighbours.shape
     )
     diagonal = _SMOOTHNESS * (mass - 10 * scale * scale) + _CONFIDENCE * counts
-    return csr_array(coupling + diags_array(diagonal, format="csr"))
+    return csr_matrix(coupling + diags(diagonal, format="csr"))
 
 
-def _blur(neighbours: csr_array, values: Floats) -> Floats:
+def _blur(neighbours: csr_matrix, values: Floats) -> Floats:
     """Blur over the grid with the weights (1, 2, 1) in each of its five dimensions."""
     return 10 * values + neighbours @ values
 
 
-def _conjugate_gradient(matrix: csr_array, b: Floats, x: Floats, preconditioner: Floats) -> Floats:
+def _conjugate_gradient(matrix: csr_matrix, b: Floats, x: Floats, preconditioner: Floats) -> Floats:
     """Solve `matrix @ x = b` from a start value; stops at the relative tolerance or the step limit, as the original.
 
     Inner products go through einsum: unlike BLAS it starts no threads for vectors this short.
