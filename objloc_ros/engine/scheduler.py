@@ -16,6 +16,8 @@ T = TypeVar("T")
 SUPERSEDED = "superseded"
 TOO_OLD = "too_old"
 SHUTDOWN = "shutdown"
+BAD_INPUT = "bad_input"
+FAILED = "processing_error"
 
 
 class FrameDroppedError(ObjlocError):
@@ -35,7 +37,7 @@ def drop_cause(error: Exception) -> str:
     cause = getattr(error, "cause", None)
     if isinstance(cause, str) and cause:
         return cause
-    return "bad_input" if isinstance(error, InputError) else "processing_error"
+    return BAD_INPUT if isinstance(error, InputError) else FAILED
 
 
 class LatestSlot(Generic[T]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import math
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,21 +17,20 @@ from std_msgs.msg import Float32, Header
 from std_srvs.srv import SetBool
 
 from objloc_ros.engine.age import AgeClock, Arrival, Oddity
-from objloc_ros.engine.scheduler import TOO_OLD, FrameDroppedError, LatestSlot
+from objloc_ros.engine.scheduler import FrameDroppedError, LatestSlot
 from objloc_ros.engine.stats import FrameStats
 from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes import qos
 from objloc_ros.nodes.conversions import compressed_to_rgb, image_to_rgb
-from objloc_ros.nodes.diagnostics import HARMLESS, Diagnoser, Report
+from objloc_ros.nodes.diagnostics import NOT_WANTED, Diagnoser, Report
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, ImageMessage
 from objloc_ros.nodes.live import LiveParameters, Values
 from objloc_ros.nodes.outputs import Outputs
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.throttle import Throttle
+from objloc_ros.nodes.voice import Voice
 
 DIAGNOSTICS_PERIOD_S = 1.0
-NOT_WANTED = "not_wanted"
 
 SPECS = (
     Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
@@ -47,13 +45,6 @@ SPECS = (
     ),
 )
 """Parameters that every perception node has."""
-
-ODDITIES = {
-    Oddity.ZERO_STAMP: "frames carry a stamp of zero: their age is measured from their arrival (fix the camera driver)",
-    Oddity.OTHER_CLOCK: "stamps are far from this node's clock: ages are measured from arrival (a recording played "
-    "without --clock and use_sim_time, or clocks that are not synchronised)",
-    Oddity.JUMPED_BACK: "time jumped back (a looped recording?): the statistics of ages start afresh",
-}
 
 
 @dataclass(frozen=True)
@@ -81,17 +72,16 @@ class PerceptionNode(LifecycleNode, abc.ABC):
 
     def __init__(self, name: str, table: Table, **options: Any) -> None:
         super().__init__(name, **options)
-        self._minutely, self._once = Throttle(), Throttle(math.inf)
+        self._voice = Voice(self.get_logger())
         self._stats = FrameStats()
         self._ages = AgeClock(lambda: int(self.get_clock().now().nanoseconds))
         self._slot: LatestSlot[Job] | None = None
         self._enabled = True
-        self._last_error = ""
         self.parameters = LiveParameters(self, table, check=self.check_parameters, apply=self._apply)
         self.outputs = Outputs(self, self._follow_demand)
         self.outputs.add("debug/age_ms", Float32)
         self.outputs.add("debug/processing_ms", Float32)
-        self._input = ImageInput(self, self.parameters.values()["image_transport"], self._on_image, self._warn)
+        self._input = ImageInput(self, self.parameters.values()["image_transport"], self._on_image, self._voice.warn)
         self._diagnoser = Diagnoser(self.get_fully_qualified_name())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
         # Steady time: a paused or absent simulation clock must not silence the diagnostics.
@@ -165,12 +155,10 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         try:
             work()
         except ObjlocError as error:
-            self._note_error(f"{name}: {error}")
-            self.get_logger().error(f"cannot {name}: {error}")
+            self._voice.failed(name, error, trace=False)
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001 - told in full below, and the state machine takes it from there
-            self._note_error(f"{name}: {error!r}")
-            self.get_logger().error(f"cannot {name}: {traceback.format_exc()}")
+            self._voice.failed(name, error, trace=True)
             return TransitionCallbackReturn.FAILURE
         return getattr(super(), f"on_{name}")(state)
 
@@ -180,7 +168,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
             self._stats,
             age_ms=lambda job: self._ages.age_ms(job.arrival),
             max_age_ms=_limit(self.parameters.values()),
-            on_drop=self._on_drop,
+            on_drop=self._voice.dropped,
             name=f"{self.get_name()}-worker",
         )
 
@@ -212,14 +200,11 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         stamp = msg.header.stamp
         arrival = self._ages.arrive(stamp.sec * 1_000_000_000 + stamp.nanosec)
         if arrival.oddity is not None:
-            self._on_oddity(arrival.oddity)
+            self._voice.odd(arrival.oddity)
+        if arrival.oddity is Oddity.JUMPED_BACK:
+            self._stats.forget_ages()
         if self._slot is not None:
             self._slot.offer(Job(msg, arrival))
-
-    def _on_oddity(self, oddity: Oddity) -> None:
-        if oddity is Oddity.JUMPED_BACK:
-            self._stats.forget_ages()
-        self._warn(oddity.value, ODDITIES[oddity], self._once if oddity is Oddity.ZERO_STAMP else self._minutely)
 
     def _handle(self, job: Job) -> None:
         if not (self._enabled and self.outputs.any_wanted()):
@@ -231,28 +216,10 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         self.outputs.publish("debug/processing_ms", lambda: Float32(data=elapsed_ms))
         self.outputs.publish("debug/age_ms", lambda: Float32(data=self._ages.age_ms(job.arrival)))
 
-    def _on_drop(self, cause: str, error: Exception | None) -> None:
-        if cause in HARMLESS or not self.context.ok():
-            return
-        if cause == TOO_OLD:
-            self._warn(cause, "frames are older than max_age_ms when their turn comes and are dropped")
-            return
-        self._note_error(f"{cause}: {error!r}" if cause == "processing_error" else f"{cause}: {error}")
-        trace = "".join(traceback.format_exception(error)) if cause == "processing_error" else str(error)
-        self._warn(cause, f"dropped a frame ({cause}): {trace}")
-
-    def _note_error(self, text: str) -> None:
-        self._last_error = text
-
-    def _warn(self, cause: str, text: str, throttle: Throttle | None = None) -> None:
-        speak, unsaid = (throttle or self._minutely).ready(cause)
-        if speak:
-            self.get_logger().warning(f"{text} (and {unsaid} more before)" if unsaid else text)
-
     def _diagnose(self) -> None:
         self._follow_demand()
         report = Report(
-            self._state(), self._stats.snapshot(), self.describe_engine(), self._input.check(), self._last_error
+            self._state(), self._stats.snapshot(), self.describe_engine(), self._input.check(), self._voice.last_error
         )
         message = DiagnosticArray(status=[self._diagnoser.status(report)])
         message.header.stamp = self.get_clock().now().to_msg()
