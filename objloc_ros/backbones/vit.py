@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,9 @@ from objloc_ros.types import Features, Grid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ANY_SIZE = partial(PatchEmbed, strict_img_size=False)
+"""DINO's patch embedding, without timm's check that images have the base size."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class ViTSpec:
         n_heads: Attention heads.
         base: Side in pixels of the square image that the position embedding was learned for.
         pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
-        stem: Builder of the patch embedding; None for DINO's single strided convolution.
+        stem: Builder of the patch embedding; DINO's is a single strided convolution.
         short_side: Shorter image side in pixels that it works best at; None for the native resolution.
     """
 
@@ -46,7 +51,7 @@ class ViTSpec:
     n_heads: int
     base: int = 224
     pos_embed: str = "dino"
-    stem: Callable[..., nn.Module] | None = None
+    stem: Callable[..., nn.Module] = ANY_SIZE
     short_side: int | None = None
 
 
@@ -179,7 +184,6 @@ def build_vit(name: str) -> ViT:
     if name not in SPECS:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
     spec = SPECS[name]
-    stem: dict[str, Any] = {} if spec.stem is None else {"embed_layer": spec.stem}
     vit = VisionTransformer(
         img_size=spec.base,
         patch_size=spec.patch,
@@ -188,6 +192,6 @@ def build_vit(name: str) -> ViT:
         num_heads=spec.n_heads,
         num_classes=0,
         global_pool="",
-        **stem,
+        embed_layer=spec.stem,
     )
     return ViT(vit, spec)
