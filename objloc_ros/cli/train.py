@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(metavar="MODEL", required=True)
     tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
-    tiny.add_argument("--steps", type=int, default=4000, help="optimiser steps (default: %(default)s)")
+    tiny.add_argument("--steps", type=int, default=6000, help="optimiser steps (default: %(default)s)")
     tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
@@ -118,7 +118,7 @@ class _Progress:
     def __call__(self, step: int, losses: dict[str, float]) -> None:
         """Show a step and its losses."""
         if self._bar.n == 0:
-            self._bar.initial = step - 1
+            self._bar.initial = self._bar.n = self._bar.last_print_n = step - 1
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
         self._bar.update(step - self._bar.n)
 

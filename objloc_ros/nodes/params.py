@@ -126,9 +126,9 @@ class Table(Mapping[str, Spec]):
 
 def tables() -> dict[str, Table]:
     """Parameter tables of all nodes, by node name."""
-    from objloc_ros.nodes import found
+    from objloc_ros.nodes import found, image_source
 
-    return {"found": found.PARAMETERS}
+    return {"found": found.PARAMETERS, "image_source": image_source.PARAMETERS}
 
 
 def marked(name: str, table: Table) -> str:
