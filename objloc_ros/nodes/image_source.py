@@ -49,6 +49,9 @@ PARAMETERS = Table(
 DELIVERY_S = 0.5
 """Time for the last frames to arrive: the shared memory that carries them goes with the process."""
 
+DISCOVERY_S = 0.5
+"""A subscriber that the publisher knows need not know the publisher yet; best-effort frames sent then would be lost."""
+
 
 def sensor_data() -> QoSProfile:
     """What camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
@@ -79,6 +82,7 @@ class ImageSource(Node):
         values = self._declare()
         self.finished, self.error = False, ""
         self._sent, self._limit, self._needed = 0, values["frames"], values["wait_for_subscribers"]
+        self._start = 0.0
         self._frame_id = values["frame_id"]
         self._frames = open_source(
             values["source"],
@@ -111,9 +115,8 @@ class ImageSource(Node):
         return values
 
     def _tick(self) -> None:
-        if self.finished or self._image.get_subscription_count() < self._needed:
+        if self.finished or not self._expected():
             return
-        self._needed = 0
         try:
             frame = next(self._frames, None)
         except ObjlocError as error:
@@ -123,6 +126,12 @@ class ImageSource(Node):
         if frame is None or self._sent == self._limit:
             self.finished = True
             self.get_logger().info(f"published {self._sent} frame(s)")
+
+    def _expected(self) -> bool:
+        """Whether the wanted subscribers are there and have had time to find this publisher in turn."""
+        if self._needed and self._image.get_subscription_count() >= self._needed:
+            self._needed, self._start = 0, time.monotonic() + DISCOVERY_S
+        return not self._needed and time.monotonic() >= self._start
 
     def _publish(self, frame: SourceFrame) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
