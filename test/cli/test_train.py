@@ -1,0 +1,76 @@
+"""`objloc train` and `objloc evaluate` end to end at toy size."""
+
+import json
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from objloc_ros.backbones.vit import build_vit
+from objloc_ros.backbones.weights import load_backbone, load_found_head
+from objloc_ros.cli import train
+from objloc_ros.cli.main import main
+from objloc_ros.training.found_head import save_head
+from objloc_ros.training.tiny import TinyTraining, save_backbone
+from objloc_ros.training.views import Schedule
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_backbone(folder / "vit.safetensors", build_vit("tiny"))
+    save_head(folder / "head.safetensors", torch.randn(1, 160, 1, 1), torch.zeros(1))
+    return folder
+
+
+def test_train_tiny_writes_weights_that_load_and_resumes(tmp_path, monkeypatch, capsys):
+    small = partial(Schedule, side=32, scenes=1, final_side=32, final_scenes=1)
+    monkeypatch.setattr(train, "Schedule", small)
+    monkeypatch.setattr(train, "TinyTraining", partial(TinyTraining, bank=(3, 5)))
+    arguments = ["train", "tiny", "--out", str(tmp_path), "--workers", "0"]
+    assert main([*arguments, "--steps", "2"]) == 0
+    first = load_backbone("tiny", path=tmp_path / "tiny_vit.safetensors")
+    assert main([*arguments, "--steps", "2"]) == 0  # nothing left to do: the same weights again
+    again = load_backbone("tiny", path=tmp_path / "tiny_vit.safetensors")
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    assert main([*arguments, "--steps", "1"]) == 2
+    assert "beyond the wanted 1" in capsys.readouterr().err
+
+
+def test_train_found_on_a_folder_of_pictures(tmp_path, weights):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 256, (40, 60, 3), np.uint8)
+        cv2.imwrite(str(pictures / f"{i}.png"), noise)
+    arguments = ["--steps", "2", "--batch", "2", "--size", "64", "--workers", "0", "--device", "cpu"]
+    folders = ["--weights", str(weights / "vit.safetensors"), "--images", str(pictures), "--out", str(tmp_path / "out")]
+    assert main(["train", "found", *arguments, *folders]) == 0
+    weight, bias = load_found_head("tiny", path=tmp_path / "out" / "tiny_found_head.safetensors")
+    assert weight.shape == (1, 160, 1, 1)
+    assert torch.isfinite(weight).all()
+    assert torch.isfinite(bias).all()
+
+
+@pytest.mark.parametrize("option", ["--steps", "--batch", "--size"])
+def test_senseless_numbers_are_refused(option, tmp_path, capsys):
+    assert main(["train", "found", option, "0", "--out", str(tmp_path)]) == 2
+    assert f"{option.strip('-')} must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_evaluate_scenes_prints_a_table_or_json(weights, capsys):
+    files = ["--weights", str(weights / "vit.safetensors"), "--head-weights", str(weights / "head.safetensors")]
+    arguments = ["evaluate", "scenes", "--scenes", "3", "--short-side", "64", "--device", "cpu", *files]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["tiny", "random ViT", "colour patches"]
+    assert main([*arguments, "--json", "--no-baselines"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["scenes"] == 3
+    assert set(report["scores"]) == {"tiny"}
+    assert set(report["scores"]["tiny"]) == {"lost", "tokencut", "background", "found"}
+    assert main(["evaluate", "scenes", "--scenes", "0"]) == 2
