@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(metavar="MODEL", required=True)
     tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
-    tiny.add_argument("--steps", type=int, default=6000, help="optimiser steps (default: %(default)s)")
+    tiny.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
     tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--batch", type=int, default=50, help="images per step (default: %(default)s)")
     found.add_argument("--size", type=int, default=224, help="side of the training images (default: %(default)s)")
     found.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    found.add_argument("--bfloat16", action="store_true", help="run the frozen backbone in bfloat16: faster")
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
     found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
     found.set_defaults(train=_train_found)
@@ -93,6 +94,7 @@ def _train_found(args: argparse.Namespace) -> None:
         batch=args.batch,
         seed=args.seed,
         size=args.size,
+        bfloat16=args.bfloat16,
         workers=args.workers,
         checkpoint=args.out / f"{args.backbone}_found_head.checkpoint",
         on_progress=progress,
