@@ -17,7 +17,6 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from objloc_ros.backbones.registry import entry_of
 from objloc_ros.cli.main import main
 from objloc_ros.evaluation.bag import read_bag
 
@@ -138,7 +137,6 @@ def test_a_picture_goes_through_twice_into_the_same_folder(start, tmp_path):
     assert (image.width, image.height) == (640, 480)
 
 
-@pytest.mark.skipif(not entry_of("tiny").path.exists(), reason="the embedded weights are not built yet")
 def test_the_embedded_model_goes_through(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", "--frames", "10", "--rate", "5", "--out", out]
