@@ -11,6 +11,9 @@ from objloc_ros.scenes.compose import Bank, random_scene, render
 from objloc_ros.scenes.textures import Array
 from objloc_ros.types import Image, Size
 
+SIZES = (0.3, 1.2)
+"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
+
 
 class SceneImages(Sequence[Image]):
     """`count` scenes, each composed anew from its index whenever it is asked for: RGB uint8 [H, W, 3].
@@ -41,7 +44,7 @@ class SceneImages(Sequence[Image]):
         if not -self._count <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
         rng = np.random.default_rng([self._seed, index % self._count])
-        scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0])
+        scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0], sizes=SIZES)
         return np.ascontiguousarray(render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)[0])
 
 
