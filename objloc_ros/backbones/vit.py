@@ -43,6 +43,7 @@ class ViTSpec:
         pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
         stem: Builder of the patch embedding; DINO's is a single strided convolution.
         short_side: Shorter image side in pixels that it works best at; None for the native resolution.
+        bfloat16: Whether it was trained in bfloat16, so that a CPU with bfloat16 units may run it so.
     """
 
     patch: int
@@ -53,6 +54,7 @@ class ViTSpec:
     pos_embed: str = "dino"
     stem: Callable[..., nn.Module] = ANY_SIZE
     short_side: int | None = None
+    bfloat16: bool = False
 
 
 SPECS: dict[str, ViTSpec] = {
@@ -61,7 +63,15 @@ SPECS: dict[str, ViTSpec] = {
     "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
     "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
     "tiny": ViTSpec(
-        patch=8, embed_dim=160, depth=6, n_heads=5, base=128, pos_embed="size", stem=ConvStem, short_side=192
+        patch=8,
+        embed_dim=160,
+        depth=6,
+        n_heads=5,
+        base=128,
+        pos_embed="size",
+        stem=ConvStem,
+        short_side=192,
+        bfloat16=True,
     ),
 }
 
