@@ -202,9 +202,9 @@ class Pipeline:
             geometries = [self.geometry(size_of(image)) for image in images]
             pairs = zip(images, geometries, strict=True)
             inputs = torch.cat([to_input(i, g, self.vit.mean, self.vit.std, self.device) for i, g in pairs])
-        with _timed(timings, "vit", len(images)):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-                return Encoded(self.vit(inputs), geometries)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
+        with _timed(timings, "vit", len(images)), autocast:
+            return Encoded(self.vit(inputs), geometries)
 
     @torch.inference_mode()
     def _run_batch(self, images: list[Image]) -> list[Result]:
