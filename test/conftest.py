@@ -2,10 +2,14 @@
 
 import fcntl
 import random
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
+
+# A background job inherits SIGINT as ignored and would hand that on to the processes that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

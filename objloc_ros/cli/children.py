@@ -45,7 +45,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
-                preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
+                preexec_fn=partial(_prepare, os.getpid()),
             )
 
     @property
@@ -93,8 +93,13 @@ class Child:
         return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, even if that is killed (prctl PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the call
-        os._exit(1)
+def _prepare(parent: int) -> None:
+    """Make this process hear SIGINT, which background jobs inherit as ignored, and end with its parent.
+
+    On Linux the kernel sees to the latter (prctl PR_SET_PDEATHSIG), even if the parent is killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)

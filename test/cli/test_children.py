@@ -57,7 +57,7 @@ def test_an_early_end_is_a_failure_unless_allowed(tmp_path):
 
 
 def test_a_running_child_is_fine_and_is_interrupted_at_the_end(tmp_path):
-    code = "import time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: print('bye')"
+    code = "import time\ntry: print('up', flush=True), time.sleep(60)\nexcept KeyboardInterrupt: print('bye')"
     with child(tmp_path, code) as worker:
         assert wait_for(lambda: "up" in worker.log.read_text())
         worker.check()
