@@ -101,7 +101,8 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
     GPUs stay at float32: nothing was measured there.
     """
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent from older and other builds of torch
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 class Pipeline:
