@@ -24,26 +24,6 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One camera image on its way through the engine.
-
-    Args:
-        image: RGB pixels, uint8 [H, W, 3].
-        stamp_ns: Acquisition time of the source header, nanoseconds.
-        frame_id: Coordinate frame of the source header.
-        received_ns: Local monotonic time of arrival, nanoseconds.
-    """
-
-    image: npt.NDArray[np.uint8]
-    stamp_ns: int = 0
-    frame_id: str = ""
-    received_ns: int = 0
-
-    def __post_init__(self) -> None:
-        check_image(self.image)
-
-
-@dataclass(frozen=True)
 class Features:
     """Last-block facets of a ViT for a batch of equally sized images, CLS token dropped.
 
