@@ -54,12 +54,6 @@ def components(mask: BoolMap) -> Regions:
     return Regions(labels.astype(np.int32, copy=False), area, np.stack([x, y, x + width, y + height], axis=1))
 
 
-def largest_component(mask: BoolMap) -> BoolMap:
-    """Keep the largest 4-connected component of a mask, the first in raster order among equals; empty stays empty."""
-    regions = components(mask)
-    return regions.labels == regions.largest() if len(regions) else mask.copy()
-
-
 def fill_holes(mask: BoolMap) -> BoolMap:
     """Close every background region of a mask that no 4-connected path joins to the border."""
     outside = np.pad(~mask, 1, constant_values=True).view(np.uint8)

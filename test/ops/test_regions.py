@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from objloc_ros.ops.regions import components, fill_holes, largest_component
+from objloc_ros.ops.regions import components, fill_holes
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -35,8 +35,10 @@ def test_diagonal_neighbours_are_not_connected() -> None:
         (("##", "##"), ("##", "##")),
     ],
 )
-def test_largest_component_takes_the_first_of_equals(rows: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert (largest_component(picture(*rows)) == picture(*expected)).all()
+def test_the_largest_component_is_the_first_of_equals(rows: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    regions = components(picture(*rows))
+    largest = np.arange(1, len(regions) + 1) == regions.largest()
+    assert (regions.select(largest) == picture(*expected)).all()
 
 
 @pytest.mark.parametrize(
