@@ -173,8 +173,8 @@ def test_compressed_images_and_a_truncated_one(start, peer, facts, disc, wait_fo
         assert answer.detections[0].bbox.size_x == pytest.approx(41.0, abs=2)
     for suffix in (".jpg", ".png"):
         bad = compressed(0.6, suffix)
-        peer.publisher(CompressedImage, topic).publish(bad)
-        wait_for(lambda: "dropped a frame (decode)" in node.log)
+        logged = lambda: "dropped a frame (decode)" in node.log  # noqa: E731
+        send_until(logged, peer.publisher(CompressedImage, topic), bad, wait_for)
         peer.ask(inbox, compressed, topic)
         assert inbox.with_stamp(bad.header.stamp) is None
     assert node.log.count("dropped a frame (decode)") == 1
