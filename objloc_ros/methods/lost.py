@@ -5,13 +5,36 @@ Siméoni et al., "Localizing Objects with Self-Supervised Transformers and no La
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from objloc_ros.methods.patch_object import PatchObject, check_features, seed_component
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.patch_object import PatchObject, unit_features
+from objloc_ros.ops.affinity import above, gram_strips, images_at_a_time
+from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.regions import component_at
 from objloc_ros.types import Grid
 
 
+@dataclass(frozen=True)
+class LostOptions:
+    """The paper's only parameter; checked on construction.
+
+    Args:
+        k_patches: Patches of lowest degree that may help to expand the seed.
+    """
+
+    k_patches: int = 100
+
+    def __post_init__(self) -> None:
+        if self.k_patches < 1:
+            raise ParameterError(f"k_patches must be at least 1, got {self.k_patches}")
+
+
+@torch.no_grad()
+@exact_arithmetic()
 def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObject]:
     """Locate one object in each image.
 
@@ -25,21 +48,42 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         k_patches: Size of the set that the seed is expanded with; fewer when N is smaller.
 
     Returns:
-        One object per image; `degenerate` when the seed's own feature is zero, so that nothing is similar to it.
+        One object per image; `degenerate` and empty when the seed's own feature is zero, so that nothing is similar
+        to it, `degenerate` when all patches are alike.
 
     Raises:
         InputError: If the shapes disagree or a value is not finite.
+        ParameterError: If `k_patches` is below 1.
     """
-    check_features(features, grid)
-    return [_locate(f, grid, k_patches) for f in features.float()]
+    LostOptions(k_patches)
+    degree = torch.cat([degrees(part) for part in images_at_a_time(unit_features(features, grid))])
+    return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 
-def _locate(f: Tensor, grid: Grid, k_patches: int) -> PatchObject:
-    similar = f @ f.T > 0
-    degree = similar.sum(1) - similar.diagonal().long()
+def degrees(features: Tensor) -> Tensor:
+    """Count the other patches with a positive inner product (paper, section 3.2).
+
+    Args:
+        features: float32 [B, N, C] of unit length, or zero.
+
+    Returns:
+        float32 [B, N], whole numbers.
+    """
+    counts = features.new_zeros(features.shape[:2])
+    for first, strip in gram_strips(features):
+        end = first + strip.shape[1]
+        positive = above(strip, features, first, 0.0)
+        counts[:, first:end] += positive.sum(2)
+        if end < counts.shape[1]:
+            counts[:, end:] += positive[:, :, end - first :].sum(1)
+    return counts - (features != 0).any(2).float()
+
+
+def _locate(f: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> PatchObject:
     lowest = torch.argsort(degree, stable=True)[:k_patches]
     seed = int(lowest[0])
-    voters = lowest[similar[seed, lowest]]
+    voters = lowest[f[lowest] @ f[seed] > 0]
     votes = f @ f[voters].sum(0)
-    mask = seed_component((votes > 0).view(grid), seed)
-    return PatchObject(mask, seed, degenerate=not bool(similar[seed, seed]))
+    mask = torch.from_numpy(component_at((votes > 0).view(grid).cpu().numpy(), seed)).to(f.device)
+    alike = bool((degree == len(degree) - 1).all())
+    return PatchObject(mask, seed, degenerate=alike or not len(voters))

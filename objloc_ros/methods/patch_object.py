@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.regions import components
 from objloc_ros.types import Grid, Size
 
 Box = tuple[int, int, int, int]
@@ -39,16 +38,21 @@ class PatchObject:
         return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def seed_component(mask: Tensor, seed: int) -> Tensor:
-    """The 4-connected component of a bool mask [h, w] that contains a row-major index; empty if the seed is not set."""
-    labels = components(mask.cpu().numpy()).labels
-    wanted = int(labels.flat[seed])
-    return torch.from_numpy((labels == wanted) & (wanted > 0)).to(mask.device)
+def nothing(grid: Grid, device: torch.device) -> PatchObject:
+    """What a method returns where the features determine no object."""
+    return PatchObject(torch.zeros(grid, dtype=torch.bool, device=device), 0, degenerate=True)
 
 
-def check_features(features: Tensor, grid: Grid) -> None:
-    """Raise InputError unless `features` is finite float [B, N, C] with N = h * w."""
+def unit_features(features: Tensor, grid: Grid) -> Tensor:
+    """Features of unit length, float32 [B, N, C]; zero rows stay zero.
+
+    Raises:
+        InputError: If `features` is not [B, N, C] with N = h * w, or a value or a square is not finite.
+    """
     if features.ndim != 3 or features.shape[1] != grid[0] * grid[1]:
         raise InputError(f"expected features [B, {grid[0] * grid[1]}, C] for grid {grid}, got {tuple(features.shape)}")
-    if not torch.isfinite(features).all():
-        raise InputError("features hold NaN or infinite values")
+    features = features.float()
+    length = torch.linalg.vector_norm(features, dim=2, keepdim=True)
+    if not torch.isfinite(length).all():
+        raise InputError("features hold NaN, infinite or too large values")
+    return features / length.clamp_min_(1e-12)

@@ -5,26 +5,43 @@ Wang et al., "Self-Supervised Transformers for Unsupervised Object Discovery usi
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from scipy.sparse.linalg import eigsh
-from torch import Tensor
-from torch.nn import functional as F
+from dataclasses import dataclass
 
-from objloc_ros.methods.patch_object import PatchObject, check_features, seed_component
+import torch
+from torch import Tensor
+
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.ops.affinity import binary_affinity, images_at_a_time, thresholded_affinity
+from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.ncut import Cut, bipartition
+from objloc_ros.ops.regions import component_at
 from objloc_ros.types import Grid
 
-TIE = 1e-6
-"""Entries within this relative distance of the largest one count as tied; the first is the seed."""
 
-GAP = 1e-6
-"""Below this distance of the second and third eigenvalue the cut is not determined."""
+@dataclass(frozen=True)
+class TokenCutOptions:
+    """The paper's parameters; checked on construction.
 
-MARGIN = 1e-9
-"""Nor is it where an entry lies this close to the mean, in standard deviations."""
+    Args:
+        tau: Cosine above which two patches are linked, in [-1, 1].
+        eps: Weight of all other pairs, above 0.
+        binary: Links weigh 1; off, they weigh their cosine.
+    """
+
+    tau: float = 0.2
+    eps: float = 1e-5
+    binary: bool = True
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.tau <= 1:
+            raise ParameterError(f"tau must lie in [-1, 1], got {self.tau}")
+        if not 0 < self.eps < 1:
+            raise ParameterError(f"eps must lie between 0 and 1, both excluded, got {self.eps}")
 
 
+@torch.no_grad()
+@exact_arithmetic()
 def tokencut(
     features: Tensor, grid: Grid, *, tau: float = 0.2, eps: float = 1e-5, binary: bool = True
 ) -> list[PatchObject]:
@@ -47,39 +64,21 @@ def tokencut(
 
     Raises:
         InputError: If the shapes disagree or a value is not finite.
+        ParameterError: If `tau` or `eps` is out of range.
     """
-    check_features(features, grid)
-    return [_locate(f, grid, tau, eps, binary) for f in features.float()]
+    TokenCutOptions(tau, eps, binary)
+    features = unit_features(features, grid)
+    if features.shape[1] < 2:
+        return [nothing(grid, features.device) for _ in features]
+    affinity = binary_affinity if binary else thresholded_affinity
+    found = []
+    for part in images_at_a_time(features):
+        found += [_object(cut, grid, features.device) for cut in bipartition(affinity(part, tau, eps))]
+    return found
 
 
-def _locate(f: Tensor, grid: Grid, tau: float, eps: float, binary: bool) -> PatchObject:
-    f = F.normalize(f, dim=-1)
-    similarity = f @ f.T
-    weights = torch.where(similarity > tau, torch.ones_like(similarity) if binary else similarity, eps)
-    if len(f) < 2 or bool((weights == weights[0, 0]).all()):
-        return PatchObject(torch.zeros(grid, dtype=torch.bool, device=f.device), 0, degenerate=True)
-    cut, gap = second_eigenvector(weights.double().cpu().numpy())
-    offset = cut - cut.mean()
-    side = offset > 0
-    size = np.abs(cut)
-    seed = int(np.argmax(size >= (1 - TIE) * size.max()))
-    if not side[seed]:
-        side = ~side
-    mask = seed_component(torch.from_numpy(side).view(grid), seed).to(f.device)
-    return PatchObject(mask, seed, degenerate=gap < GAP or bool(np.abs(offset).min() < MARGIN * offset.std()))
-
-
-def second_eigenvector(affinity: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Second smallest solution of (D - A) x = lambda D x, and its distance to the third eigenvalue.
-
-    With y = D^1/2 x this is the largest eigenpair of D^-1/2 A D^-1/2 once its known top vector D^1/2 1 is deflated.
-    """
-    root = np.sqrt(affinity.sum(1))
-    top = root / np.linalg.norm(root)
-    deflated = affinity / np.outer(root, root) - np.outer(top, top)
-    if len(deflated) <= 3:
-        values, vectors = np.linalg.eigh(deflated)
-    else:
-        start = np.random.default_rng(0).standard_normal(len(root))
-        values, vectors = eigsh(deflated, k=2, which="LA", v0=start)
-    return vectors[:, -1] / root, float(values[-1] - values[-2])
+def _object(cut: Cut, grid: Grid, device: torch.device) -> PatchObject:
+    if cut.empty:
+        return nothing(grid, device)
+    mask = torch.from_numpy(component_at(cut.side.reshape(grid), cut.seed))
+    return PatchObject(mask.to(device), cut.seed, cut.degenerate)

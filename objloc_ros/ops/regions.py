@@ -1,4 +1,4 @@
-"""Connected regions of a mask: 4-connectivity, labels in raster order of their first pixel, boxes with exclusive max.
+"""Connected regions of a mask: labels in raster order of their first pixel, boxes with exclusive max.
 
 Everything is linear in the number of pixels, whatever the number of regions.
 """
@@ -6,6 +6,7 @@ Everything is linear in the number of pixels, whatever the number of regions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ BoolMap = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Regions:
-    """The 4-connected components of a mask.
+    """The connected components of a mask.
 
     Args:
         labels: int32 [h, w]; 0 outside the mask, 1..n in raster order of each component's first pixel.
@@ -46,12 +47,19 @@ class Regions:
         return np.concatenate(([False], keep))[self.labels]
 
 
-def components(mask: BoolMap) -> Regions:
-    """Find the 4-connected components of a bool mask [h, w]."""
+def components(mask: BoolMap, *, connectivity: Literal[4, 8] = 4) -> Regions:
+    """Find the connected components of a bool mask [h, w]."""
     pixels = np.ascontiguousarray(mask).view(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4, ltype=cv2.CV_32S)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=connectivity, ltype=cv2.CV_32S)
     x, y, width, height, area = stats[1:].astype(np.int64).T
     return Regions(labels.astype(np.int32, copy=False), area, np.stack([x, y, x + width, y + height], axis=1))
+
+
+def component_at(mask: BoolMap, index: int, *, connectivity: Literal[4, 8] = 4) -> BoolMap:
+    """The connected component of a bool mask [h, w] at a row-major index; empty if the mask is not set there."""
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    _, labels = cv2.connectedComponents(pixels, connectivity=connectivity, ltype=cv2.CV_32S)
+    return (labels == labels.flat[index]) & mask
 
 
 def fill_holes(mask: BoolMap) -> BoolMap:

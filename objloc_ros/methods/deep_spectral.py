@@ -1,0 +1,137 @@
+"""Deep Spectral Methods: the smallest eigenvectors of a graph of feature similarities.
+
+Melas-Kyriazi et al., "Deep Spectral Methods: A Surprisingly Strong Baseline for Unsupervised Semantic Segmentation and
+Localization", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.ops.affinity import images_at_a_time, on_host, positive_affinity
+from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.regions import components
+from objloc_ros.ops.spectral import SAME, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.types import Grid
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DeepSpectralOptions:
+    """The paper's parameter; checked on construction.
+
+    Args:
+        n_vectors: Eigenvectors to compute, the constant one among them; the object is read from the second.
+    """
+
+    n_vectors: int = 5
+
+    def __post_init__(self) -> None:
+        if self.n_vectors < 2:
+            raise ParameterError(f"n_vectors must be at least 2, got {self.n_vectors}")
+
+
+@dataclass(frozen=True)
+class SpectralResult:
+    """The eigenvectors of one image.
+
+    Args:
+        eigenvalues: float32 [K], ascending from 0.
+        eigenvectors: float32 [K, N], x^T D x = 1; the first is constant, the others are positive on fewer than half of
+            the patches.
+        segment: bool [h, w], where the second eigenvector is positive.
+        degenerate: Whether the features do not determine the second eigenvector.
+    """
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    segment: Tensor
+    degenerate: bool
+
+    def object(self) -> PatchObject:
+        """The single object of the paper's localisation: the largest 8-connected part of the segment.
+
+        Its seed is the patch of its largest entry. As in the original, an empty segment stands for the whole image,
+        unless it is empty because nothing is determined.
+        """
+        segment = self.segment.cpu().numpy()
+        if not segment.any():
+            if self.degenerate:
+                return nothing(segment.shape, self.segment.device)
+            segment = ~segment
+        parts = components(segment, connectivity=8)
+        mask = (parts.labels == parts.largest()) & segment
+        seed = int(np.where(mask.ravel(), self.eigenvectors[1].cpu().numpy(), -np.inf).argmax())
+        return PatchObject(torch.from_numpy(mask).to(self.segment.device), seed, self.degenerate)
+
+
+@torch.no_grad()
+@exact_arithmetic()
+def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[SpectralResult]:
+    """Compute the smallest eigenvectors of (D - W) x = lambda D x with W = max(cosine, 0).
+
+    The paper's optional colour affinity is off, as in the published results for localisation.
+
+    Args:
+        features: float32 [B, N, C], last-block keys without CLS; N = h * w, row-major.
+        grid: Patch rows and columns (h, w).
+        n_vectors: Eigenvectors K, the constant one among them; N where there are fewer patches.
+
+    Returns:
+        One result per image. A patch whose feature is zero resembles nothing, not even itself: its entries are 0. For
+        constant features `degenerate`, with an empty segment.
+
+    Raises:
+        InputError: If the shapes disagree or a value is not finite.
+        ParameterError: If `n_vectors` is below 2.
+    """
+    DeepSpectralOptions(n_vectors)
+    features = unit_features(features, grid)
+    if features.shape[1] < 2:
+        return [_nothing(grid, features.device) for _ in features]
+    results = []
+    for part in images_at_a_time(features):
+        graph = positive_affinity(part)
+        pairs = smallest_eigenpairs(graph, n_vectors - 1)
+        degrees = on_host(graph.degrees())
+        if (np.abs(on_host(pairs.vectors)[:, 0])[degrees > 0] <= on_host(pairs.errors)[:, :1].max()).any():
+            pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
+        images = zip(*(on_host(field) for field in pairs), degrees, strict=True)
+        results += [_result(*image, grid=grid, device=features.device) for image in images]
+    return results
+
+
+def _result(
+    values: Values, vectors: Values, gaps: Values, errors: Values, degrees: Values, *, grid: Grid, device: torch.device
+) -> SpectralResult:
+    """Orient the eigenvectors [k, N] and read the segment, of one image."""
+    linked = degrees > 0
+    vectors = vectors * linked
+    majority = (vectors > 0).mean(1)
+    vectors = np.where(((majority > 0.5) & (majority < 1))[:, None], -vectors, vectors)
+    constant = linked / np.sqrt(degrees.sum()).clip(1e-12)
+    flat = values[0] > 1 - SAME
+    return SpectralResult(
+        eigenvalues=_tensor(np.concatenate(([0.0], values)), device),
+        eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
+        segment=torch.from_numpy((vectors[0] > errors[0]).reshape(grid) & ~flat).to(device),
+        degenerate=bool(gaps[0] < SAME or values[0] < SAME or flat),
+    )
+
+
+def _nothing(grid: Grid, device: torch.device) -> SpectralResult:
+    """What a single patch has: the constant eigenvector."""
+    one = torch.ones(1, 1, device=device)
+    return SpectralResult(one[0] * 0, one, torch.zeros(grid, dtype=torch.bool, device=device), degenerate=True)
+
+
+def _tensor(values: Values, device: torch.device) -> Tensor:
+    return torch.from_numpy(values).float().to(device)

@@ -1,0 +1,136 @@
+"""MaskCut: several objects per image by repeated normalised cuts.
+
+Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segmentation", CVPR 2023, section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.ops.affinity import Affinity, binary_affinity, images_at_a_time
+from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.ncut import Cut, bipartition, first_largest
+from objloc_ros.ops.regions import BoolMap, component_at
+from objloc_ros.types import Grid
+
+CORNERS = 3
+"""A side that holds this many corners of the grid is taken for the ground."""
+
+SMALLEST = 0.01
+"""Later objects must cover more than this part of the grid."""
+
+
+@dataclass(frozen=True)
+class MaskCutOptions:
+    """The paper's parameters; checked on construction.
+
+    Args:
+        n_masks: Most objects to find.
+        tau: Cosine above which two patches are linked, in [0, 1].
+        eps: Weight of all other pairs, above 0.
+    """
+
+    n_masks: int = 3
+    tau: float = 0.15
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.n_masks < 1:
+            raise ParameterError(f"n_masks must be at least 1, got {self.n_masks}")
+        if not 0 <= self.tau <= 1:
+            raise ParameterError(f"tau must lie in [0, 1], got {self.tau}")
+        if not 0 < self.eps < 1:
+            raise ParameterError(f"eps must lie between 0 and 1, both excluded, got {self.eps}")
+
+
+@torch.no_grad()
+@exact_arithmetic()
+def maskcut(
+    features: Tensor, grid: Grid, *, n_masks: int = 3, tau: float = 0.15, eps: float = 1e-5
+) -> list[list[PatchObject]]:
+    """Locate up to `n_masks` objects in each image, before any refinement along the image's edges.
+
+    TokenCut's graph is cut, the object found loses its links, and what remains is cut again. From the second on, an
+    object is dropped if it overlaps the previous one by an IoU above 0.5 or covers no more than 1 % of the grid;
+    what it shares with earlier ones remains theirs.
+
+    Args:
+        features: float32 [B, N, C], last-block keys without CLS; N = h * w, row-major.
+        grid: Patch rows and columns (h, w), not necessarily square.
+        n_masks: Number of rounds.
+        tau: Cosine above which two patches are linked.
+        eps: Weight of all other pairs.
+
+    Returns:
+        For each image `n_masks` objects in the order in which they were cut, disjoint, empty where none was found or
+        it was dropped; `degenerate` from the first round on whose cut the features do not determine.
+
+    Raises:
+        InputError: If the shapes disagree or a value is not finite.
+        ParameterError: If an option is out of range.
+    """
+    MaskCutOptions(n_masks, tau, eps)
+    features = unit_features(features, grid)
+    if features.shape[1] < 2:
+        return [[nothing(grid, features.device)] * n_masks for _ in features]
+    found = []
+    for part in images_at_a_time(features):
+        found += _cut_repeatedly(binary_affinity(part, tau, eps), grid, n_masks, features.device)
+    return found
+
+
+def _cut_repeatedly(graph: Affinity, grid: Grid, n_masks: int, device: torch.device) -> list[list[PatchObject]]:
+    images = [_Objects(grid, device) for _ in range(graph.shape[0])]
+    cuts = bipartition(graph)
+    for _ in range(n_masks):
+        if any(image.changed for image in images):
+            painted = np.stack([image.painted for image in images])
+            cuts = bipartition(graph.without(graph.like(painted)))
+        for image, cut in zip(images, cuts, strict=True):
+            image.take(cut)
+    return [image.found for image in images]
+
+
+class _Objects:
+    """What has been found in one image so far."""
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        self.found: list[PatchObject] = []
+        self.painted: npt.NDArray[np.bool_] = np.zeros(grid[0] * grid[1], bool)
+        self.changed = False
+        self._grid, self._device = grid, device
+        self._current: BoolMap = np.zeros(grid, bool)
+        self._covered: BoolMap = self._current
+        self._degenerate = False
+
+    def take(self, cut: Cut) -> None:
+        """Add the object of one cut, or an empty one; `changed` tells whether it leaves another graph behind."""
+        side, seed = _foreground(cut, self._grid)
+        self._degenerate |= cut.degenerate or cut.empty
+        mask = np.zeros(self._grid, bool) if cut.empty else component_at(side.reshape(self._grid), seed)
+        if self.found and self._is_dropped(mask):
+            mask = np.zeros(self._grid, bool)
+        own = torch.from_numpy(mask & ~self._covered).to(self._device)
+        self.found.append(PatchObject(own, seed, self._degenerate))
+        self._current, self._covered = mask, self._covered | mask
+        self.changed = bool(mask.any())
+        self.painted = self.painted | mask.ravel()
+
+    def _is_dropped(self, mask: BoolMap) -> bool:
+        overlap, union = np.count_nonzero(mask & self._current), np.count_nonzero(mask | self._current)
+        return 2 * overlap > union or np.count_nonzero(mask) <= SMALLEST * mask.size
+
+
+def _foreground(cut: Cut, grid: Grid) -> tuple[BoolMap, int]:
+    """The side [N] that holds the object, and its seed: the largest entry's, unless that holds three corners."""
+    corners = cut.side.reshape(grid)[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if np.count_nonzero(corners) < CORNERS:
+        return cut.side, cut.seed
+    return ~cut.side, first_largest(-cut.vector)

@@ -1,0 +1,218 @@
+"""The graph of an image's patches: who resembles whom, built once per image and multiplied many times.
+
+The matrix of inner products is symmetric, so on a CPU only its upper half is computed, in strips of rows that fit the
+cache. Whether a pair lies above a threshold is decided in float64 wherever float32 could go either way: the graph is
+the same on every run, thread count and device, and so is what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+import torch
+from array_api_compat import array_namespace
+from torch import Tensor
+
+Array: TypeAlias = Any
+"""A NumPy array on the host, where small products cost half as much as torch's, or a tensor on a GPU."""
+
+WHOLE = 2048
+"""Graphs of up to this many patches are one square on a CPU, too, which is computed and multiplied in one call."""
+
+STRIP = 128
+"""Rows of a strip of a larger one."""
+
+TOO_CLOSE = 1e-6
+"""Cosines this close to a threshold are computed again in float64; in float32 they err by a few 1e-7."""
+
+GRAPH_BYTES = 2**31
+"""Memory for the graphs of one batch on a GPU."""
+
+FEW_PAIRS = 8192
+"""Up to this many such pairs are computed one by one; of more, their whole strip is."""
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """A batch of symmetric weight matrices `base + scale * links`.
+
+    Args:
+        strips: float32 [B, r, N - first] each: rows of the links from the diagonal on, all N rows together.
+        base: Weight of every pair, linked or not.
+        scale: Factor of the links.
+        binary: Whether links are zeros and ones, so that products can be exact.
+        active: float64 [B, N], 0 for patches without links (see `without`), or None for all.
+    """
+
+    strips: list[Array]
+    base: float = 0.0
+    scale: float = 1.0
+    binary: bool = False
+    active: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Images B and patches N."""
+        return self.strips[0].shape[0], self.strips[0].shape[2]
+
+    def degrees(self) -> Array:
+        """Row sums, float64 [B, N]."""
+        xp = array_namespace(self.strips[0])
+        return self.product(xp.ones(self.shape, dtype=xp.float64, device=self.strips[0].device), fine=not self.binary)
+
+    def product(self, z: Array, *, fine: bool) -> Array:
+        """Multiply each matrix by a vector.
+
+        Args:
+            z: float64 [B, N].
+            fine: Relative errors of about 1e-10 instead of 1e-7, at twice the cost.
+
+        Returns:
+            float64 [B, N].
+        """
+        linked = z if self.active is None else z * self.active
+        links = self._fine(linked) if fine else _times(self.strips, linked)
+        if self.active is not None:
+            links *= self.active
+        links *= self.scale
+        if self.base:
+            links += self.base * z.sum(1)[:, None]
+        return links
+
+    def without(self, removed: Array) -> Affinity:
+        """Take away all links of some patches, bool [B, N], also those to themselves; the weight `base` remains."""
+        xp = array_namespace(removed)
+        active = xp.astype(~removed, xp.float64)
+        return replace(self, active=active if self.active is None else active * self.active)
+
+    def like(self, array: npt.NDArray[Any]) -> Array:
+        """Bring an array to where the graph lives."""
+        return array_namespace(self.strips[0]).asarray(array, device=self.strips[0].device)
+
+    def dense(self) -> Iterator[Array]:
+        """Yield each matrix of the batch as float64 [N, N]."""
+        xp, n = array_namespace(self.strips[0]), self.shape[1]
+        for i in range(self.shape[0]):
+            square = xp.empty((n, n), dtype=xp.float64, device=self.strips[0].device)
+            for first, end, strip in _placed(self.strips):
+                square[first:end, first:] = strip[i]
+                square[end:, first:end] = strip[i, :, end - first :].T
+            if self.active is not None:
+                square *= self.active[i, :, None]
+                square *= self.active[i]
+            square *= self.scale
+            square += self.base
+            yield square
+
+    def _fine(self, z: Array) -> Array:
+        """Multiply zeros and ones by the leading digits of `z`, which is exact in float32, and by the small remainder.
+
+        Integers below 2^k, k = 24 - log2(N), have sums below 2^24. Links that are no integers are widened to float64.
+        """
+        xp = array_namespace(z)
+        if not self.binary:
+            return _times([xp.astype(strip, xp.float64) for strip in self.strips], z)
+        unit = xp.max(xp.abs(z), axis=1, keepdims=True) / 2 ** (24 - z.shape[1].bit_length()) + 1e-300
+        scaled = z / unit
+        leading = xp.round(scaled)
+        return (_times(self.strips, leading) + _times(self.strips, scaled - leading)) * unit
+
+
+def binary_affinity(features: Tensor, tau: float, eps: float) -> Affinity:
+    """Weight 1 where the inner product exceeds `tau`, else `eps`; features float32 [B, N, C] of unit length."""
+    strips = [native(above(strip, features, first, tau)) for first, strip in gram_strips(features)]
+    return Affinity(strips, base=eps, scale=1 - eps, binary=True)
+
+
+def thresholded_affinity(features: Tensor, tau: float, eps: float) -> Affinity:
+    """Weight by the inner product where it exceeds `tau`, else `eps`; features float32 [B, N, C] of unit length."""
+    strips = []
+    for first, strip in gram_strips(features):
+        beyond = strip - eps
+        strips.append(native(above(strip, features, first, tau).mul_(beyond).add_(eps)))
+    return Affinity(strips)
+
+
+def positive_affinity(features: Tensor) -> Affinity:
+    """Weight by the inner product where it is positive, else 0; features float32 [B, N, C] of unit length."""
+    return Affinity([native(strip.clamp_min_(0)) for _, strip in gram_strips(features)])
+
+
+def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Compute the inner products of all pairs in float32; call it under `exact_arithmetic`.
+
+    Args:
+        features: float32 [B, N, C].
+
+    Yields:
+        The first row of a strip and its products with all patches from that row on, [B, r, N - first]. Small graphs,
+        and all graphs on a GPU, come as one strip.
+    """
+    n = features.shape[1]
+    if features.device.type != "cpu":
+        yield 0, features @ features.mT
+    elif n <= WHOLE:
+        array = features.numpy()
+        yield 0, torch.from_numpy(array @ array.transpose(0, 2, 1))  # NumPy sees the symmetry and computes half
+    else:
+        for first in range(0, n, STRIP):
+            yield first, features[:, first : first + STRIP] @ features[:, first:].mT
+
+
+def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
+    """Decide which pairs of a strip of `gram_strips` exceed a threshold: 1 where they do, else 0, in the strip's place.
+
+    No boolean matrices: torch's operations on them are several times slower on a CPU.
+    """
+    close = native(strip.sub_(tau).abs()) <= TOO_CLOSE
+    pairs = array_namespace(close).nonzero(close.reshape(-1))[0]
+    result = torch.gt(strip, 0, out=strip)
+    if len(pairs) > FEW_PAIRS:
+        tall, wide = features[:, first : first + strip.shape[1]].double(), features[:, first:].double()
+        return result.copy_(tall @ wide.mT > tau)
+    if len(pairs):
+        image, row, column = torch.unravel_index(torch.as_tensor(pairs), strip.shape)
+        products = features[image, row + first].double() * features[image, column + first].double()
+        result[image, row, column] = (products.sum(1) > tau).float()
+    return result
+
+
+def native(tensor: Tensor) -> Array:
+    """The same memory as a NumPy array where it is the host's."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def on_host(array: Array) -> npt.NDArray[Any]:
+    """The array in the host's memory, as NumPy's."""
+    return array.cpu().numpy() if isinstance(array, Tensor) else array
+
+
+def images_at_a_time(features: Tensor) -> Iterator[Tensor]:
+    """Split a batch [B, N, C] into parts whose graphs fit `GRAPH_BYTES`: single images on a CPU, where none waits."""
+    size = 1 if features.device.type == "cpu" else max(1, GRAPH_BYTES // (4 * features.shape[1] ** 2))
+    yield from features.split(size)
+
+
+def _times(strips: list[Array], z: Array) -> Array:
+    """Product of a symmetric matrix in strips with a vector [B, N], in the strips' precision; float64 [B, N]."""
+    xp = array_namespace(z)
+    vector = xp.astype(z, strips[0].dtype)[:, None]
+    if len(strips) == 1:
+        return xp.astype((vector @ strips[0])[:, 0], xp.float64)
+    result = xp.zeros_like(vector)
+    for first, end, strip in _placed(strips):
+        result[:, 0, first:end] += (strip @ vector[:, 0, first:, None])[:, :, 0]
+        result[:, :, end:] += vector[:, :, first:end] @ strip[:, :, end - first :]
+    return xp.astype(result[:, 0], xp.float64)
+
+
+def _placed(strips: list[Array]) -> Iterator[tuple[int, int, Array]]:
+    """Yield first row, row after the last, and the strip; what lies beside the diagonal block acts transposed, too."""
+    first = 0
+    for strip in strips:
+        end = first + strip.shape[1]
+        yield first, end, strip
+        first = end

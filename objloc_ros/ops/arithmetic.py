@@ -1,0 +1,36 @@
+"""Arithmetic that does not depend on what the process has switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Multiply float32 matrices as float32, with torch's number of threads in NumPy, too; usable as a decorator.
+
+    LOST's and TokenCut's decisions are signs of sums: in TF32 or bfloat16 some of them come out differently. And a
+    second pool of threads, beside the one that the user has limited, would take the cores from others.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+            _blas().limit(limits=torch.get_num_threads()),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries loaded by now; NumPy's is."""
+    return ThreadpoolController().select(user_api="blas")

@@ -1,0 +1,150 @@
+"""The smallest eigenvectors of a graph's normalised Laplacian, by Lanczos iteration on the graph's products.
+
+The problem (D - W) x = lambda D x, with D the diagonal of W's row sums, becomes M y = (1 - lambda) y with
+M = D^-1/2 W D^-1/2 and y = D^1/2 x. Its largest eigenpair (1, D^1/2 1) is known and projected out; the next ones are
+found by the Rayleigh-Ritz method in a Krylov space whose basis is kept in float64 and fully orthogonalised.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+from scipy.linalg import eigh
+
+from objloc_ros.ops.affinity import Affinity, Array, on_host
+from objloc_ros.ops.krylov import KrylovSpace, Ritz, known_eigenvector
+
+ACCURACY = 1e-6
+"""Residual |M y - theta y| at which an eigenvector counts as found."""
+
+FAR = 1e-3
+"""Above this residual, one more step does not suffice."""
+
+TAKEN = 1e-5
+"""Residual that may be left once all products' errors have come in."""
+
+REFINED = 1e-9
+"""Residual to reach in a refinement."""
+
+EFFORT = 40
+"""Steps after which a refinement ends in any case."""
+
+LIMIT = 150
+"""Steps after which the dense solver takes over."""
+
+SMALL = 64
+"""Up to this many patches the dense solver is as fast."""
+
+SAME = 1e-6
+"""Eigenvalues closer than this are one multiple eigenvalue: their eigenvectors are not determined."""
+
+DENSE_RESIDUAL = 1e-14
+"""What LAPACK leaves of a residual, for the estimate of errors."""
+
+
+class Eigenpairs(NamedTuple):
+    """Solutions of (D - W) x = lambda D x beside the constant one, smallest eigenvalue first.
+
+    Args:
+        values: float64 [B, k].
+        vectors: float64 [B, k, N], x^T D x = 1, of arbitrary sign.
+        gaps: float64 [B, k], distances to the nearest other eigenvalue above 0; infinite where there is none.
+        errors: float64 [B, k], estimates of the largest error of an entry of each vector.
+    """
+
+    values: Array
+    vectors: Array
+    gaps: Array
+    errors: Array
+
+
+def smallest_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
+    """Solve (D - W) x = lambda D x for the k smallest eigenvalues after the first, which is 0.
+
+    The start is fixed, so the result is the same on every run. A second start follows once the eigenvectors are found:
+    one alone never sees the second dimension of a multiple eigenvalue.
+
+    Args:
+        graph: A batch of graphs of N >= 2 patches.
+        k: Wanted eigenpairs; N - 1 where that is less.
+    """
+    n = graph.shape[1]
+    k = min(k, n - 1)
+    if n <= SMALL:
+        return dense_eigenpairs(graph, k)
+    space = KrylovSpace(graph)
+    ritz = _search(space, k)
+    return dense_eigenpairs(graph, k) if ritz is None else _eigenpairs(ritz, space.root, k)
+
+
+def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
+    """Improve eigenpairs, with products in all but float64, as far as `REFINED` or as that goes in `EFFORT` steps."""
+    space = KrylovSpace(graph, fine=True)
+    k = found.values.shape[1]
+    for i in range(k):
+        space.turn(found.vectors[:, i] * space.root)
+        space.expand()
+    ritz = space.ritz(k)
+    while float((lengths := ritz.lengths()).max()) > REFINED and space.size < EFFORT:
+        space.turn(ritz.residuals[:, int(lengths.sum(0).argmax())])
+        space.expand()
+        ritz = space.ritz(k)
+    return _eigenpairs(ritz, space.root, k, gaps=found.gaps)
+
+
+def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
+    """Solve the same problem with LAPACK, on matrices float64 [N, N] in the host's memory."""
+    n = graph.shape[1]
+    known, root = known_eigenvector(graph)
+    pairs = []
+    for weights, roots, first in zip(graph.dense(), root, known, strict=True):
+        m, r, y = on_host(weights), on_host(roots), on_host(first)
+        m /= r[:, None]
+        m /= r
+        m -= 3 * y[:, None] * y  # the known eigenvalue moves from 1 to -2, below all others
+        pairs.append(eigh(m, subset_by_index=[max(0, n - 1 - k), n - 1], overwrite_a=True, check_finite=False))
+    xp = array_namespace(root)
+    values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=root.device)
+    vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=root.device)
+    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, DENSE_RESIDUAL)), root, k)
+
+
+def _search(space: KrylovSpace, k: int) -> Ritz | None:
+    """Grow the space until the k largest eigenpairs are found and no other hides beside them; None at the limit."""
+    space.start(seed=0)
+    space.expand(k + 3)
+    while space.size < LIMIT and (residual := float(space.estimate(k).max())) > ACCURACY:
+        space.expand(2 if residual > FAR else 1)
+    space.start(seed=1)
+    space.expand(max(3, space.size // 3))
+    while space.size < LIMIT:
+        ritz = space.ritz(k + 1)
+        lengths = ritz.lengths()
+        worst = int(lengths[:, :k].sum(0).argmax())
+        if float(lengths[:, worst].max()) <= TAKEN:
+            if not _is_close_call(ritz, lengths, k):
+                return ritz
+            worst = k
+        space.turn(ritz.residuals[:, worst])
+        space.expand()
+    return None
+
+
+def _is_close_call(ritz: Ritz, lengths: Array, k: int) -> bool:
+    """Whether the eigenvalue after the k wanted ones may coincide with the last of them, but is not known well."""
+    gap, uncertainty = ritz.values[:, k - 1] - ritz.values[:, k], lengths[:, k]
+    return bool(((gap < 2 * uncertainty) & (uncertainty > 1e-4)).any())
+
+
+def _eigenpairs(ritz: Ritz, root: Array, k: int, gaps: Array | None = None) -> Eigenpairs:
+    xp = array_namespace(root)
+    if gaps is None:
+        edge = xp.full((root.shape[0], 1), xp.inf, dtype=xp.float64, device=root.device)
+        steps = xp.concat([edge, ritz.values[:, :-1] - ritz.values[:, 1:], edge], axis=1)
+        gaps = xp.minimum(steps[:, :-1], steps[:, 1:])[:, :k]
+    # To first order the error is (theta - M)^-1 applied to the residual: entries of its size over the gap.
+    worst = xp.max(xp.abs(ritz.residuals[:, :k]) / root[:, None], axis=2)
+    errors = 3 * worst / xp.maximum(gaps, xp.full_like(gaps, SAME))
+    return Eigenpairs(1 - ritz.values[:, :k], ritz.vectors[:, :k] / root[:, None], gaps, errors)
