@@ -50,6 +50,7 @@ lint: setup
 
 bench: setup
 	@$(BIN)/python bench/found.py $(if $(SMOKE),--smoke) $(ARGS)
+	@$(BIN)/python bench/discovery.py $(if $(SMOKE),--smoke) $(ARGS)
 
 clean:
 	rm -rf .venv build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -86,6 +87,6 @@ $(VENV)/.package: $(VENV)/.interfaces setup.py setup.cfg package.xml launch conf
 	@ln -s $(CURDIR)/package.xml $(SHARE)/
 	@ln -s $(CURDIR)/launch/*.py $(SHARE)/launch/
 	@ln -s $(CURDIR)/config/*.* $(SHARE)/config/
-	@ln -sfn $(BIN)/{found,image_source,objloc} $(VENV)/lib/objloc_ros/
+	@ln -sfn $(BIN)/{found,discovery,image_source,objloc} $(VENV)/lib/objloc_ros/
 	@cp resource/objloc_ros $(VENV)/share/ament_index/resource_index/packages/
 	@touch $@

@@ -37,6 +37,7 @@ setup(
         "console_scripts": [
             "objloc = objloc_ros.cli.main:main",
             "found = objloc_ros.nodes.found:main",
+            "discovery = objloc_ros.nodes.discovery:main",
             "image_source = objloc_ros.nodes.image_source:main",
         ],
     },

@@ -1,6 +1,6 @@
 """Object localization on one camera.
 
-ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw
+ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=found,discovery
 
 The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes
 are laid out. Empty arguments leave a setting to the parameter file.
@@ -15,7 +15,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 CONFIG = Path(__file__).parent.parent / "config"
-METHODS = ("found",)
+METHODS = ("found", "discovery")
 # Fast DDS 2 and 3; without the profile images get lost between processes, see the file.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -25,7 +25,9 @@ ARGUMENTS = (
     DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
     DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes; empty: the camera's."),
-    DeclareLaunchArgument("params_file", default_value=str(CONFIG / "found.yaml"), description="ROS parameter file."),
+    DeclareLaunchArgument(
+        "params_file", default_value="", description="ROS parameter file for all nodes; empty: each one's preset."
+    ),
     DeclareLaunchArgument(
         "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
     ),
@@ -48,7 +50,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
     camera = topic_name(given["camera"])
     namespace = namespace_of(camera, given["namespace"])
-    parameters = [existing_file(given["params_file"]), node_settings(given)]
+    settings = node_settings(given)
     remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
     nodes = [
         Node(
@@ -56,7 +58,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable=method,
             name=method,
             namespace=namespace,
-            parameters=parameters,
+            parameters=[existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")), settings],
             remappings=remappings,
             output="screen",
         )

@@ -81,6 +81,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def with_labels(self, labels: tuple[str, ...]) -> Detections:
+        """The same boxes under other labels."""
+        return Detections(self.boxes, self.scores, labels)
+
     @classmethod
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
         """Detections of a method without classes: every label is "object"."""

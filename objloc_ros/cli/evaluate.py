@@ -1,22 +1,40 @@
-"""`objloc evaluate scenes`: LOST, TokenCut and FOUND on held-out procedural scenes, beside untrained baselines."""
+"""`objloc evaluate scenes`: discovery and FOUND on held-out procedural scenes, beside untrained baselines."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.engine.discovery import METHODS
+from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.scenes import SEED, Scores, evaluate_baselines, evaluate_pipeline, held_out_scenes
+from objloc_ros.evaluation.video import evaluate_videos, held_out_videos
 
 COLUMNS = {
     "lost": "LOST CorLoc",
     "tokencut": "TokenCut CorLoc",
+    "deep_spectral": "Deep Spectral CorLoc",
+    "dino_seg": "DINO-seg CorLoc",
+    "maskcut": "MaskCut CorLoc",
+    "maskcut_ap50": "MaskCut AP50",
+    "maskcut_ar": "MaskCut AR",
+    "maskcut_recall50": "MaskCut found",
     "background": "FOUND ground IoU",
     "found": "FOUND mask IoU",
+}
+
+VIDEO_COLUMNS = {
+    "recall": "objects found",
+    "precision": "boxes right",
+    "flicker": "flicker",
+    "switches": "id switches per 100",
+    "lag": "lag",
 }
 
 
@@ -24,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the evaluations."""
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
     scenes = kinds.add_parser("scenes", help="held-out procedural scenes of a fixed seed")
-    scenes.add_argument("--scenes", type=int, default=1000, help="number of scenes (default: %(default)s)")
+    scenes.add_argument("--scenes", type=int, help="number of scenes (default: 1000; 100 videos)")
     scenes.add_argument("--seed", type=int, default=SEED, help="seed of the scenes (default: %(default)s)")
+    scenes.add_argument("--video", action="store_true", help="videos: flicker, id switches and lag of discovery")
     scenes.add_argument("--backbone", default="tiny", help="name in the weights registry (default: %(default)s)")
     scenes.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
     scenes.add_argument("--head-weights", type=Path, help="FOUND head; the registered one by default")
@@ -37,33 +56,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    if args.scenes < 1:
-        raise ParameterError(f"scenes must be at least 1, got {args.scenes}")
+    count = args.scenes if args.scenes is not None else 100 if args.video else 1000
+    if count < 1:
+        raise ParameterError(f"scenes must be at least 1, got {count}")
     pipeline = load_pipeline(
-        ("found",),
+        tuple(METHODS) if args.video else ("found",),
         args.backbone,
         args.device,
         short_side=args.short_side,
         weights=args.weights,
-        head_weights=args.head_weights,
+        head_weights=None if args.video else args.head_weights,
     )
-    scenes = list(held_out_scenes(args.scenes, args.seed))
-    rows: dict[str, Scores] = {}
-    with tqdm(total=args.scenes * (1 if args.no_baselines else 2), unit="scenes") as bar:
-        rows[args.backbone] = evaluate_pipeline(pipeline, scenes, lambda done: bar.update(done - bar.n))
-        if not args.no_baselines:
-            rows |= evaluate_baselines(pipeline, scenes, lambda done: bar.update(args.scenes + done - bar.n))
+    rows, columns = _videos(pipeline, count, args) if args.video else _scenes(pipeline, count, args)
     if args.json:
-        print(json.dumps({"scenes": args.scenes, "seed": args.seed, "scores": rows}, indent=2))
+        print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
     else:
-        print(table(rows))
+        print(table(rows, columns))
     return 0
 
 
-def table(rows: dict[str, Scores]) -> str:
-    """A Markdown table: a row per backbone, a column per measure, a dash where one does not apply."""
-    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
+def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
+    """A Markdown table: a row per name, a column per measure, a dash where one does not apply."""
+    lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
     for name, scores in rows.items():
-        cells = [f"{scores[key]:.3f}" if key in scores else "–" for key in COLUMNS]
+        cells = [f"{scores[key]:.3f}" if key in scores else "–" for key in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Scores], Mapping[str, str]]:
+    scenes = list(held_out_scenes(count, args.seed))
+    rows: dict[str, Scores] = {}
+    with tqdm(total=count * (1 if args.no_baselines else 2), unit="scenes", disable=None) as bar:
+        rows[args.backbone] = evaluate_pipeline(pipeline, scenes, lambda done: bar.update(done - bar.n))
+        if not args.no_baselines:
+            rows |= evaluate_baselines(pipeline, scenes, lambda done: bar.update(count + done - bar.n))
+    return rows, COLUMNS
+
+
+def _videos(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Any], Mapping[str, str]]:
+    for method in METHODS:
+        pipeline.configure(method, post="none")
+    with tqdm(total=count, unit="videos", disable=None) as bar:
+        videos = held_out_videos(count, args.seed)
+        scores = evaluate_videos(pipeline, tuple(METHODS), videos, lambda: bar.update() and None)
+    return {f"{method}, {mode}": row for method, both in scores.items() for mode, row in both.items()}, VIDEO_COLUMNS

@@ -7,40 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from objloc_ros.backbones.weights import load_found_head
+from objloc_ros.engine.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.discovery import DiscoveryHead
+from objloc_ros.engine.results import HeadResult, SaliencyResult
 from objloc_ros.methods.found import FoundOptions, head_logits, localise
-from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
+from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.types import Detections, Features, Image
-
-
-@dataclass(frozen=True)
-class HeadResult:
-    """The objects that one method found in one image.
-
-    Args:
-        detections: Boxes in source pixels with scores, best first.
-        geometry: Maps the processed size to the source image.
-        saliency: float32 [h', w'] in [0, 1] at the processed size.
-        mask: bool [h', w'] at the processed size.
-    """
-
-    detections: Detections
-    geometry: Geometry
-    saliency: npt.NDArray[np.float32]
-    mask: npt.NDArray[np.bool_]
-
-    def mask_u8(self) -> Image:
-        """Foreground 255, background 0: uint8 [H, W] at the source size."""
-        return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
-
-    def saliency_u8(self) -> Image:
-        """Saliency scaled to 0-255: uint8 [H, W] at the source size."""
-        return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
 
 
 class Head(Protocol):
@@ -50,7 +25,7 @@ class Head(Protocol):
 
     def __call__(
         self, features: Features, images: Sequence[Image], geometries: Sequence[Geometry], options: Any
-    ) -> list[HeadResult]:
+    ) -> Sequence[HeadResult]:
         """One result per image of the batch."""
         ...
 
@@ -72,17 +47,37 @@ class FoundHead:
 
     def __call__(
         self, features: Features, images: Sequence[Image], geometries: Sequence[Geometry], options: FoundOptions
-    ) -> list[HeadResult]:
+    ) -> list[SaliencyResult]:
         """Saliency, mask and boxes of each image."""
         logits = head_logits(features.keys, self._weight, self._bias, features.grid).cpu()
         return [self._one(*each, options) for each in zip(logits, images, geometries, strict=True)]
 
     @staticmethod
-    def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> HeadResult:
+    def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> SaliencyResult:
         found = localise(logits, geometry=geometry, options=options, image=image)
         boxes = boxes_to_source(found.boxes, geometry)
-        return HeadResult(Detections.class_free(boxes, found.scores), geometry, found.saliency, found.mask)
+        return SaliencyResult(Detections.class_free(boxes, found.scores), geometry, found.mask, found.saliency)
 
 
-HEADS: dict[str, Callable[..., Head]] = {"found": FoundHead}
+@dataclass(frozen=True)
+class HeadSpec:
+    """How a pipeline comes by a head.
+
+    Args:
+        options: Dataclass of what can be chosen.
+        build: Makes the head from the keywords `backbone`, `path` (of a head's weights, or None) and `device`.
+    """
+
+    options: type
+    build: Callable[..., Head]
+
+
+def _discovery(method: str) -> HeadSpec:
+    return HeadSpec(DISCOVERY[method][0], lambda **_: DiscoveryHead(method))
+
+
+HEADS: dict[str, HeadSpec] = {
+    "found": HeadSpec(FoundOptions, FoundHead),
+    **{method: _discovery(method) for method in DISCOVERY},
+}
 """Methods that a pipeline can run, by name."""

@@ -15,7 +15,10 @@ import torch
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.engine.heads import HEADS, Head, HeadResult
+from objloc_ros.engine.discovery import DiscoveryHead
+from objloc_ros.engine.heads import HEADS, Head
+from objloc_ros.engine.memory import Memory
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry, plan, to_input
 from objloc_ros.types import Features, Image, Size, check_image, size_of
@@ -27,15 +30,15 @@ class Result:
 
     Args:
         source: Height and width of the image.
-        heads: One `HeadResult` per method.
+        heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods.
         timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
     """
 
     source: Size
-    heads: Mapping[str, HeadResult]
+    heads: Mapping[str, Any]
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
-    def __getitem__(self, method: str) -> HeadResult:
+    def __getitem__(self, method: str) -> Any:
         """The result of one method."""
         return self.heads[method]
 
@@ -76,7 +79,7 @@ def load_pipeline(
         raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
     target = resolve_device(device)
     vit = load_backbone(backbone, path=weights, device=target)
-    heads = {method: HEADS[method](backbone=backbone, path=head_weights, device=target) for method in methods}
+    heads = {method: HEADS[method].build(backbone=backbone, path=head_weights, device=target) for method in methods}
     return Pipeline(vit, heads, backbone_name=backbone, device=target, short_side=short_side or vit.spec.short_side)
 
 
@@ -143,8 +146,7 @@ class Pipeline:
         Raises:
             ParameterError: If the method or an option is unknown or a value is out of range.
         """
-        if method not in self._heads:
-            raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
+        self._checked(method)
         try:
             changed = replace(self._options[method], **changes)
         except TypeError as error:
@@ -160,30 +162,57 @@ class Pipeline:
         self.run(np.full((*source, 3), 127, np.uint8))
 
     @overload
-    def run(self, images: Image) -> Result: ...
+    def run(self, images: Image, methods: Sequence[str] | None = None) -> Result: ...
 
     @overload
-    def run(self, images: Sequence[Image]) -> list[Result]: ...
+    def run(self, images: Sequence[Image], methods: Sequence[str] | None = None) -> list[Result]: ...
 
-    def run(self, images: Image | Sequence[Image]) -> Result | list[Result]:
-        """Run every head on one image or on several; images of one padded size share a forward pass.
+    def run(self, images: Image | Sequence[Image], methods: Sequence[str] | None = None) -> Result | list[Result]:
+        """Run heads on one image or on several; images of one padded size share a forward pass.
 
         Args:
             images: RGB uint8 [H, W, 3], or a list of them.
+            methods: Heads to run; None for all.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
+            ParameterError: If the pipeline has no such head.
         """
+        methods = self.methods if methods is None else [self._checked(method) for method in methods]
         if isinstance(images, np.ndarray):
-            return self._run_batch([images])[0]
+            return self._run_batch([images], methods)[0]
         batches: dict[Size, list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             check_image(image)
             batches[self.geometry(size_of(image)).padded].append(i)
         results: dict[int, Result] = {}
         for indices in batches.values():
-            results.update(zip(indices, self._run_batch([images[i] for i in indices]), strict=True))
+            results.update(zip(indices, self._run_batch([images[i] for i in indices], methods), strict=True))
         return [results[i] for i in range(len(images))]
+
+    @torch.inference_mode()
+    def follow(self, image: Image, memories: Mapping[str, Memory]) -> Result:
+        """Run discovery heads on the next frame of a video.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+            memories: What each of the methods knows from the earlier frames; updated.
+
+        Raises:
+            InputError: If the image is empty or not RGB uint8.
+            ParameterError: If the pipeline has no such head, or one that has no use for a memory.
+        """
+        timings: dict[str, float] = {}
+        options = self._options
+        features, (geometry,) = self.encode([image], timings)
+        answers: dict[str, HeadResult] = {}
+        for method, memory in memories.items():
+            head = self._heads[self._checked(method)]
+            if not isinstance(head, DiscoveryHead):
+                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
+            with _timed(timings, method, 1):
+                answers[method] = head.follow(features, image, geometry, options[method], memory)
+        return Result(geometry.source, answers, timings)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
@@ -207,15 +236,20 @@ class Pipeline:
         with _timed(timings, "vit", len(images)), autocast:
             return Encoded(self.vit(inputs), geometries)
 
+    def _checked(self, method: str) -> str:
+        if method not in self._heads:
+            raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
+        return method
+
     @torch.inference_mode()
-    def _run_batch(self, images: list[Image]) -> list[Result]:
+    def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
         timings: dict[str, float] = {}
         options = self._options
         features, geometries = self.encode(images, timings)
-        answers: dict[str, list[HeadResult]] = {}
-        for method, head in self._heads.items():
+        answers: dict[str, Sequence[HeadResult]] = {}
+        for method in methods:
             with _timed(timings, method, len(images)):
-                answers[method] = head(features, images, geometries, options[method])
+                answers[method] = self._heads[method](features, images, geometries, options[method])
         return [
             Result(g.source, {method: answers[method][i] for method in answers}, timings)
             for i, g in enumerate(geometries)

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor
 
 from objloc_ros.backbones.vit import build_vit
+from objloc_ros.engine.discovery import METHODS, result
 from objloc_ros.engine.pipeline import Encoded, Pipeline
+from objloc_ros.evaluation.metrics import Scored, coco_metrics, is_hit
 from objloc_ros.methods.found import background_mask
-from objloc_ros.methods.lost import lost
-from objloc_ros.methods.patch_object import PatchObject
-from objloc_ros.methods.tokencut import tokencut
-from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source, to_input
+from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
-from objloc_ros.types import Image, Size, size_of
+from objloc_ros.types import Features, Image, Size, size_of
 
 SEED = 2026
 """Seed of the published figures; training uses the seeds below 1000."""
 
 SIZE: Size = (240, 320)
+
+COUNTS = (0.4, 0.35, 0.25)
+"""Probability of one, two and three objects."""
 
 BATCH = 10
 
@@ -50,14 +52,14 @@ def held_out_scenes(count: int, seed: int = SEED) -> Iterator[HeldOut]:
     rng = np.random.default_rng(seed)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
-        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=(0.4, 0.35, 0.25), sizes=(0.25, 0.8))
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.8))
         yield HeldOut(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
 
 
 def evaluate_pipeline(
     pipeline: Pipeline, scenes: Iterable[HeldOut], on_progress: Callable[[int], None] = lambda done: None
 ) -> Scores:
-    """Score LOST, TokenCut and FOUND on one backbone.
+    """Score the discovery methods and FOUND on one backbone.
 
     Args:
         pipeline: With the head "found", whose options are those in force, or without it.
@@ -65,20 +67,22 @@ def evaluate_pipeline(
         on_progress: Called with the number of scenes done.
 
     Returns:
-        Fractions in [0, 1]: "lost" and "tokencut" are CorLoc, "found" is the mean IoU of FOUND's mask with the union
-        of the objects, "background" that of the complement of FOUND's discovered ground, before any head.
+        Fractions in [0, 1]. Under the name of each discovery method its CorLoc: how often the box of highest score hits
+        an object. "maskcut_ap50", "maskcut_ar" and "maskcut_recall50" on the scenes of several objects
+        (`metrics.coco_metrics`). "found" is the mean IoU of FOUND's mask with the union of the objects, "background"
+        that of the complement of FOUND's discovered ground, before any head.
     """
     meters = _Meters()
     for batch in _batches(scenes, BATCH):
         images = [scene.image for scene in batch]
         encoded = pipeline.encode(images)
-        meters.discovery(encoded.features.keys, encoded, batch)
+        meters.discovery(encoded.features, encoded.geometries, batch)
         meters.ground(encoded, batch, pipeline.vit.n_heads)
         if "found" in pipeline.methods:
-            for scene, result in zip(batch, pipeline.run(images), strict=True):
-                meters.add("found", _iou(result["found"].mask_u8() > 0, scene.identities > 0))
-        on_progress(meters.count("lost"))
-    return meters.means()
+            for scene, answer in zip(batch, pipeline.run(images), strict=True):
+                meters.add("found", _iou(answer["found"].mask_u8() > 0, scene.identities > 0))
+        on_progress(meters.count)
+    return meters.scores()
 
 
 def evaluate_baselines(
@@ -88,7 +92,7 @@ def evaluate_baselines(
 
     Returns:
         "random ViT": the same architecture with random weights, its keys centred, which helps them; "colour patches":
-        mean and standard deviation of each patch's colours, centred.
+        mean and standard deviation of each patch's colours, centred, for the methods that need no attention.
     """
     torch.manual_seed(0)
     untrained = build_vit(pipeline.backbone_name).eval().to(pipeline.device)
@@ -98,54 +102,51 @@ def evaluate_baselines(
     meters = {"random ViT": _Meters(), "colour patches": _Meters()}
     for batch in _batches(scenes, BATCH):
         encoded = random_pipeline.encode([scene.image for scene in batch])
-        meters["random ViT"].discovery(_centred(encoded.features.keys), encoded, batch)
+        meters["random ViT"].discovery(_with_keys(encoded.features, encoded.features.keys), encoded.geometries, batch)
         meters["random ViT"].ground(encoded, batch, untrained.n_heads)
-        inputs = torch.cat([_colours(scene.image, pipeline) for scene in batch])
-        meters["colour patches"].discovery(_centred(inputs), encoded, batch)
-        on_progress(meters["colour patches"].count("lost"))
-    return {name: meter.means() for name, meter in meters.items()}
+        colours = torch.cat([_colours(scene.image, pipeline) for scene in batch])
+        features = _with_keys(encoded.features, colours)
+        meters["colour patches"].discovery(features, encoded.geometries, batch, attention=False)
+        on_progress(meters["colour patches"].count)
+    return {name: meter.scores() for name, meter in meters.items()}
 
 
 class _Meters:
-    """Sums of per-scene scores."""
+    """Sums of per-scene scores, and the boxes of scenes of several objects."""
 
     def __init__(self) -> None:
+        self.count = 0
         self._scores: dict[str, list[float]] = {}
+        self._several: list[Scored] = []
 
     def add(self, name: str, score: float) -> None:
         self._scores.setdefault(name, []).append(score)
 
-    def count(self, name: str) -> int:
-        return len(self._scores.get(name, ()))
+    def scores(self) -> Scores:
+        scores = {name: float(np.mean(each)) for name, each in self._scores.items()}
+        metrics = coco_metrics(self._several)
+        return {**scores, **{f"maskcut_{name}": metrics[name] for name in ("ap50", "ar", "recall50")}}
 
-    def means(self) -> Scores:
-        return {name: float(np.mean(scores)) for name, scores in self._scores.items()}
-
-    def discovery(self, keys: Tensor, encoded: Encoded, batch: Sequence[HeldOut]) -> None:
-        grid = encoded.features.grid
-        for name, method in (("lost", lost), ("tokencut", tokencut)):
-            for found, geometry, scene in zip(method(keys, grid), encoded.geometries, batch, strict=True):
-                self.add(name, _is_hit(found, geometry, scene))
+    def discovery(
+        self, features: Features, geometries: Sequence[Geometry], batch: Sequence[HeldOut], *, attention: bool = True
+    ) -> None:
+        for method, (options, find) in METHODS.items():
+            if method == "dino_seg" and not attention:
+                continue
+            each = zip(find(features, options()), features.keys, geometries, batch, strict=True)
+            for objects, keys, geometry, scene in each:
+                found = result(objects, keys, scene.image, geometry).detections
+                truth = scene.boxes()
+                self.add(method, is_hit(next(iter(found.boxes.tolist()), None), truth))
+                if method == "maskcut" and len(truth) > 1:
+                    self._several.append(Scored(found.boxes, found.scores, truth))
+        self.count += len(batch)
 
     def ground(self, encoded: Encoded, batch: Sequence[HeldOut], n_heads: int) -> None:
         features = encoded.features
         ground = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
         for mask, geometry, scene in zip(~ground, encoded.geometries, batch, strict=True):
             self.add("background", _iou(_patches_to_source(mask, geometry), scene.identities > 0))
-
-
-def _is_hit(found: PatchObject, geometry: Geometry, scene: HeldOut) -> bool:
-    """Whether the object's box has an IoU of at least one half with that of any true object."""
-    box = found.box(geometry.patch, geometry.resized)
-    if box is None:
-        return False
-    x1, y1, x2, y2 = boxes_to_source(np.array([box], np.float32), geometry)[0].astype(np.float64)
-    truth = scene.boxes()
-    wide = np.minimum(truth[:, 2], x2) - np.maximum(truth[:, 0], x1)
-    tall = np.minimum(truth[:, 3], y2) - np.maximum(truth[:, 1], y1)
-    inter = np.clip(wide, 0, None) * np.clip(tall, 0, None)
-    union = (truth[:, 2] - truth[:, 0]) * (truth[:, 3] - truth[:, 1]) + (x2 - x1) * (y2 - y1) - inter
-    return bool((2 * inter >= union).any())
 
 
 def _patches_to_source(mask: Tensor, geometry: Geometry) -> npt.NDArray[np.bool_]:
@@ -158,8 +159,10 @@ def _iou(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> floa
     return np.count_nonzero(predicted & truth) / union if union else 1.0
 
 
-def _centred(features: Tensor) -> Tensor:
-    return features - features.mean(1, keepdim=True)
+def _with_keys(features: Features, keys: Tensor) -> Features:
+    """The same grid and attention with other keys, centred."""
+    keys = keys - keys.mean(1, keepdim=True)
+    return Features(keys, keys, keys, features.cls_attention, features.grid)
 
 
 def _colours(image: Image, pipeline: Pipeline) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import images_at_a_time, on_host, positive_affinity
 from objloc_ros.ops.arithmetic import exact_arithmetic
 from objloc_ros.ops.regions import components
@@ -26,15 +27,18 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DeepSpectralOptions:
-    """The paper's parameter; checked on construction.
+    """What can be chosen; checked on construction.
 
     Args:
         n_vectors: Eigenvectors to compute, the constant one among them; the object is read from the second.
+        post: Refinement of the mask along the image's edges: none for localisation, crf for segmentation.
     """
 
     n_vectors: int = 5
+    post: Post = "none"
 
     def __post_init__(self) -> None:
+        check_post(self.post)
         if self.n_vectors < 2:
             raise ParameterError(f"n_vectors must be at least 2, got {self.n_vectors}")
 

@@ -14,23 +14,27 @@ from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing
+from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Grid
 
 
 @dataclass(frozen=True)
 class DinoSegOptions:
-    """The baseline's parameters; checked on construction.
+    """What can be chosen; checked on construction.
 
     Args:
         head: Index of the attention head, from 0.
         mass: Part of the head's attention that the kept patches hold, in (0, 1).
+        post: Refinement of masks along the image's edges: none, bilateral (TokenCut's saliency) or crf (MaskCut's).
     """
 
     head: int = 4
     mass: float = 0.6
+    post: Post = "none"
 
     def __post_init__(self) -> None:
+        check_post(self.post)
         if self.head < 0:
             raise ParameterError(f"head must be at least 0, got {self.head}")
         if not 0 < self.mass < 1:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, unit_features
+from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import above, gram_strips, images_at_a_time
 from objloc_ros.ops.arithmetic import exact_arithmetic
 from objloc_ros.ops.regions import component_at
@@ -20,15 +21,18 @@ from objloc_ros.types import Grid
 
 @dataclass(frozen=True)
 class LostOptions:
-    """The paper's only parameter; checked on construction.
+    """What can be chosen; checked on construction.
 
     Args:
         k_patches: Patches of lowest degree that may help to expand the seed.
+        post: Refinement of the mask along the image's edges; the paper has none.
     """
 
     k_patches: int = 100
+    post: Post = "none"
 
     def __post_init__(self) -> None:
+        check_post(self.post)
         if self.k_patches < 1:
             raise ParameterError(f"k_patches must be at least 1, got {self.k_patches}")
 
@@ -76,7 +80,7 @@ def degrees(features: Tensor) -> Tensor:
         counts[:, first:end] += positive.sum(2)
         if end < counts.shape[1]:
             counts[:, end:] += positive[:, :, end - first :].sum(1)
-    return counts - (features != 0).any(2).float()
+    return counts - (torch.linalg.vector_norm(features, dim=2) > 0).float()
 
 
 def _locate(f: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> PatchObject:

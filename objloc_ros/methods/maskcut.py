@@ -14,6 +14,7 @@ from torch import Tensor
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import Affinity, binary_affinity, images_at_a_time
 from objloc_ros.ops.arithmetic import exact_arithmetic
 from objloc_ros.ops.ncut import Cut, bipartition, first_largest
@@ -29,19 +30,22 @@ SMALLEST = 0.01
 
 @dataclass(frozen=True)
 class MaskCutOptions:
-    """The paper's parameters; checked on construction.
+    """What can be chosen; checked on construction.
 
     Args:
         n_masks: Most objects to find.
         tau: Cosine above which two patches are linked, in [0, 1].
         eps: Weight of all other pairs, above 0.
+        post: Refinement of the masks along the image's edges.
     """
 
     n_masks: int = 3
     tau: float = 0.15
     eps: float = 1e-5
+    post: Post = "crf"
 
     def __post_init__(self) -> None:
+        check_post(self.post)
         if self.n_masks < 1:
             raise ParameterError(f"n_masks must be at least 1, got {self.n_masks}")
         if not 0 <= self.tau <= 1:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from objloc_ros.errors import InputError
 from objloc_ros.types import Grid, Size
@@ -41,6 +45,30 @@ class PatchObject:
 def nothing(grid: Grid, device: torch.device) -> PatchObject:
     """What a method returns where the features determine no object."""
     return PatchObject(torch.zeros(grid, dtype=torch.bool, device=device), 0, degenerate=True)
+
+
+def separation(features: Tensor, masks: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """How well objects stand out from the rest of their image.
+
+    Args:
+        features: float32 [N, C] of one image.
+        masks: bool [h, w] of each object.
+
+    Returns:
+        float64 [n] in [0, 1]: half the difference between the mean cosine of two patches of the object and that of one
+        of its patches and one outside. 0 where the object resembles the rest as much as itself, or there is no rest;
+        1 where it is uniform and the rest its opposite.
+    """
+    unit = F.normalize(features.double(), dim=1)
+    total = unit.sum(0)
+    scores = []
+    for mask in masks:
+        inside = unit[mask.flatten()]
+        own, count = inside.sum(0), len(inside)
+        rest = len(unit) - count
+        within, across = own @ own / max(count, 1) ** 2, own @ (total - own) / max(count * rest, 1)
+        scores.append(float(within - across) / 2 if count and rest else 0.0)
+    return np.clip(np.array(scores), 0.0, 1.0)
 
 
 def unit_features(features: Tensor, grid: Grid) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import binary_affinity, images_at_a_time, thresholded_affinity
 from objloc_ros.ops.arithmetic import exact_arithmetic
 from objloc_ros.ops.ncut import Cut, bipartition
@@ -21,19 +22,22 @@ from objloc_ros.types import Grid
 
 @dataclass(frozen=True)
 class TokenCutOptions:
-    """The paper's parameters; checked on construction.
+    """What can be chosen; checked on construction.
 
     Args:
         tau: Cosine above which two patches are linked, in [-1, 1].
         eps: Weight of all other pairs, above 0.
         binary: Links weigh 1; off, they weigh their cosine.
+        post: Refinement of the mask along the image's edges: none for discovery, bilateral for saliency.
     """
 
     tau: float = 0.2
     eps: float = 1e-5
     binary: bool = True
+    post: Post = "none"
 
     def __post_init__(self) -> None:
+        check_post(self.post)
         if not -1 <= self.tau <= 1:
             raise ParameterError(f"tau must lie in [-1, 1], got {self.tau}")
         if not 0 < self.eps < 1:

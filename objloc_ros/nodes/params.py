@@ -126,9 +126,10 @@ class Table(Mapping[str, Spec]):
 
 def tables() -> dict[str, Table]:
     """Parameter tables of all nodes, by node name."""
-    from objloc_ros.nodes import found, image_source
+    from objloc_ros.nodes import discovery, found, image_source
 
-    return {"found": found.PARAMETERS, "image_source": image_source.PARAMETERS}
+    modules = {"found": found, "discovery": discovery, "image_source": image_source}
+    return {name: module.PARAMETERS for name, module in modules.items()}
 
 
 def marked(name: str, table: Table) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -53,7 +55,19 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
             signal.signal(number, signal.SIG_IGN)
 
 
+def give_way(nice: int) -> None:
+    """Lower the priority of all threads of this process, and so of those that they will start, to a nice value.
+
+    Nothing is done for 0, nor where the system keeps no such thing per thread (only Linux does).
+    """
+    tasks = Path("/proc/self/task")
+    if nice and tasks.is_dir():
+        for task in tasks.iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+
+
 def _serve(node: PerceptionNode, stop: threading.Event) -> int:
+    give_way(int(node.parameters.values().get("nice", 0)))
     if not node.autostart():
         return 1
     executor = SingleThreadedExecutor()

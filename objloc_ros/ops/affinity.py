@@ -25,6 +25,9 @@ WHOLE = 2048
 STRIP = 128
 """Rows of a strip of a larger one."""
 
+BLOCK = 2**17
+"""Pairs that are compared with a threshold at a time on a CPU."""
+
 TOO_CLOSE = 1e-6
 """Cosines this close to a threshold are computed again in float64; in float32 they err by a few 1e-7."""
 
@@ -32,7 +35,7 @@ GRAPH_BYTES = 2**31
 """Memory for the graphs of one batch on a GPU."""
 
 FEW_PAIRS = 8192
-"""Up to this many such pairs are computed one by one; of more, their whole strip is."""
+"""Up to this many such pairs are computed one by one; of more, their whole block is."""
 
 
 @dataclass(frozen=True)
@@ -165,19 +168,26 @@ def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
 def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
     """Decide which pairs of a strip of `gram_strips` exceed a threshold: 1 where they do, else 0, in the strip's place.
 
-    No boolean matrices: torch's operations on them are several times slower on a CPU.
+    On a CPU a few rows at a time, which stay in the cache, and without boolean matrices, which torch is slow with.
     """
-    close = native(strip.sub_(tau).abs()) <= TOO_CLOSE
+    rows = strip.shape[1] if strip.device.type != "cpu" else max(1, BLOCK // strip.shape[2])
+    for row, block in enumerate(strip.split(rows, dim=1)):
+        _decide(block, features, first + row * rows, first, tau)
+    return strip
+
+
+def _decide(block: Tensor, features: Tensor, row: int, column: int, tau: float) -> None:
+    """Replace products by zeros and ones in place; `row` and `column` are the patches of the block's first pair."""
+    close = native(block.sub_(tau).abs()) <= TOO_CLOSE
     pairs = array_namespace(close).nonzero(close.reshape(-1))[0]
-    result = torch.gt(strip, 0, out=strip)
+    torch.gt(block, 0, out=block)
     if len(pairs) > FEW_PAIRS:
-        tall, wide = features[:, first : first + strip.shape[1]].double(), features[:, first:].double()
-        return result.copy_(tall @ wide.mT > tau)
-    if len(pairs):
-        image, row, column = torch.unravel_index(torch.as_tensor(pairs), strip.shape)
-        products = features[image, row + first].double() * features[image, column + first].double()
-        result[image, row, column] = (products.sum(1) > tau).float()
-    return result
+        tall, wide = features[:, row : row + block.shape[1]].double(), features[:, column:].double()
+        block.copy_(tall @ wide.mT > tau)
+    elif len(pairs):
+        image, i, j = torch.unravel_index(torch.as_tensor(pairs), block.shape)
+        products = features[image, row + i].double() * features[image, column + j].double()
+        block[image, i, j] = (products.sum(1) > tau).float()
 
 
 def native(tensor: Tensor) -> Array:

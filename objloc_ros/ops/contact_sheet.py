@@ -59,15 +59,19 @@ def contact_sheet(
     return page
 
 
+def fitted(image: Image, cell: tuple[int, int]) -> Image:
+    """Scale an image to the size that it has in a cell of this height and width."""
+    scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
+    size = (max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)
+
+
 def _paste(cell: Image, image: Image) -> None:
     """Fit an image into the middle of a cell, in place."""
-    height, width = cell.shape[:2]
-    scale = min(height / image.shape[0], width / image.shape[1])
-    h, w = max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
     cell[:] = FRAME
-    top, left = (height - h) // 2, (width - w) // 2
-    fitted = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    cell[top : top + h, left : left + w] = fitted
+    picture = fitted(image, (cell.shape[0], cell.shape[1]))
+    top, left = ((whole - part) // 2 for whole, part in zip(cell.shape[:2], picture.shape[:2], strict=True))
+    cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
 
 def _caption(bar: Image, caption: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,9 @@ Colour = tuple[int, int, int]
 
 MASK: Colour = (255, 36, 120)
 """RGB of the foreground: a pink that neither sky nor vegetation nor asphalt has."""
+
+PALETTE: tuple[Colour, ...] = (MASK, (64, 220, 255), (255, 140, 0), (170, 90, 255), (60, 255, 130), (255, 240, 40))
+"""RGB of objects with a mask each, in turn."""
 
 BOX: Colour = (255, 208, 56)
 """RGB of boxes and labels."""
@@ -54,11 +58,11 @@ class Pen:
 
 
 def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detections: Detections | None = None) -> Image:
-    """Draw a tinted mask with its contour, then boxes with label and score.
+    """Draw tinted masks with their contours, then boxes with label and score.
 
     Args:
         image: RGB uint8 [H, W, 3]; left untouched.
-        mask: Bool or uint8 [H, W], foreground where non-zero.
+        mask: Bool or uint8 [H, W], foreground where non-zero; or uint16 [H, W], a colour for each number above 0.
         detections: Boxes in the pixels of `image`.
 
     Returns:
@@ -70,8 +74,8 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     check_image(image)
     canvas = image.copy()
     pen = Pen.for_size(*image.shape[:2])
-    if mask is not None:
-        _tint(canvas, _as_u8(mask, image.shape[:2]), pen)
+    for number, one in _separate(mask, image.shape[:2]):
+        _tint(canvas, one, pen, PALETTE[number % len(PALETTE)])
     if detections is not None:
         for box in detections.boxes:
             _box(canvas, box, pen)
@@ -80,22 +84,31 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     return canvas
 
 
-def _as_u8(mask: npt.NDArray[np.generic], size: tuple[int, ...]) -> Image:
-    if mask.shape != size or mask.dtype not in (np.bool_, np.uint8):
-        raise InputError(f"mask must be bool or uint8 of shape {list(size)}, got {mask.dtype} {list(mask.shape)}")
-    return np.ascontiguousarray(mask).view(np.uint8)
+def _separate(mask: npt.NDArray[np.generic] | None, size: tuple[int, ...]) -> Iterator[tuple[int, Image]]:
+    """Yield the number of each object, from 0, and its mask; a single one for a bool or uint8 mask."""
+    if mask is None:
+        return
+    if mask.shape != size or mask.dtype not in (np.bool_, np.uint8, np.uint16):
+        raise InputError(
+            f"mask must be bool, uint8 or uint16 of shape {list(size)}, got {mask.dtype} {list(mask.shape)}"
+        )
+    if mask.dtype == np.uint16:
+        for number in np.setdiff1d(mask, [0]):
+            yield int(number) - 1, (mask == number).view(np.uint8)
+    else:
+        yield 0, np.ascontiguousarray(mask).view(np.uint8)
 
 
-def _tint(canvas: Image, mask: Image, pen: Pen) -> None:
+def _tint(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
     """Blend its colour into the foreground and outline it, in place; only the foreground's rectangle is touched."""
     x, y, w, h = cv2.boundingRect(mask)
     if w == 0:
         return
     region, inside = canvas[y : y + h, x : x + w], mask[y : y + h, x : x + w]
-    plain = np.full_like(region, MASK)
+    plain = np.full_like(region, colour)
     cv2.copyTo(cv2.addWeighted(region, 1 - _TINT, plain, _TINT, 0), inside, region)
     contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(region, contours, -1, MASK, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
+    cv2.drawContours(region, contours, -1, colour, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 from objloc_ros.types import Image
@@ -59,8 +60,8 @@ def read_image(path: Path) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def write_image(path: Path, image: Image) -> None:
-    """Write uint8 [H, W, 3] RGB or [H, W] grey in the format of the suffix.
+def write_image(path: Path, image: Image | npt.NDArray[np.uint16]) -> None:
+    """Write uint8 [H, W, 3] RGB, or uint8 or uint16 [H, W] grey, in the format of the suffix.
 
     Raises:
         InputError: If the file cannot be written.

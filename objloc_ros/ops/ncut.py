@@ -15,8 +15,8 @@ Vector = npt.NDArray[np.float64]
 TIE = 1e-6
 """Entries within this relative distance of the largest one count as tied; the first is the seed."""
 
-EQUAL = 1e-9
-"""Entries of patches with the same links differ by less than this part of the largest."""
+EQUAL = 3e-7
+"""Entries of patches with the same links differ by less than this part of the largest: by the rounding of products."""
 
 MARGIN = 1e-9
 """Where an entry lies this close to the mean, in standard deviations, its side is not determined."""

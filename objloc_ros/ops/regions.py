@@ -62,6 +62,12 @@ def component_at(mask: BoolMap, index: int, *, connectivity: Literal[4, 8] = 4) 
     return (labels == labels.flat[index]) & mask
 
 
+def extent(mask: BoolMap) -> tuple[int, int, int, int] | None:
+    """Smallest box (x1, y1, x2, y2) around a bool mask [h, w], max side exclusive; None for an empty mask."""
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return (x, y, x + width, y + height) if width else None
+
+
 def fill_holes(mask: BoolMap) -> BoolMap:
     """Close every background region of a mask that no 4-connected path joins to the border."""
     outside = np.pad(~mask, 1, constant_values=True).view(np.uint8)

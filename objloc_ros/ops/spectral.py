@@ -34,6 +34,21 @@ EFFORT = 40
 LIMIT = 150
 """Steps after which the dense solver takes over."""
 
+BESIDE = 5
+"""Eigenpairs beyond the wanted ones that an estimate of errors looks at."""
+
+SMALL = 64
+"""Up to this many patches the dense solver is as fast."""
+
+SAME = 1e-6
+"""Eigenvalues closer than this are one multiple eigenvalue: their eigenvectors are not determined."""
+
+BESIDE = 5
+"""Eigenpairs beyond the wanted ones that an estimate of errors looks at."""
+
+ROUNDING = 1e-7
+"""Relative error of products in float32."""
+
 SMALL = 64
 """Up to this many patches the dense solver is as fast."""
 
@@ -76,7 +91,7 @@ def smallest_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
         return dense_eigenpairs(graph, k)
     space = KrylovSpace(graph)
     ritz = _search(space, k)
-    return dense_eigenpairs(graph, k) if ritz is None else _eigenpairs(ritz, space.root, k)
+    return dense_eigenpairs(graph, k) if ritz is None else _eigenpairs(ritz, space.root, k, rounding=1e-7)
 
 
 def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
@@ -91,7 +106,7 @@ def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
         space.turn(ritz.residuals[:, int(lengths.sum(0).argmax())])
         space.expand()
         ritz = space.ritz(k)
-    return _eigenpairs(ritz, space.root, k, gaps=found.gaps)
+    return _eigenpairs(ritz, space.root, k, rounding=1e-11, gaps=found.gaps)
 
 
 def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
@@ -108,7 +123,7 @@ def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
     xp = array_namespace(root)
     values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=root.device)
     vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=root.device)
-    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, DENSE_RESIDUAL)), root, k)
+    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, 1e-14)), root, k, rounding=1e-15)
 
 
 def _search(space: KrylovSpace, k: int) -> Ritz | None:
@@ -125,7 +140,7 @@ def _search(space: KrylovSpace, k: int) -> Ritz | None:
         worst = int(lengths[:, :k].sum(0).argmax())
         if float(lengths[:, worst].max()) <= TAKEN:
             if not _is_close_call(ritz, lengths, k):
-                return ritz
+                return space.ritz(k + BESIDE)
             worst = k
         space.turn(ritz.residuals[:, worst])
         space.expand()
@@ -138,13 +153,34 @@ def _is_close_call(ritz: Ritz, lengths: Array, k: int) -> bool:
     return bool(((gap < 2 * uncertainty) & (uncertainty > 1e-4)).any())
 
 
-def _eigenpairs(ritz: Ritz, root: Array, k: int, gaps: Array | None = None) -> Eigenpairs:
+def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array | None = None) -> Eigenpairs:
+    """Put the k first pairs into the problem's terms; `rounding` is the relative error of the products behind them."""
     xp = array_namespace(root)
     if gaps is None:
         edge = xp.full((root.shape[0], 1), xp.inf, dtype=xp.float64, device=root.device)
         steps = xp.concat([edge, ritz.values[:, :-1] - ritz.values[:, 1:], edge], axis=1)
         gaps = xp.minimum(steps[:, :-1], steps[:, 1:])[:, :k]
-    # To first order the error is (theta - M)^-1 applied to the residual: entries of its size over the gap.
-    worst = xp.max(xp.abs(ritz.residuals[:, :k]) / root[:, None], axis=2)
-    errors = 3 * worst / xp.maximum(gaps, xp.full_like(gaps, SAME))
-    return Eigenpairs(1 - ritz.values[:, :k], ritz.vectors[:, :k] / root[:, None], gaps, errors)
+        amplification = _amplification(ritz, k)
+    else:
+        amplification = 1 / xp.maximum(gaps, xp.full_like(gaps, SAME))
+    vectors = ritz.vectors[:, :k] / root[:, None]
+    residuals = xp.max(xp.abs(ritz.residuals[:, :k]) / root[:, None], axis=2)
+    largest = xp.max(xp.abs(vectors), axis=2)
+    errors = 3 * residuals * amplification + rounding * largest / xp.maximum(gaps, xp.full_like(gaps, SAME))
+    return Eigenpairs(1 - ritz.values[:, :k], vectors, gaps, errors)
+
+
+def _amplification(ritz: Ritz, k: int) -> Array:
+    """How many times larger than the residuals the errors of the k first eigenvectors are, [B, k].
+
+    To first order the error is (theta - M)^-1 applied to the residual. The residual is orthogonal to the space, and so
+    nearly to the eigenvectors that the space knows, however close their eigenvalues are; the last one of `ritz` stands
+    for all that it does not know.
+    """
+    xp = array_namespace(ritz.values)
+    floor = xp.full_like(ritz.values, SAME)
+    beyond = 1 / xp.maximum(ritz.values - ritz.values[:, -1:], floor)
+    unknown = xp.minimum(ritz.lengths() * beyond, xp.ones_like(floor))
+    near = 1 / xp.maximum(xp.abs(ritz.values[:, :, None] - ritz.values[:, None]), floor[:, None])
+    neighbours = (near * unknown[:, None] * (1 - xp.eye(near.shape[1], device=ritz.values.device))).sum(2)
+    return (beyond + neighbours)[:, :k]

@@ -31,7 +31,7 @@ class Sample:
 @pytest.fixture
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="p")
-    add_options(parser, Sample, "options of sample")
+    add_options(parser, {"sample": Sample})
     return parser
 
 

@@ -201,8 +201,8 @@ def test_camera_frames_become_detections(start, peer, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("methods:=lost", "methods must be different ones of found; got 'lost'"),
-        ("methods:=found,found", "methods must be different ones of found; got 'found,found'"),
+        ("methods:=lost", "methods must be different ones of found, discovery; got 'lost'"),
+        ("methods:=found,found", "methods must be different ones of found, discovery; got 'found,found'"),
         ("camera:=/", "camera must name an image topic such as /front/image_raw, got '/'"),
         ("params_file:=/nowhere.yaml", "params_file must be an existing file, got '/nowhere.yaml'"),
         ("autostart:=perhaps", '"autostart" provided value "perhaps" is not valid'),
@@ -215,9 +215,18 @@ def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
     assert "process started" not in launched.log
 
 
+def test_two_nodes_take_their_own_presets(start, peer):
+    launched = start("camera:=/front/image_raw", "methods:=found,discovery", "device:=cpu", "autostart:=false")
+    got = parameters(peer, "/front/discovery", ["device", "autostart", "method", "nice"], launched)
+    assert got == {"device": "cpu", "autostart": False, "method": "maskcut", "nice": 10}
+    assert parameters(peer, "/front/found", ["device", "threshold"], launched) == {"device": "cpu", "threshold": 0.5}
+    assert launched.end() == 0
+
+
 @pytest.mark.parametrize("text", ["found", " found ", "[found]", "['found']"])
 def test_methods_may_be_a_list(text):
     assert launch_file.method_names(text) == ["found"]
+    assert launch_file.method_names("found, discovery") == ["found", "discovery"]
 
 
 @pytest.mark.parametrize(

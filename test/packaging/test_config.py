@@ -19,7 +19,8 @@ TOPICS = {
         "detections",
         "debug/age_ms",
         "debug/processing_ms",
-    }
+    },
+    "discovery": {"overlay", "overlay/compressed", "instance_mask", "detections", "debug/age_ms", "debug/processing_ms"},
 }
 
 
@@ -41,13 +42,14 @@ def test_presets_hold_declared_parameters_with_valid_values(preset):
         known[node][name].check(value)
 
 
-def test_found_preset_is_the_default_written_out():
+@pytest.mark.parametrize("node", ["found", "discovery"])
+def test_a_nodes_preset_is_its_defaults_written_out(node):
     pytest.importorskip("rclpy")
     from objloc_ros.nodes.params import tables
 
-    found = tables()["found"]
-    for _, name, value in settings_of(CONFIG / "found.yaml"):
-        assert value == found[name].default, f"{name}: the node's default is {found[name].default}"
+    table = tables()[node]
+    for _, name, value in settings_of(CONFIG / f"{node}.yaml"):
+        assert value == table[name].default, f"{name}: the node's default is {table[name].default}"
 
 
 def strings_in(value):

@@ -1,0 +1,141 @@
+"""What discovery knows from a camera's earlier frames, so that it agrees with itself from frame to frame.
+
+Masks are carried over by label propagation on the backbone's own features (Jabri et al., "Space-Time Correspondence as
+a Contrastive Random Walk", NeurIPS 2020; Caron et al., ICCV 2021, section 4.2): a patch takes the labels of the patches
+of the previous frame that it resembles most. What is found anew updates the object that it overlaps; an object that is
+not found again stays as long as what is carried over stands out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from objloc_ros.methods.patch_object import PatchObject, separation
+from objloc_ros.ops.regions import components
+from objloc_ros.types import Grid
+
+NEIGHBOURS = 5
+"""Patches of the previous frame that a patch takes its label from."""
+
+TEMPERATURE = 0.1
+"""Of the softmax over their cosines, as in the papers."""
+
+SAME = 0.3
+"""An object found overlaps a known one by at least this IoU if it is the same."""
+
+COVERED = 0.5
+"""One that shares more than this part of itself, or of a known one, with it is no other object."""
+
+STANDS_OUT = 0.05
+"""Least separation (`patch_object.separation`) of what is carried over."""
+
+KEEPS = 0.7
+"""And the least part of its separation when it was last found."""
+
+PATIENCE = 15
+"""Frames for which an object stays without being found again."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """One object.
+
+    Args:
+        found: Its mask and seed in the latest frame.
+        score: Its separation when it was last found.
+        age: Frames since it appeared, 0 in the first.
+        missed: Frames since it was last found.
+    """
+
+    found: PatchObject
+    score: float
+    age: int = 0
+    missed: int = 0
+
+
+class Memory:
+    """The objects of one camera and one method; call `update` with every frame in turn."""
+
+    def __init__(self) -> None:
+        self._known: list[Known] = []
+        self._features: Tensor | None = None
+        self._grid: Grid = (0, 0)
+
+    def update(self, features: Tensor, grid: Grid, objects: Sequence[PatchObject]) -> list[PatchObject]:
+        """Bring what is known to the next frame.
+
+        Args:
+            features: Keys float32 [N, C] of the frame.
+            grid: Patch rows and columns (h, w). A frame of another grid is the first of a new video.
+            objects: What the method found in this frame alone.
+
+        Returns:
+            The objects of this frame. One that is new is held back until the next frame: if it was an error, it is not
+            there any more. In the first frame all are returned.
+        """
+        unit = F.normalize(features.float(), dim=1)
+        is_first = self._features is None or self._grid != grid or self._features.shape != unit.shape
+        carried = [] if is_first else self._carry_over(unit, grid)
+        self._features, self._grid = unit, grid
+        self._known = _merge(unit, carried, [one for one in objects if one.mask.any()])
+        return [known.found for known in self._known if is_first or known.age]
+
+    def _carry_over(self, unit: Tensor, grid: Grid) -> list[Known]:
+        """Known objects with the masks that the new frame's features give them, empty where there is nothing."""
+        if not self._known or self._features is None:
+            return []
+        similarity, nearest = (unit @ self._features.T).topk(min(NEIGHBOURS, len(unit)), dim=1)
+        labels = torch.stack([known.found.mask.flatten() for known in self._known], dim=1).float()
+        votes = torch.einsum("nk,nko->on", (similarity / TEMPERATURE).softmax(1), labels[nearest])
+        masks = [_largest_part((vote > 0.5).view(grid)) for vote in votes]
+        seeds = [int((vote * mask.flatten()).argmax()) for vote, mask in zip(votes, masks, strict=True)]
+        return [
+            Known(PatchObject(mask, seed), known.score, known.age + 1, known.missed + 1)
+            for mask, seed, known in zip(masks, seeds, self._known, strict=True)
+        ]
+
+
+def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject]) -> list[Known]:
+    """Match what was found with what was carried over, keep what still stands out, and add what is new."""
+    scores = separation(unit, [one.mask for one in objects])
+    own = separation(unit, [known.found.mask for known in carried])
+    match = _pairs([known.found.mask for known in carried], [one.mask for one in objects])
+    merged = []
+    for i, known in enumerate(carried):
+        if i in match:
+            merged.append(Known(objects[match[i]], float(scores[match[i]]), known.age))
+        elif known.missed <= PATIENCE and own[i] >= max(STANDS_OUT, KEEPS * known.score):
+            merged.append(known)
+    fresh = [j for j in range(len(objects)) if j not in match.values()]
+    new = [j for j in fresh if not any(_covers(known.found.mask, objects[j].mask) for known in merged)]
+    return merged + [Known(objects[j], float(scores[j])) for j in new]
+
+
+def _pairs(known: Sequence[Tensor], found: Sequence[Tensor]) -> dict[int, int]:
+    """Index of the object found for each known one, the largest IoU first."""
+    overlaps = [
+        (int((a & b).sum()) / max(int((a | b).sum()), 1), i, j)
+        for i, a in enumerate(known)
+        for j, b in enumerate(found)
+    ]
+    match: dict[int, int] = {}
+    for iou, i, j in sorted(overlaps, key=lambda each: -each[0]):
+        if iou >= SAME and i not in match and j not in match.values():
+            match[i] = j
+    return match
+
+
+def _covers(known: Tensor, found: Tensor) -> bool:
+    return int((known & found).sum()) > COVERED * min(int(known.sum()), int(found.sum()))
+
+
+def _largest_part(mask: Tensor) -> Tensor:
+    pixels = mask.cpu().numpy()
+    parts = components(pixels)
+    return torch.from_numpy(np.asarray((parts.labels == parts.largest()) & pixels)).to(mask.device)

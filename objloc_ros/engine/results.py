@@ -1,0 +1,71 @@
+"""What a method says about one image: boxes, and masks that are brought to the image's size when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from objloc_ros.ops.geometry import Geometry, map_to_source
+from objloc_ros.types import Detections, Image
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """The objects that one method found in one image.
+
+    Args:
+        detections: Boxes in source pixels with scores, best first.
+        geometry: Maps the processed size to the source image.
+        mask: bool [h', w'] at the processed size, the union of the objects.
+    """
+
+    detections: Detections
+    geometry: Geometry
+    mask: npt.NDArray[np.bool_]
+
+    def mask_u8(self) -> Image:
+        """Foreground 255, background 0: uint8 [H, W] at the source size."""
+        return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True)
+class SaliencyResult(HeadResult):
+    """Objects read from a map.
+
+    Args:
+        saliency: float32 [h', w'] in [0, 1] at the processed size.
+    """
+
+    saliency: npt.NDArray[np.float32]
+
+    def saliency_u8(self) -> Image:
+        """Saliency scaled to 0-255: uint8 [H, W] at the source size."""
+        return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
+
+
+@dataclass(frozen=True)
+class InstanceResult(HeadResult):
+    """Objects with a mask each.
+
+    Args:
+        instances: uint16 [h', w'] at the processed size: 0 on the ground, i + 1 on the i-th detection.
+    """
+
+    instances: npt.NDArray[np.uint16]
+
+    def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
+        """Keep at most `count` objects, none with a lower score than `min_score`."""
+        kept = int((self.detections.scores[:count] >= min_score).sum())  # the best come first
+        if kept == len(self.detections):
+            return self
+        labels = self.detections.labels[:kept]
+        detections = Detections(self.detections.boxes[:kept], self.detections.scores[:kept], labels)
+        instances = np.where(self.instances <= kept, self.instances, 0).astype(np.uint16)
+        return InstanceResult(detections, self.geometry, instances > 0, instances)
+
+    def instances_u16(self) -> npt.NDArray[np.uint16]:
+        """The instances at the source size, uint16 [H, W]."""
+        return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)

@@ -1,0 +1,60 @@
+"""A discovery node in a process of its own, around a small real engine: every bright region is an object.
+
+Run as `discovery_process.py DELAY_MS --ros-args ...`. The score is the brightness; "lost" finds only the best object. A
+memory marks that it was used by dimming all scores by a tenth.
+"""
+
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from objloc_ros.engine.results import InstanceResult
+from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.nodes import process
+from objloc_ros.nodes.discovery import DiscoveryNode
+from objloc_ros.ops.geometry import plan
+from objloc_ros.ops.regions import components
+from objloc_ros.types import Detections
+
+
+class BrightEngine:
+    device = "cpu"
+
+    def __init__(self, delay_s):
+        self.delay_s, self.maskcut = delay_s, MaskCutOptions()
+
+    def configure(self, method, **options):
+        if method == "maskcut":
+            self.maskcut = replace(self.maskcut, **options)
+
+    def warm_up(self, size):
+        self.run(np.zeros((*size, 3), np.uint8), ("lost",))
+
+    def run(self, rgb, methods):
+        return {method: self.find(rgb, method, 1.0) for method in methods}
+
+    def follow(self, rgb, memories):
+        return {method: self.find(rgb, method, 0.9) for method in memories}
+
+    def find(self, rgb, method, factor):
+        if rgb[0, 0].tolist() == [1, 2, 3]:
+            raise ArithmeticError("the engine does not like this frame")
+        end = time.monotonic() + self.delay_s
+        while time.monotonic() < end:  # busy, as a real engine would be
+            pass
+        grey = rgb.max(axis=2).astype(np.float32) / 255
+        regions = components(grey >= 0.5)
+        scores = (regions.mean(grey) * factor).astype(np.float32)
+        order = np.argsort(-scores, kind="stable")[: 1 if method == "lost" else self.maskcut.n_masks]
+        instances = np.zeros(grey.shape, np.uint16)
+        for rank, region in enumerate(order, start=1):
+            instances[regions.labels == region + 1] = rank
+        found = Detections.class_free(regions.boxes[order].astype(np.float32), scores[order])
+        return InstanceResult(found, plan(grey.shape, patch=8, short_side=None), instances > 0, instances)
+
+
+if __name__ == "__main__":
+    delay_s = float(sys.argv[1]) / 1e3
+    sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine(delay_s))))
