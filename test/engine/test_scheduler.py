@@ -182,14 +182,14 @@ def test_conservation_under_hammering_threads(stats):
                 time.sleep(0.001)
 
     def read():
-        while not done.is_set():
+        while not done.wait(0.0005):  # without a pause, the reader can keep the worker from the statistics' lock
             got = stats.snapshot()
             # Waiting, in work, and one per offering thread between its two counts.
             if not conserved(got) or not 0 <= got.in_flight <= 2 + n_threads:
                 broken.append(got)
 
     threads = [threading.Thread(target=offer, args=(seed,)) for seed in range(n_threads)]
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     for thread in [*threads, reader]:
         thread.start()
     threads[0].join()
