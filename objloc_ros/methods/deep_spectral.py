@@ -52,7 +52,8 @@ class SpectralResult:
         eigenvectors: float32 [K, N], x^T D x = 1; the first is constant, the others are positive on fewer than half of
             the patches.
         segment: bool [h, w], where the second eigenvector is positive.
-        degenerate: Whether the features do not determine the second eigenvector.
+        degenerate: Whether the features do not determine the second eigenvector. Unrelated parts of the image, whose
+            eigenvalues are all 0, do: it is orthogonal to the constant one.
     """
 
     eigenvalues: Tensor
@@ -127,7 +128,7 @@ def _result(
         eigenvalues=_tensor(np.concatenate(([0.0], values)), device),
         eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
         segment=torch.from_numpy((vectors[0] > errors[0]).reshape(grid) & ~flat).to(device),
-        degenerate=bool(gaps[0] < SAME or values[0] < SAME or flat),
+        degenerate=bool(gaps[0] < SAME or flat),
     )
 
 

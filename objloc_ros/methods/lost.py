@@ -60,7 +60,7 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         ParameterError: If `k_patches` is below 1.
     """
     LostOptions(k_patches)
-    degree = torch.cat([degrees(part) for part in images_at_a_time(unit_features(features, grid))])
+    degree = (row for part in images_at_a_time(unit_features(features, grid)) for row in degrees(part))
     return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 

@@ -203,7 +203,8 @@ def on_host(array: Array) -> npt.NDArray[Any]:
 def images_at_a_time(features: Tensor) -> Iterator[Tensor]:
     """Split a batch [B, N, C] into parts whose graphs fit `GRAPH_BYTES`: single images on a CPU, where none waits."""
     size = 1 if features.device.type == "cpu" else max(1, GRAPH_BYTES // (4 * features.shape[1] ** 2))
-    yield from features.split(size)
+    if len(features):
+        yield from features.split(size)
 
 
 def _times(strips: list[Array], z: Array) -> Array:

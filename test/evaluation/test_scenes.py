@@ -42,7 +42,12 @@ def test_the_embedded_model_beats_what_needs_no_training():
 def test_the_table_has_a_dash_where_a_measure_does_not_apply():
     columns = {"lost": "LOST", "found": "FOUND"}
     lines = table({"tiny": {"lost": 0.5, "found": 1.0}, "x": {"lost": 0.1}}, columns)
-    assert lines.splitlines() == ["| | LOST | FOUND |", "|---|---|---|", "| tiny | 0.500 | 1.000 |", "| x | 0.100 | – |"]
+    assert lines.splitlines() == [
+        "| | LOST | FOUND |",
+        "|---|---|---|",
+        "| tiny | 0.500 | 1.000 |",
+        "| x | 0.100 | – |",
+    ]
 
 
 def test_every_score_has_a_column():

@@ -39,7 +39,9 @@ def aligned(vectors, exact):
 
 
 @pytest.mark.parametrize("n", [3, 20, 64, 65, 150, 400, 900])
-@pytest.mark.parametrize("make", [lambda f: binary_affinity(f, 0.2, EPS), positive_affinity], ids=["binary", "weighted"])
+@pytest.mark.parametrize(
+    "make", [lambda f: binary_affinity(f, 0.2, EPS), positive_affinity], ids=["binary", "weighted"]
+)
 def test_it_agrees_with_lapack(n, make):
     graph = make(features(n, seed=n))
     k = min(4, n - 2)

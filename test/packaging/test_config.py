@@ -20,7 +20,14 @@ TOPICS = {
         "debug/age_ms",
         "debug/processing_ms",
     },
-    "discovery": {"overlay", "overlay/compressed", "instance_mask", "detections", "debug/age_ms", "debug/processing_ms"},
+    "discovery": {
+        "overlay",
+        "overlay/compressed",
+        "instance_mask",
+        "detections",
+        "debug/age_ms",
+        "debug/processing_ms",
+    },
 }
 
 

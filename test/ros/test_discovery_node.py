@@ -54,7 +54,10 @@ def detections(node, listen):
 @pytest.fixture(autouse=True)
 def defaults(peer, node):
     yield
-    assert peer.set_parameters("/discovery", method="maskcut", max_objects=3, min_score=0.0, temporal=True) == (True, "")
+    assert peer.set_parameters("/discovery", method="maskcut", max_objects=3, min_score=0.0, temporal=True) == (
+        True,
+        "",
+    )
 
 
 def boxes(msg):
