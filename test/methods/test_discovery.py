@@ -47,15 +47,15 @@ SINGLE = {
 @pytest.mark.parametrize("method", SINGLE)
 @pytest.mark.parametrize("label", [1, 2, 3])
 def test_a_lone_object_is_found_exactly(method, label):
-    (found,) = SINGLE[method](planted(np.where(SCENE == label, label, 0)))
-    np.testing.assert_array_equal(found.mask.numpy(), SCENE == label)
+    (found,) = SINGLE[method](planted(np.where(label == SCENE, label, 0)))
+    np.testing.assert_array_equal(found.mask.numpy(), label == SCENE)
     assert not found.degenerate
     assert found.mask.flatten()[found.seed]
 
 
 @pytest.mark.parametrize("method", [*SINGLE, "maskcut"])
 def test_images_of_a_batch_do_not_mix(method):
-    maps = [np.where(SCENE == label, label, 0) for label in (1, 2, 3)]
+    maps = [np.where(label == SCENE, label, 0) for label in (1, 2, 3)]
     features = torch.cat([planted(each, seed=i) for i, each in enumerate(maps)])
     run = SINGLE.get(method, lambda f: [objects[0] for objects in maskcut(f, GRID)])
     for i, together in enumerate(run(features)):
@@ -67,7 +67,7 @@ def test_images_of_a_batch_do_not_mix(method):
 def test_maskcut_finds_one_object_after_the_other():
     (found,) = maskcut(planted(SCENE), GRID, n_masks=3)
     masks = {tuple(one.mask.flatten().tolist()) for one in found}
-    assert masks == {tuple((SCENE == label).ravel().tolist()) for label in (1, 2, 3)}
+    assert masks == {tuple((label == SCENE).ravel().tolist()) for label in (1, 2, 3)}
 
 
 def scripted(monkeypatch, sides):
