@@ -35,6 +35,11 @@ class Tracker:
     """Tracks the objects of one camera; call `update` with every frame in turn."""
 
     def __init__(self) -> None:
+        self._count = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """End all tracks: the next frame is the first of another video."""
         self._matching = _Recorder(min_iou=MIN_IOU)
         self._tracker = MultiObjectTracker(
             dt=1.0,
@@ -43,7 +48,6 @@ class Tracker:
             tracker_kwargs={"max_staleness": PATIENCE},
         )
         self._numbers: dict[str, str] = {}
-        self._count = 0
 
     def update(self, detections: Detections, size: Size) -> tuple[str, ...]:
         """Name the detections of the next frame.

@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from objloc_ros.engine.age import JUMP_NS
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.results import InstanceResult
@@ -26,6 +27,9 @@ from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
+
+MAX_PAUSE_NS = 5_000_000_000
+"""Longest time between two frames of one video, nanoseconds."""
 
 PARAMETERS = Table(
     *BACKBONE_SPECS,
@@ -80,6 +84,7 @@ class DiscoveryNode(PipelineNode):
     def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
         self._tracker = Tracker()
         self._memories: dict[str, Memory] = {}
+        self._latest_ns = 0
         super().__init__("discovery", PARAMETERS, tuple(METHODS), pipeline_factory, **options)
         self._settings = self.parameters.values()
         self.outputs.add("detections", Detection2DArray, depth=5)
@@ -100,6 +105,7 @@ class DiscoveryNode(PipelineNode):
 
     def answer(self, rgb: RgbImage, header: Header) -> None:
         """Run the method and publish what is listened to."""
+        self._notice_cuts(header)
         settings = self._settings
         found = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(found.detections, size_of(rgb))
@@ -107,6 +113,14 @@ class DiscoveryNode(PipelineNode):
         self.outputs.publish("instance_mask", lambda: mask_to_image(found.instances_u16(), header))
         named = found.detections.with_labels(tuple(f"{name}:" for name in ids))
         self.publish_picture(lambda: drawing.overlay(rgb, found.instances_u16(), named), header)
+
+    def _notice_cuts(self, header: Header) -> None:
+        """Forget everything where the camera's time jumps: a bag that starts over, or a camera that was away."""
+        now_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        if not -JUMP_NS <= now_ns - self._latest_ns <= MAX_PAUSE_NS:
+            self._memories = {}
+            self._tracker.forget()
+        self._latest_ns = now_ns
 
     def _discover(self, rgb: RgbImage, settings: Values) -> InstanceResult:
         method = settings["method"]

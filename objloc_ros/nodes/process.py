@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -58,12 +59,14 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
 def give_way(nice: int) -> None:
     """Lower the priority of all threads of this process, and so of those that they will start, to a nice value.
 
-    Nothing is done for 0, nor where the system keeps no such thing per thread (only Linux does).
+    Threads that give way as much already stay as they are; only Linux keeps a value per thread, elsewhere nothing is
+    done.
     """
     tasks = Path("/proc/self/task")
-    if nice and tasks.is_dir():
-        for task in tasks.iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+    for task in map(int, os.listdir(tasks) if tasks.is_dir() else ()):
+        with contextlib.suppress(ProcessLookupError):  # it has ended since
+            if os.getpriority(os.PRIO_PROCESS, task) < nice:
+                os.setpriority(os.PRIO_PROCESS, task, nice)
 
 
 def _serve(node: PerceptionNode, stop: threading.Event) -> int:

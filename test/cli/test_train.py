@@ -1,6 +1,5 @@
-"""`objloc train` and `objloc evaluate` end to end at toy size."""
+"""`objloc train` end to end at toy size."""
 
-import json
 from functools import partial
 
 import cv2
@@ -60,17 +59,3 @@ def test_train_found_on_a_folder_of_pictures(tmp_path, weights):
 def test_senseless_numbers_are_refused(option, tmp_path, capsys):
     assert main(["train", "found", option, "0", "--out", str(tmp_path)]) == 2
     assert f"{option.strip('-')} must be at least 1, got 0" in capsys.readouterr().err
-
-
-def test_evaluate_scenes_prints_a_table_or_json(weights, capsys):
-    files = ["--weights", str(weights / "vit.safetensors"), "--head-weights", str(weights / "head.safetensors")]
-    arguments = ["evaluate", "scenes", "--scenes", "3", "--short-side", "64", "--device", "cpu", *files]
-    assert main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["tiny", "random ViT", "colour patches"]
-    assert main([*arguments, "--json", "--no-baselines"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["scenes"] == 3
-    assert set(report["scores"]) == {"tiny"}
-    assert {"lost", "maskcut_ap50", "background", "found"} <= set(report["scores"]["tiny"])
-    assert main(["evaluate", "scenes", "--scenes", "0"]) == 2

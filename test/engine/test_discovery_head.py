@@ -131,7 +131,7 @@ def test_following_a_video_starts_with_the_frames_own_answer(pipeline, images):
 
 
 def test_what_cannot_be_followed_is_refused(pipeline, images):
-    with pytest.raises(ParameterError, match="this pipeline runs .*, not 'found'"):
+    with pytest.raises(ParameterError, match=r"this pipeline runs .*, not 'found'"):
         pipeline.follow(images[0], {"found": Memory()})
     with pytest.raises(ParameterError, match="only discovery methods follow a video, not 'found'"):
         load_pipeline(("found",), device="cpu").follow(images[0], {"found": Memory()})

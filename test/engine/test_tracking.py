@@ -59,3 +59,10 @@ def test_the_size_of_the_image_does_not_matter(scale):
 def test_an_empty_video_is_fine():
     tracker = Tracker()
     assert [tracker.update(detections(), SIZE) for _ in range(3)] == [()] * 3
+
+
+def test_after_forgetting_every_object_is_new_and_no_id_is_used_again():
+    tracker = Tracker()
+    assert tracker.update(detections(box(100, 100), box(400, 300)), SIZE) == ("1", "2")
+    tracker.forget()
+    assert tracker.update(detections(box(100, 100)), SIZE) == ("3",)

@@ -7,7 +7,7 @@ import pytest
 
 from objloc_ros.errors import InputError
 from objloc_ros.ops.contact_sheet import FRAME, PAGE, contact_sheet
-from objloc_ros.ops.drawing import BOX, MASK, Pen, ascii_text, overlay
+from objloc_ros.ops.drawing import BOX, MASK, PALETTE, Pen, ascii_text, overlay
 from objloc_ros.types import Detections
 
 SIZES = [(480, 640), (1080, 1920), (96, 128), (33, 700), (700, 33), (20, 20), (1, 1)]
@@ -45,6 +45,18 @@ def test_mask_is_tinted_exactly_where_it_is_set(dtype) -> None:
     changed[28:92, 38:122] = False
     assert not changed.any()
     assert (image == 100).all()
+
+
+def test_numbered_objects_have_a_colour_each_and_colours_come_round() -> None:
+    image, mask = grey((120, 240)), np.zeros((120, 240), np.uint16)
+    numbers = {1: 10, 2: 70, len(PALETTE) + 2: 130, 60_000: 190}  # number: column
+    for number, x in numbers.items():
+        mask[40:80, x : x + 40] = number
+    drawn = overlay(image, mask)
+    for number, x in numbers.items():
+        expected = [round(0.55 * 100 + 0.45 * channel) for channel in PALETTE[(number - 1) % len(PALETTE)]]
+        assert drawn[60, x + 20].tolist() == expected
+    assert (drawn[:30] == 100).all()
 
 
 def test_holes_stay_clear_and_are_outlined() -> None:

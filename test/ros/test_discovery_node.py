@@ -89,6 +89,7 @@ def test_every_output_describes_the_same_objects(peer, node, detections, listen)
 
 
 def test_ids_follow_the_objects_and_not_their_order(peer, node, detections):
+    peer.ask(detections, lambda: peer.image(spots()))
     seen = {}
     for step in range(8):
         left, right = (255, 200) if step % 2 else (200, 255)
@@ -99,6 +100,16 @@ def test_ids_follow_the_objects_and_not_their_order(peer, node, detections):
             seen.setdefault(y, set()).add(detection.id)
     assert {y: len(ids) for y, ids in seen.items()} == {20: 1, 60: 1}
     assert seen[20] != seen[60]
+
+
+@pytest.mark.parametrize(("jump_s", "same"), [(3, True), (-3, False), (8, False)])
+def test_a_jump_of_the_cameras_time_begins_another_video(jump_s, same, peer, node, detections, wait_for):
+    first, second = (peer.image(spots((10, 20, 255))) for _ in range(2))
+    first.header.stamp.sec, second.header.stamp.sec = 1000, 1000 + jump_s
+    _, before = peer.ask(detections, lambda: first)
+    peer.publisher(Image).publish(second)
+    after = wait_for(lambda: detections.with_stamp(second.header.stamp))
+    assert (before.detections[0].id == after.detections[0].id) == same
 
 
 def test_live_parameters_hold_from_the_next_frame_on(peer, node, detections):

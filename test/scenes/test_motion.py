@@ -1,5 +1,7 @@
 """Filmed scenes: what moves, what stays, and the truth of every frame."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_frames_are_pictures_with_their_truth(bank):
 
 def test_neighbouring_frames_differ_a_little(bank):
     frames = film(bank)
-    for (image, _), (after, _) in zip(frames, frames[1:], strict=False):
+    for (image, _), (after, _) in pairwise(frames):
         difference = np.abs(image.astype(float) - after).mean()
         assert 0.5 < difference < 30
 
