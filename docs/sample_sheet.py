@@ -1,23 +1,27 @@
-"""Draw the model card's contact sheet: FOUND on the sample pictures that scikit-image ships.
+"""Draw the contact sheets of the documents on sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/samples.jpg
+python docs/sample_sheet.py docs/    # writes samples.jpg (FOUND) and methods.jpg (a column per method)
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
-from objloc_ros.ops.contact_sheet import contact_sheet
+from objloc_ros.ops.contact_sheet import contact_sheet, fitted
 from objloc_ros.ops.drawing import overlay
 from objloc_ros.ops.media import write_image
 from objloc_ros.types import Image
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket", "stereo_motorcycle")
+FEW = ("astronaut", "camera", "chelsea", "coffee", "coins")
+METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
+CELL = (180, 240)
 
 
 def picture(name: str) -> Image:
@@ -31,7 +35,7 @@ def picture(name: str) -> Image:
     return np.ascontiguousarray(pixels[..., :3])
 
 
-def main(target: Path) -> None:
+def draw_found(target: Path) -> None:
     """Run FOUND on every sample and write the sheet."""
     pipeline = load_pipeline(backbone="tiny", device="cpu")
     drawn = []
@@ -41,5 +45,21 @@ def main(target: Path) -> None:
     write_image(target, contact_sheet(drawn, NAMES, columns=4))
 
 
+def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
+    """Run all methods, refined along the edges of the image, and write a sheet with a column for each."""
+    pipeline = load_pipeline(METHODS, "tiny", "cpu")
+    for method in METHODS:
+        pipeline.configure(method, post="bilateral")
+    drawn, captions = [], []
+    for image in map(picture, names):
+        for method, found in pipeline.run(image).heads.items():
+            mask = found.mask_u8() if method == "found" else found.instances_u16()
+            drawn.append(fitted(overlay(image, mask), CELL))
+            captions.append(method)
+    write_image(target, contact_sheet(drawn, captions, columns=len(METHODS), cell=CELL))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    draw_found(folder / "samples.jpg")
+    draw_methods(folder / "methods.jpg")

@@ -19,7 +19,7 @@ from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import images_at_a_time, on_host, positive_affinity
 from objloc_ros.ops.arithmetic import exact_arithmetic
 from objloc_ros.ops.regions import components
-from objloc_ros.ops.spectral import SAME, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.ops.spectral import SAME, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 from objloc_ros.types import Grid
 
 Values = npt.NDArray[np.float64]
@@ -107,28 +107,26 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
         graph = positive_affinity(part)
         pairs = smallest_eigenpairs(graph, n_vectors - 1)
         degrees = on_host(graph.degrees())
-        if (np.abs(on_host(pairs.vectors)[:, 0])[degrees > 0] <= on_host(pairs.errors)[:, :1].max()).any():
+        if (np.abs(on_host(pairs.vectors)[:, 0]) <= on_host(pairs.errors)[:, 0])[degrees > 0].any():
             pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
-        images = zip(*(on_host(field) for field in pairs), degrees, strict=True)
-        results += [_result(*image, grid=grid, device=features.device) for image in images]
+        images = map(Eigenpairs._make, zip(*map(on_host, pairs), strict=True))
+        results += [_result(*each, grid, features.device) for each in zip(images, degrees, strict=True)]
     return results
 
 
-def _result(
-    values: Values, vectors: Values, gaps: Values, errors: Values, degrees: Values, *, grid: Grid, device: torch.device
-) -> SpectralResult:
-    """Orient the eigenvectors [k, N] and read the segment, of one image."""
+def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device) -> SpectralResult:
+    """Orient the eigenvectors and read the segment, of one image: fields without the batch's axis."""
     linked = degrees > 0
-    vectors = vectors * linked
+    vectors = pairs.vectors * linked
     majority = (vectors > 0).mean(1)
     vectors = np.where(((majority > 0.5) & (majority < 1))[:, None], -vectors, vectors)
     constant = linked / np.sqrt(degrees.sum()).clip(1e-12)
-    flat = values[0] > 1 - SAME
+    flat = pairs.values[0] > 1 - SAME
     return SpectralResult(
-        eigenvalues=_tensor(np.concatenate(([0.0], values)), device),
+        eigenvalues=_tensor(np.concatenate(([0.0], pairs.values)), device),
         eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
-        segment=torch.from_numpy((vectors[0] > errors[0]).reshape(grid) & ~flat).to(device),
-        degenerate=bool(gaps[0] < SAME or flat),
+        segment=torch.from_numpy((vectors[0] > pairs.errors[0]).reshape(grid) & ~flat).to(device),
+        degenerate=bool(pairs.gaps[0] < SAME or flat),
     )
 
 

@@ -25,7 +25,7 @@ WHOLE = 2048
 STRIP = 128
 """Rows of a strip of a larger one."""
 
-BLOCK = 2**17
+BLOCK = 2**16
 """Pairs that are compared with a threshold at a time on a CPU."""
 
 TOO_CLOSE = 1e-6
@@ -168,7 +168,7 @@ def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
 def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
     """Decide which pairs of a strip of `gram_strips` exceed a threshold: 1 where they do, else 0, in the strip's place.
 
-    On a CPU a few rows at a time, which stay in the cache, and without boolean matrices, which torch is slow with.
+    On a CPU a few rows at a time, which stay in the cache.
     """
     rows = strip.shape[1] if strip.device.type != "cpu" else max(1, BLOCK // strip.shape[2])
     for row, block in enumerate(strip.split(rows, dim=1)):
@@ -178,13 +178,16 @@ def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
 
 def _decide(block: Tensor, features: Tensor, row: int, column: int, tau: float) -> None:
     """Replace products by zeros and ones in place; `row` and `column` are the patches of the block's first pair."""
-    close = native(block.sub_(tau).abs()) <= TOO_CLOSE
-    pairs = array_namespace(close).nonzero(close.reshape(-1))[0]
-    torch.gt(block, 0, out=block)
-    if len(pairs) > FEW_PAIRS:
+    values = native(block)
+    xp = array_namespace(values)
+    maybe, surely = values > tau - TOO_CLOSE, values > tau + TOO_CLOSE
+    values[...] = surely
+    count = int(xp.count_nonzero(maybe)) - int(xp.count_nonzero(surely))
+    if count > FEW_PAIRS:
         tall, wide = features[:, row : row + block.shape[1]].double(), features[:, column:].double()
         block.copy_(tall @ wide.mT > tau)
-    elif len(pairs):
+    elif count:
+        (pairs,) = xp.nonzero(xp.reshape(maybe != surely, (-1,)))
         image, i, j = torch.unravel_index(torch.as_tensor(pairs), block.shape)
         products = features[image, row + i].double() * features[image, column + j].double()
         block[image, i, j] = (products.sum(1) > tau).float()

@@ -51,7 +51,7 @@ def bipartition(graph: Affinity) -> list[Cut]:
         graph: Graphs of at least two patches.
     """
     pairs = smallest_eigenpairs(graph)
-    if not all(_is_settled(vector, error) for vector, error, _, _ in _first(pairs)):
+    if not all(_is_settled(vector, errors) for vector, errors, _, _ in _first(pairs)):
         pairs = refined_eigenpairs(graph, pairs)
     return [_cut(*each) for each in _first(pairs)]
 
@@ -62,25 +62,27 @@ def first_largest(values: Vector) -> int:
     return int((values >= largest - TIE * abs(largest)).argmax())
 
 
-def _cut(vector: Vector, error: float, value: float, gap: float) -> Cut:
+def _cut(vector: Vector, errors: Vector, value: float, gap: float) -> Cut:
     seed = first_largest(np.abs(vector))
     oriented = vector if vector[seed] > 0 else -vector
     offset = oriented - oriented.mean()
-    undecided = np.abs(offset).min() <= max(MARGIN * offset.std(), error)
+    undecided = (np.abs(offset) <= np.maximum(MARGIN * offset.std(), errors)).any()
     return Cut(oriented, offset > 0, seed, empty=value > 1 - SAME, degenerate=bool(gap < SAME or undecided))
 
 
-def _is_settled(vector: Vector, error: float) -> bool:
-    """Whether an error of this size changes neither the sides nor the seed."""
-    if np.abs(vector - vector.mean()).min() <= error:
+def _is_settled(vector: Vector, errors: Vector) -> bool:
+    """Whether errors of this size change neither the sides nor the seed; both float64 [N]."""
+    if (np.abs(vector - vector.mean()) <= errors).any():
         return False
     size = np.abs(vector)
     largest = size.max()
-    below = 1 - size[size >= largest - TIE * largest - 2 * error] / largest
-    return bool((below <= max(TIE - 2 * error / largest, EQUAL)).all())
+    rivals = size + 2 * errors >= largest - TIE * largest
+    below, doubt = 1 - size[rivals] / largest, 2 * errors[rivals] / largest
+    return bool((below <= np.maximum(TIE - doubt, EQUAL)).all())
 
 
-def _first(pairs: Eigenpairs) -> list[tuple[Vector, float, float, float]]:
-    """First eigenvector, its error, eigenvalue and gap of each graph."""
-    rows = (on_host(field)[:, 0] for field in (pairs.vectors, pairs.errors, pairs.values, pairs.gaps))
+def _first(pairs: Eigenpairs) -> list[tuple[Vector, Vector, float, float]]:
+    """First eigenvector, the errors of its offsets from the mean, eigenvalue and gap of each graph."""
+    errors = pairs.errors + pairs.mean_errors[:, :, None]
+    rows = (on_host(field)[:, 0] for field in (pairs.vectors, errors, pairs.values, pairs.gaps))
     return list(zip(*rows, strict=True))

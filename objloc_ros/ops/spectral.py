@@ -43,18 +43,6 @@ SMALL = 64
 SAME = 1e-6
 """Eigenvalues closer than this are one multiple eigenvalue: their eigenvectors are not determined."""
 
-BESIDE = 5
-"""Eigenpairs beyond the wanted ones that an estimate of errors looks at."""
-
-ROUNDING = 1e-7
-"""Relative error of products in float32."""
-
-SMALL = 64
-"""Up to this many patches the dense solver is as fast."""
-
-SAME = 1e-6
-"""Eigenvalues closer than this are one multiple eigenvalue: their eigenvectors are not determined."""
-
 DENSE_RESIDUAL = 1e-14
 """What LAPACK leaves of a residual, for the estimate of errors."""
 
@@ -66,13 +54,15 @@ class Eigenpairs(NamedTuple):
         values: float64 [B, k].
         vectors: float64 [B, k, N], x^T D x = 1, of arbitrary sign.
         gaps: float64 [B, k], distances to the nearest other eigenvalue above 0; infinite where there is none.
-        errors: float64 [B, k], estimates of the largest error of an entry of each vector.
+        errors: float64 [B, k, N], estimates of the error of each entry.
+        mean_errors: float64 [B, k], estimates of the error of each vector's mean.
     """
 
     values: Array
     vectors: Array
     gaps: Array
     errors: Array
+    mean_errors: Array
 
 
 def smallest_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
@@ -123,7 +113,7 @@ def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
     xp = array_namespace(root)
     values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=root.device)
     vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=root.device)
-    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, 1e-14)), root, k, rounding=1e-15)
+    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, DENSE_RESIDUAL)), root, k, rounding=1e-15)
 
 
 def _search(space: KrylovSpace, k: int) -> Ritz | None:
@@ -164,10 +154,12 @@ def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array
     else:
         amplification = 1 / xp.maximum(gaps, xp.full_like(gaps, SAME))
     vectors = ritz.vectors[:, :k] / root[:, None]
-    residuals = xp.max(xp.abs(ritz.residuals[:, :k]) / root[:, None], axis=2)
-    largest = xp.max(xp.abs(vectors), axis=2)
-    errors = 3 * residuals * amplification + rounding * largest / xp.maximum(gaps, xp.full_like(gaps, SAME))
-    return Eigenpairs(1 - ritz.values[:, :k], vectors, gaps, errors)
+    residuals = xp.abs(ritz.residuals[:, :k])
+    steepness = 1 / xp.maximum(gaps, xp.full_like(gaps, SAME))
+    rounded = rounding * xp.max(xp.abs(vectors), axis=2) * steepness
+    errors = (3 * amplification * xp.max(residuals, axis=2))[:, :, None] / root[:, None] + rounded[:, :, None]
+    mean_errors = 3 * amplification * (residuals / root[:, None]).mean(2)
+    return Eigenpairs(1 - ritz.values[:, :k], vectors, gaps, errors, mean_errors)
 
 
 def _amplification(ritz: Ritz, k: int) -> Array:

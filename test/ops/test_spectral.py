@@ -51,8 +51,9 @@ def test_it_agrees_with_lapack(n, make):
     gaps = np.minimum(np.diff(values), np.append(np.inf, np.diff(values)[:-1]))
     np.testing.assert_allclose(found.gaps[0], gaps, rtol=0.3, atol=1e-3)  # the next value is only looked at from below
     for i in np.flatnonzero(gaps > 1e-4):
-        difference = np.abs(aligned(found.vectors[0, i], exact[i]) - exact[i]).max()
-        assert difference <= max(found.errors[0, i], 1e-12), (i, difference)
+        difference = aligned(found.vectors[0, i], exact[i]) - exact[i]
+        assert (np.abs(difference) <= np.maximum(found.errors[0, i], 1e-12)).all(), (i, np.abs(difference).max())
+        assert abs(difference.mean()) <= found.mean_errors[0, i] + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,14 +62,14 @@ def test_refinement_reaches_nearly_float64(seed):
     _, exact = lapack(graph, 1)
     found = refined_eigenpairs(graph, smallest_eigenpairs(graph))
     np.testing.assert_allclose(aligned(found.vectors[0, 0], exact[0]), exact[0], rtol=0, atol=1e-9)
-    assert found.errors[0, 0] < 1e-7
+    assert found.errors[0, 0].max() < 1e-7
 
 
 def test_removed_patches_share_one_value():
     graph = binary_affinity(features(200), 0.2, EPS).without(np.arange(200)[None] < 40)
     found = smallest_eigenpairs(graph)
     _, exact = lapack(graph, 1)
-    np.testing.assert_allclose(aligned(found.vectors[0, 0], exact[0]), exact[0], atol=found.errors[0, 0])
+    assert (np.abs(aligned(found.vectors[0, 0], exact[0]) - exact[0]) <= found.errors[0, 0]).all()
     assert np.ptp(found.vectors[0, 0, :40]) < 1e-6 * np.abs(found.vectors).max()
 
 
