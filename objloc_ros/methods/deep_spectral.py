@@ -106,7 +106,7 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
     for part in images_at_a_time(features):
         graph = positive_affinity(part)
         pairs = smallest_eigenpairs(graph, n_vectors - 1)
-        degrees = on_host(graph.degrees())
+        degrees = on_host(graph.degrees)
         if (np.abs(on_host(pairs.vectors)[:, 0]) <= on_host(pairs.errors)[:, 0])[degrees > 0].any():
             pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
         images = map(Eigenpairs._make, zip(*map(on_host, pairs), strict=True))

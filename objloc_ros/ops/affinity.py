@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy.typing as npt
@@ -61,6 +62,7 @@ class Affinity:
         """Images B and patches N."""
         return self.strips[0].shape[0], self.strips[0].shape[2]
 
+    @cached_property
     def degrees(self) -> Array:
         """Row sums, float64 [B, N]."""
         xp = array_namespace(self.strips[0])

@@ -17,6 +17,9 @@ GROWTH = 32
 NOTHING = 1e-12
 """A direction shorter than this after orthogonalisation is round-off: the space holds it already."""
 
+LITTLE = 1e-4
+"""Part of a vector's squared length; where less remains, so that round-off counts, it is orthogonalised again."""
+
 ALONE = 1e-12
 """A row sum below this is none."""
 
@@ -45,7 +48,7 @@ def known_eigenvector(graph: Affinity) -> tuple[Array, Array]:
     A patch without any link, not even to itself, has a row sum of 0: its D is set to 1, and it is no part of the
     eigenvector.
     """
-    degrees = graph.degrees()
+    degrees = graph.degrees
     alone = 1.0 * (degrees < ALONE)
     length = (degrees.sum(1) + NOTHING**2) ** 0.5
     return degrees**0.5 / length[:, None], (degrees + alone) ** 0.5
@@ -54,8 +57,8 @@ def known_eigenvector(graph: Affinity) -> tuple[Array, Array]:
 class KrylovSpace:
     """An orthonormal basis, its images under M = D^-1/2 W D^-1/2, and M's matrix in that basis.
 
-    Vectors are kept in float64 and orthogonalised twice against all others, among them M's known first eigenvector
-    D^1/2 1. The vector to come is what the last image adds to the space (so it is a Krylov space), or one given.
+    Vectors are kept in float64 and orthogonalised against all others, twice where little of them remains, among the
+    others M's known first eigenvector D^1/2 1. The vector to come is what the last image adds to the space (so it is a Krylov space), or one given.
 
     Args:
         graph: The weights W.
@@ -135,10 +138,12 @@ class KrylovSpace:
     def _split(self, w: Array) -> tuple[Array, Array]:
         """Inner products [B, size + 1] of w [B, N] with the basis, and the part of w outside the space."""
         basis = self._basis[:, : self.size + 1]
-        first = (basis @ w[:, :, None])[:, :, 0]
-        rest = w - (first[:, None] @ basis)[:, 0]
-        second = (basis @ rest[:, :, None])[:, :, 0]
-        return first + second, rest - (second[:, None] @ basis)[:, 0]
+        inner = (basis @ w[:, :, None])[:, :, 0]
+        rest = w - (inner[:, None] @ basis)[:, 0]
+        if ((rest**2).sum(1) < LITTLE * (w**2).sum(1)).any():
+            again = (basis @ rest[:, :, None])[:, :, 0]
+            inner, rest = inner + again, rest - (again[:, None] @ basis)[:, 0]
+        return inner, rest
 
     def _set_next(self, rest: Array) -> None:
         self._length = length = (rest**2).sum(1) ** 0.5
