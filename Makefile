@@ -49,8 +49,8 @@ lint: setup
 	@$(BIN)/mypy
 
 bench: setup
-	@$(BIN)/python bench/found.py $(if $(SMOKE),--smoke) $(ARGS)
-	@$(BIN)/python bench/discovery.py $(if $(SMOKE),--smoke) $(ARGS)
+	@$(BIN)/python bench/found.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/discovery.py $(if $(SMOKE),--smoke)
 
 clean:
 	rm -rf .venv build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -83,7 +83,7 @@ def print_pairs(pairs: list[Pair]) -> None:
     """Print a table with a ratio column."""
     print(f"{'':44}{'literal':>11}{'ours':>11}{'ratio':>8}{'wanted':>8}  agreement")
     for pair in pairs:
-        numbers = f"{pair.literal_ms:8.1f} ms{pair.ours_ms:8.2f} ms{pair.ratio:7.1f}x{pair.wanted:7.0f}x"
+        numbers = f"{pair.literal_ms:8.1f} ms{pair.ours_ms:8.2f} ms{pair.ratio:7.1f}x{pair.wanted:7g}x"
         print(f"{pair.name:44}{numbers}  {pair.agreement}")
 
 

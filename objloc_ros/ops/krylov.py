@@ -57,8 +57,9 @@ def known_eigenvector(graph: Affinity) -> tuple[Array, Array]:
 class KrylovSpace:
     """An orthonormal basis, its images under M = D^-1/2 W D^-1/2, and M's matrix in that basis.
 
-    Vectors are kept in float64 and orthogonalised against all others, twice where little of them remains, among the
-    others M's known first eigenvector D^1/2 1. The vector to come is what the last image adds to the space (so it is a Krylov space), or one given.
+    Vectors are kept in float64 and orthogonalised against all others (twice where little of them remains), among them
+    M's known first eigenvector D^1/2 1. The vector to come is what the last image adds to the space (so it is a Krylov
+    space), or one given.
 
     Args:
         graph: The weights W.
