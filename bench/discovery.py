@@ -130,7 +130,7 @@ def grid_of(patch: int, smoke: bool, *, square: bool = False) -> Grid:
 
 def lost_pairs(smoke: bool) -> Iterator[Pair]:
     """LOST as the original writes it, and without the sum of its matrix and the transpose that it never uses."""
-    for patch, wanted in ((16, 2), (8, 4.5)):
+    for patch, wanted, rounds in ((16, 2, 60), (8, 4.5, 12)):
         grid = grid_of(patch, smoke)
         features, _ = planted_features(grid)
         for symmetrise in (True, False):
@@ -140,13 +140,13 @@ def lost_pairs(smoke: bool) -> Iterator[Pair]:
                 lambda f=features, g=grid: lost(f, g)[0].mask.numpy(),
                 lambda a, b: f"{_differing(a, b)} patches differ",
                 wanted=wanted,
-                rounds=2 if smoke else 15,
+                rounds=2 if smoke else rounds,
             )
 
 
 def tokencut_pairs(smoke: bool) -> Iterator[Pair]:
     """TokenCut beside the dense generalised eigenproblem."""
-    for patch, wanted, rounds in ((16, 15, 7), (8, 70, 2)):
+    for patch, wanted, rounds in ((16, 15, 25), (8, 70, 2)):
         grid = grid_of(patch, smoke)
         features, _ = planted_features(grid)
         yield compare(
@@ -161,7 +161,7 @@ def tokencut_pairs(smoke: bool) -> Iterator[Pair]:
 
 def maskcut_pairs(smoke: bool) -> Iterator[Pair]:
     """MaskCut beside one such problem per round; three masks, both sides to pixels."""
-    for patch, wanted, rounds in ((16, 30, 5), (8, 120, 1)):
+    for patch, wanted, rounds in ((16, 30, 25), (8, 120, 2)):
         grid = grid_of(patch, smoke, square=True)
         features, _ = planted_features(grid)
         size = (grid[0] * patch, grid[1] * patch)
@@ -177,7 +177,7 @@ def maskcut_pairs(smoke: bool) -> Iterator[Pair]:
 
 def deep_spectral_pairs(smoke: bool) -> Iterator[Pair]:
     """Deep Spectral's five smallest eigenvectors beside shift and invert."""
-    for patch, rounds in ((16, 7), (8, 3)):
+    for patch, rounds in ((16, 40), (8, 4)):
         grid = grid_of(patch, smoke)
         features, _ = planted_features(grid)
         yield compare(

@@ -44,7 +44,6 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
-                start_new_session=True,
                 preexec_fn=partial(_prepare, os.getpid()),
             )
 
@@ -94,10 +93,12 @@ class Child:
 
 
 def _prepare(parent: int) -> None:
-    """Make this process hear SIGINT, which background jobs inherit as ignored, and end with its parent.
+    """Make this process a group that hears SIGINT, which background jobs inherit as ignored, and ends with its parent.
 
-    On Linux the kernel sees to the latter (prctl PR_SET_PDEATHSIG), even if the parent is killed.
+    On Linux the kernel sees to the latter (prctl PR_SET_PDEATHSIG), even if the parent is killed. It is no session of
+    its own: among sessions Linux divides the processor before it looks at priorities (autogroup).
     """
+    os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -34,11 +34,9 @@ MAX_PAUSE_NS = 5_000_000_000
 PARAMETERS = Table(
     *BACKBONE_SPECS,
     Spec(
-        "nice",
-        10,
-        "Priority that the process gives up, so that camera-rate nodes go first where cores are few.",
-        minimum=0,
-        maximum=19,
+        "background",
+        True,
+        "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
     ),
     Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
     Spec(

@@ -56,21 +56,22 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
             signal.signal(number, signal.SIG_IGN)
 
 
-def give_way(nice: int) -> None:
-    """Lower the priority of all threads of this process, and so of those that they will start, to a nice value.
+def give_way() -> None:
+    """Let all threads of this process, and those that they will start, run only when no other work is waiting.
 
-    Threads that give way as much already stay as they are; only Linux keeps a value per thread, elsewhere nothing is
-    done.
+    Nice values do not achieve that: a thread that wakes up waits for the end of a nicer one's time slice, and a network
+    on two threads wakes up some hundred times per frame. Only Linux has such a policy (SCHED_IDLE) and keeps one per
+    thread; elsewhere nothing is done.
     """
     tasks = Path("/proc/self/task")
     for task in map(int, os.listdir(tasks) if tasks.is_dir() else ()):
         with contextlib.suppress(ProcessLookupError):  # it has ended since
-            if os.getpriority(os.PRIO_PROCESS, task) < nice:
-                os.setpriority(os.PRIO_PROCESS, task, nice)
+            os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _serve(node: PerceptionNode, stop: threading.Event) -> int:
-    give_way(int(node.parameters.values().get("nice", 0)))
+    if node.parameters.values().get("background"):
+        give_way()
     if not node.autostart():
         return 1
     executor = SingleThreadedExecutor()

@@ -137,12 +137,12 @@ def test_live_parameters_hold_from_the_next_frame_on(peer, node, detections):
         ({"min_score": 1.5}, ("min_score", "1.5")),
         ({"post": "median"}, ("post", "median", "none, bilateral, crf")),
         ({"temporal": "yes"}, ("BOOL", "STRING")),
-        ({"nice": 0}, ("nice", "read-only")),
+        ({"background": False}, ("background", "read-only")),
         ({"max_objects": 2, "method": "found"}, ("method", "found")),  # all or nothing
     ],
 )
 def test_a_bad_set_is_refused_with_its_reason_and_changes_nothing(values, words, peer, node, detections):
-    names = ("method", "max_objects", "min_score", "post", "temporal", "nice")
+    names = ("method", "max_objects", "min_score", "post", "temporal", "background")
     before = peer.get_parameters(*names, node="/discovery")
     successful, reason = peer.set_parameters("/discovery", **values)
     assert not successful
@@ -168,7 +168,7 @@ def test_it_gives_way_to_other_processes(node):
     tasks = Path(f"/proc/{node.process.pid}/task")
     if not tasks.is_dir():
         pytest.skip("the system tells no priorities per thread")
-    assert {os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks.iterdir()} == {10}
+    assert {os.sched_getscheduler(int(task.name)) for task in tasks.iterdir()} == {os.SCHED_IDLE}
 
 
 def test_under_overload_it_answers_the_newest_frames_and_found_answers_all(start, peer, wait_for):
