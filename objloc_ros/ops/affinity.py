@@ -157,11 +157,12 @@ def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
         and all graphs on a GPU, come as one strip.
     """
     n = features.shape[1]
-    if features.device.type != "cpu":
-        yield 0, features @ features.mT
-    elif n <= WHOLE:
+    on_cpu = features.device.type == "cpu"
+    if on_cpu and n <= WHOLE and torch.get_num_threads() == 1:
         array = features.numpy()
         yield 0, torch.from_numpy(array @ array.transpose(0, 2, 1))  # NumPy sees the symmetry and computes half
+    elif not on_cpu or n <= WHOLE:
+        yield 0, features @ features.mT
     else:
         for first in range(0, n, STRIP):
             yield first, features[:, first : first + STRIP] @ features[:, first:].mT

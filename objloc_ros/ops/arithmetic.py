@@ -12,10 +12,11 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Multiply float32 matrices as float32, with torch's number of threads in NumPy, too; usable as a decorator.
+    """Multiply float32 matrices as float32, and in NumPy on one thread; usable as a decorator.
 
-    LOST's and TokenCut's decisions are signs of sums: in TF32 or bfloat16 some of them come out differently. And a
-    second pool of threads, beside the one that the user has limited, would take the cores from others.
+    LOST's and TokenCut's decisions are signs of sums: in TF32 or bfloat16 some of them come out differently. NumPy
+    multiplies matrices by vectors here, which a second thread does not make faster, and its own pool of threads would
+    come on top of torch's, which the user has limited.
     """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -23,7 +24,7 @@ def exact_arithmetic() -> Iterator[None]:
         with (
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
-            _blas().limit(limits=torch.get_num_threads()),
+            _blas().limit(limits=1),
         ):
             yield
     finally:
