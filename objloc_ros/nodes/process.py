@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -26,7 +27,7 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
 
     rclpy's own handlers shut the context down under the running callbacks, and Python's raises KeyboardInterrupt
     anywhere, a second time in the middle of the clean-up (a terminal and ros2 launch both send SIGINT). Here a signal
-    only sets an event: the frame in work is finished and published, then everything is taken down in order.
+    only adds to a queue: the frame in work is finished and published, then everything is taken down in order.
 
     Args:
         make_node: Called once ROS is up.
@@ -35,9 +36,10 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
     Returns:
         Exit code: 0 after an ordered end, 1 when the node could not start or a callback failed.
     """
-    stop = threading.Event()
+    # Not an event: a second signal that comes while the first one sets it would wait for ever. This queue is reentrant.
+    endings: SimpleQueue[None] = SimpleQueue()
     for number in SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: endings.put(None))
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = make_node()
@@ -46,7 +48,7 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
         rclpy.try_shutdown()
         return 1
     try:
-        return _serve(node, stop)
+        return _serve(node, endings)
     finally:
         node.close()
         node.destroy_node()
@@ -69,13 +71,14 @@ def give_way() -> None:
             os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _serve(node: PerceptionNode, stop: threading.Event) -> int:
+def _serve(node: PerceptionNode, endings: SimpleQueue[None]) -> int:
     if node.parameters.values().get("background"):
         give_way()
     if not node.autostart():
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    stop = threading.Event()
     ordered: list[bool] = []
 
     def spin() -> None:
@@ -84,12 +87,13 @@ def _serve(node: PerceptionNode, stop: threading.Event) -> int:
                 executor.spin_once()
             ordered.append(True)
         finally:
-            stop.set()
+            endings.put(None)
 
     # The main thread only waits, so that Python runs the signal handlers at once and not when the middleware wakes up.
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
-    stop.wait()
+    endings.get()
+    stop.set()
     executor.wake()
     spinner.join()
     executor.shutdown()

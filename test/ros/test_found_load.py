@@ -86,6 +86,15 @@ def test_interrupted_twice_in_mid_frame_it_ends_in_order(slow, peer, disc):
     peer.unsubscribe(detections)
 
 
+def test_interrupted_very_often_it_ends_in_order(spawn, wait_for):
+    node = spawn("-r", "__node:=pressed")
+    wait_for(lambda: "loaded" in node.log)
+    for _ in range(200):
+        node.kill(signal.SIGINT)
+        node.kill(signal.SIGTERM)
+    assert node.end() == 0, node.log
+
+
 def test_interrupted_while_starting_it_ends(spawn):
     node = spawn("-r", "__node:=early")
     time.sleep(0.5)
