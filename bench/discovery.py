@@ -18,23 +18,21 @@ import literal_discovery as literal
 import numpy as np
 import torch
 from harness import Pair, compare, machine, print_pairs, wall_ms, write_json
+from planted import planted_features
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.nn import functional as F
 
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.methods.deep_spectral import deep_spectral
 from objloc_ros.methods.lost import lost
 from objloc_ros.methods.maskcut import maskcut
 from objloc_ros.methods.patch_object import PatchObject
+from objloc_ros.methods.refinement import Post, refine
 from objloc_ros.methods.tokencut import tokencut
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Grid, Size
 
 METHODS: dict[str, Callable] = {method.__name__: method for method in (lost, tokencut, maskcut, deep_spectral)}
-
-CENTRES = ((0.28, 0.25), (0.3, 0.72), (0.72, 0.3), (0.7, 0.72))
-"""Where the planted objects lie, (y, x) in parts of the grid."""
 
 BATCH = 8
 
@@ -66,59 +64,25 @@ def report(smoke: bool, threads: int, json: Path | None) -> None:
         print(f"  {pair.name}: {pair.ratio:.1f}x", flush=True)
     print_pairs(pairs)
     batches = batch_costs(grid_of(16, smoke), rounds=2 if smoke else 7)
+    posts = refinement_costs((96, 96) if smoke else (480, 480), rounds=1 if smoke else 5)
     memory = {name: memory_of(name, smoke, threads) for name in METHODS}
     rates = gpu_rates() if torch.cuda.is_available() else {}
     _print_section(f"patch 16, ms per image one by one and {BATCH} at once", batches)
+    _print_section("ms to refine one and three masks, 480x480", posts)
     _print_section("patch 8, MiB of resident memory that one call adds at its peak", memory)
     if rates:
         _print_section(f"GPU, images/s {BATCH} at once, pixels on the GPU to masks on the host", rates)
     if json:
-        write_json(json, machine=where, smoke=smoke, pairs=pairs, batch_ms=batches, memory_mib=memory, gpu=rates)
-
-
-def planted_features(grid: Grid, images: int = 1, channels: int = 384, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Features that resemble a self-supervised ViT's keys: objects before a ground, and noise.
-
-    Each of four objects has a direction of its own, turned a little away from the ground's, so that cosines between
-    the two are negative. The ground mixes its direction with three others whose weights vary smoothly over the grid.
-    Patches on an object's edge hold both. Cosines lie between about -0.3 and 0.9, half of them above 0.2.
-
-    Args:
-        grid: Patch rows and columns.
-        images: Number of images B, each with other directions, positions and sizes.
-        channels: Feature width C.
-        seed: Of the random numbers.
-
-    Returns:
-        Features float32 [B, N, C] and the objects int64 [B, h, w], 0 on the ground.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    features, labels = [], []
-    for _ in range(images):
-        cover = planted_cover(grid, generator)
-        ground, *others = F.normalize(torch.randn(4 + len(cover), channels, generator=generator), dim=1)
-        waves, objects = torch.stack(others[:3]), torch.stack(others[3:]) - 0.15 * ground
-        smooth = torch.randn(1, 3, 4, 4, generator=generator)
-        smooth = F.interpolate(smooth, size=grid, mode="bicubic", align_corners=True)[0]
-        share = cover.flatten(1).T
-        clean = share @ objects + (1 - share.sum(1, keepdim=True)) * (ground + 0.45 * smooth.flatten(1).T @ waves)
-        noise = torch.randn(clean.shape, generator=generator) / channels**0.5
-        features.append(clean + 0.4 * noise)
-        labels.append(torch.where((cover > 0.5).any(0), cover.argmax(0) + 1, 0))
-    return torch.stack(features), torch.stack(labels)
-
-
-def planted_cover(grid: Grid, generator: torch.Generator) -> Tensor:
-    """The part of each patch that each object covers: float32 [objects, h, w]; discs and rectangles with soft edges."""
-    y, x = torch.meshgrid(*((torch.arange(side) + 0.5) / side for side in grid), indexing="ij")
-    cover = []
-    for i, centre in enumerate(CENTRES):
-        random = torch.rand(4, generator=generator) - 0.5
-        dy, dx = ((y - centre[0] - 0.06 * random[0]).abs(), (x - centre[1] - 0.06 * random[1]).abs())
-        dy, dx = dy / (0.15 + 0.08 * random[2]), dx / (0.15 + 0.08 * random[3])
-        distance = torch.maximum(dy, dx) if i % 2 else torch.hypot(dy, dx)
-        cover.append((5 * (1 - distance) + 0.5).clamp(0, 1))
-    return torch.stack(cover)
+        write_json(
+            json,
+            machine=where,
+            smoke=smoke,
+            pairs=pairs,
+            batch_ms=batches,
+            refine_ms=posts,
+            memory_mib=memory,
+            gpu=rates,
+        )
 
 
 def grid_of(patch: int, smoke: bool, *, square: bool = False) -> Grid:
@@ -211,6 +175,21 @@ def batch_costs(grid: Grid, rounds: int) -> dict[str, tuple[float, float]]:
         singly, together = (min(column) / BATCH for column in zip(*times, strict=True))
         costs[name] = (singly, together)
     return costs
+
+
+def refinement_costs(size: Size, rounds: int) -> dict[str, tuple[float, float]]:
+    """Best milliseconds to refine one mask of an image and three of them."""
+    ((image, identities),) = drive_video(seed=3, size=size, frames=1)
+    rows, columns = np.indices(size)
+    coarse = (identities > 0)[rows // 16 * 16, columns // 16 * 16]
+    masks = [coarse & (columns % 3 != i) for i in range(3)]
+    posts: tuple[Post, ...] = ("bilateral", "crf")
+    return {
+        post: tuple(
+            min(wall_ms(lambda n=n, p=post: refine(masks[:n], image, p)) for _ in range(rounds)) for n in (1, 3)
+        )
+        for post in posts
+    }
 
 
 def memory_of(method: str, smoke: bool, threads: int) -> float:

@@ -14,7 +14,7 @@ from objloc_ros.methods.tokencut import tokencut
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import literal_discovery as literal
-from discovery import planted_features
+from planted import planted_features
 
 GRIDS = [(12, 16), (16, 16), (9, 20)]
 
