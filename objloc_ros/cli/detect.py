@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from objloc_ros.cli.detect_output import Outputs
 from objloc_ros.cli.options import add_options, given_options
+from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.heads import HEADS
+from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline, Result, load_pipeline
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.media import VideoReader, expand, is_video, read_image
@@ -56,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for videos NAME_overlay.mp4, and detections.json; a folder per method where there are several "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--temporal",
+        action="store_true",
+        help="in videos, let discovery methods keep objects from frame to frame, as the discovery node does",
+    )
     parser.add_argument("--compare", action="store_true", help="also draw compare.png, a column per method")
     parser.add_argument("--json", action="store_true", help="print the content of detections.json, nothing else")
     add_options(parser, OPTIONS)
@@ -81,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for method in methods:
         pipeline.configure(method, **given_options(args, OPTIONS[method]))
-    job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), quiet=args.json)
+    job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
             _try_file(job, path, bar)
@@ -110,6 +117,7 @@ class Job:
 
     pipeline: Pipeline
     outputs: Outputs
+    temporal: bool = False
     quiet: bool = False
     failures: int = 0
 
@@ -145,10 +153,12 @@ def _detect_image(job: Job, path: Path) -> None:
 def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
     reader = VideoReader(path)
     bar.total += max(0, reader.length - 1)
+    methods = job.pipeline.methods
+    memories = {method: Memory() for method in methods if method in METHODS and job.temporal}
 
     def results() -> Iterator[tuple[Image, Result]]:
         for image in reader:
-            yield image, job.pipeline.run(image)
+            yield image, job.pipeline.follow(image, memories, methods)
             bar.update()
 
     counts = job.outputs.video(path, reader.fps, results())

@@ -191,27 +191,32 @@ class Pipeline:
         return [results[i] for i in range(len(images))]
 
     @torch.inference_mode()
-    def follow(self, image: Image, memories: Mapping[str, Memory]) -> Result:
-        """Run discovery heads on the next frame of a video.
+    def follow(self, image: Image, memories: Mapping[str, Memory], methods: Sequence[str] | None = None) -> Result:
+        """Run heads on the next frame of a video.
 
         Args:
             image: RGB uint8 [H, W, 3].
-            memories: What each of the methods knows from the earlier frames; updated.
+            memories: What discovery methods know from the earlier frames; updated.
+            methods: Heads to run, those without a memory on this frame alone; None for those that have one.
 
         Raises:
             InputError: If the image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head, or one that has no use for a memory.
+            ParameterError: If the pipeline has no such head, or one has a memory that has no use for it.
         """
+        methods = [self._checked(method) for method in (memories if methods is None else methods)]
         timings: dict[str, float] = {}
         options = self._options
         features, (geometry,) = self.encode([image], timings)
         answers: dict[str, HeadResult] = {}
-        for method, memory in memories.items():
-            head = self._heads[self._checked(method)]
-            if not isinstance(head, DiscoveryHead):
-                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
+        for method in methods:
+            head, memory = self._heads[method], memories.get(method)
             with _timed(timings, method, 1):
-                answers[method] = head.follow(features, image, geometry, options[method], memory)
+                if memory is None:
+                    (answers[method],) = head(features, [image], [geometry], options[method])
+                elif isinstance(head, DiscoveryHead):
+                    answers[method] = head.follow(features, image, geometry, options[method], memory)
+                else:
+                    raise ParameterError(f"only discovery methods follow a video, not {method!r}")
         return Result(geometry.source, answers, timings)
 
     @torch.inference_mode()

@@ -8,7 +8,9 @@ import pytest
 
 from objloc_ros.cli.detect_output import CELL
 from objloc_ros.cli.main import main
+from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.heads import HEADS
+from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
 from objloc_ros.ops.contact_sheet import contact_sheet
 from objloc_ros.ops.media import VideoReader, VideoWriter, read_image, write_image
 
@@ -94,6 +96,24 @@ def test_a_video_gets_a_film_per_method_and_its_first_frame_on_the_sheet(detect,
         film = VideoReader(tmp_path / "out" / method / "clip_overlay.mp4")
         assert len(list(film)) == 3
     assert (tmp_path / "out" / "compare.png").is_file()
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_the_temporal_mode_keeps_what_a_frame_alone_would_miss(detect, tmp_path, temporal, monkeypatch):
+    """The object is hidden from the method in the third frame."""
+    frames = iter(range(100))
+
+    def find(features, options):
+        seen = tokencut(features.keys, features.grid)
+        return [[one] if next(frames) != 2 else [] for one in seen]
+
+    monkeypatch.setitem(METHODS, "tokencut", (TokenCutOptions, find))
+    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for _ in range(4):
+            writer.write(scene())
+    assert detect("found,tokencut", "clip.mp4", options=("--temporal",) * temporal) == 0
+    annotations = json.loads((tmp_path / "out/tokencut/detections.json").read_text())["annotations"]
+    assert [annotation["image_id"] for annotation in annotations] == ([1, 2, 3, 4] if temporal else [1, 2, 4])
 
 
 def test_options_reach_every_method_that_has_them(detect, tmp_path):

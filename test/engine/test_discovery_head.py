@@ -143,6 +143,13 @@ def test_what_cannot_be_followed_is_refused(pipeline, images):
         pipeline.configure("lost", post="median")
 
 
+def test_heads_without_a_memory_see_each_frame_alone(images):
+    pipeline = load_pipeline(("found", "lost"), device="cpu")
+    alone, got = pipeline.run(images[0]), pipeline.follow(images[0], {"lost": Memory()}, ("found", "lost"))
+    np.testing.assert_array_equal(got["found"].saliency, alone["found"].saliency)
+    assert list(got.heads) == ["found", "lost"]
+
+
 def test_found_shares_the_pass_with_discovery(images):
     got = load_pipeline(("found", "lost"), device="cpu").run(images[0])
     assert got["found"].saliency.shape == got["lost"].instances.shape
