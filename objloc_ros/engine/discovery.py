@@ -90,7 +90,8 @@ class DiscoveryHead:
     ) -> InstanceResult:
         """The result of a video's next frame, in agreement with its earlier ones."""
         (found,), (keys,) = self._find(features, options), features.keys
-        objects = memory.update(keys, features.grid, [one for one in found if not one.degenerate])
+        several = getattr(options, "n_masks", 1) > 1
+        objects = memory.update(keys, features.grid, [one for one in found if not one.degenerate], several=several)
         return result(objects, keys, image, geometry, post=options.post, crf=self._crf)
 
 

@@ -9,7 +9,7 @@ not found again stays as long as what is carried over stands out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,12 +51,18 @@ class Known:
         score: Its separation when it was last found.
         age: Frames since it appeared, 0 in the first.
         missed: Frames since it was last found.
+        confirmed: Whether it was found in more than one frame.
     """
 
     found: PatchObject
     score: float
     age: int = 0
     missed: int = 0
+    confirmed: bool = False
+
+    def still_stands(self, separation: float) -> bool:
+        """Whether the object is kept though it was not found: its carried-over mask stands out by this much."""
+        return self.missed <= PATIENCE and separation >= max(STANDS_OUT, KEEPS * self.score)
 
 
 class Memory:
@@ -67,13 +73,17 @@ class Memory:
         self._features: Tensor | None = None
         self._grid: Grid = (0, 0)
 
-    def update(self, features: Tensor, grid: Grid, objects: Sequence[PatchObject]) -> list[PatchObject]:
+    def update(
+        self, features: Tensor, grid: Grid, objects: Sequence[PatchObject], *, several: bool = False
+    ) -> list[PatchObject]:
         """Bring what is known to the next frame.
 
         Args:
             features: Keys float32 [N, C] of the frame.
             grid: Patch rows and columns (h, w). A frame of another grid is the first of a new video.
             objects: What the method found in this frame alone.
+            several: Whether the method looks for several objects: one that is new and not found again was then an
+                error. A method of one object may just have looked elsewhere.
 
         Returns:
             The objects of this frame. One that is new is held back until the next frame: if it was an error, it is not
@@ -83,7 +93,7 @@ class Memory:
         is_first = self._features is None or self._grid != grid or self._features.shape != unit.shape
         carried = [] if is_first else self._carry_over(unit, grid)
         self._features, self._grid = unit, grid
-        self._known = _merge(unit, carried, [one for one in objects if one.mask.any()])
+        self._known = _merge(unit, carried, [one for one in objects if one.mask.any()], several)
         return [known.found for known in self._known if is_first or known.age]
 
     def _carry_over(self, unit: Tensor, grid: Grid) -> list[Known]:
@@ -96,12 +106,12 @@ class Memory:
         masks = [_largest_part((vote > 0.5).view(grid)) for vote in votes]
         seeds = [int((vote * mask.flatten()).argmax()) for vote, mask in zip(votes, masks, strict=True)]
         return [
-            Known(PatchObject(mask, seed), known.score, known.age + 1, known.missed + 1)
+            replace(known, found=PatchObject(mask, seed), age=known.age + 1, missed=known.missed + 1)
             for mask, seed, known in zip(masks, seeds, self._known, strict=True)
         ]
 
 
-def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject]) -> list[Known]:
+def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject], several: bool) -> list[Known]:
     """Match what was found with what was carried over, keep what still stands out, and add what is new."""
     scores = separation(unit, [one.mask for one in objects])
     own = separation(unit, [known.found.mask for known in carried])
@@ -109,8 +119,8 @@ def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject
     merged = []
     for i, known in enumerate(carried):
         if i in match:
-            merged.append(Known(objects[match[i]], float(scores[match[i]]), known.age))
-        elif known.missed <= PATIENCE and own[i] >= max(STANDS_OUT, KEEPS * known.score):
+            merged.append(Known(objects[match[i]], float(scores[match[i]]), known.age, confirmed=True))
+        elif (known.confirmed or not several) and known.still_stands(own[i]):
             merged.append(known)
     fresh = [j for j in range(len(objects)) if j not in match.values()]
     new = [j for j in fresh if not any(_covers(known.found.mask, objects[j].mask) for known in merged)]

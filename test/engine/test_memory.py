@@ -67,6 +67,19 @@ def test_a_new_object_waits_one_frame_and_no_longer():
     assert same(answers(memory, features, old), [old, new])  # seen to be still there, though it was not found again
 
 
+def test_of_a_method_of_several_objects_a_new_one_must_be_found_twice():
+    memory = Memory()
+    features, (old, once, twice) = frame((1, 1, 1, 3), (2, 4, 6, 2), (3, 0, 7, 3))
+
+    def ask(*masks):
+        return [one.mask for one in memory.update(features, GRID, found(*masks), several=True)]
+
+    ask(old)
+    assert same(ask(old, once, twice), [old])
+    assert same(ask(old, twice), [old, twice])
+    assert same(ask(), [old, twice])  # both were found in two frames
+
+
 def test_an_error_of_one_frame_is_never_answered():
     memory = Memory()
     features, (mask,) = frame((1, 1, 1, 3))
