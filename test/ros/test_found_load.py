@@ -53,14 +53,14 @@ def test_an_engine_slower_than_the_camera_answers_fresh_frames(slow, peer, facts
     assert stamps == sorted(stamps)
     assert latest["level"] != b"\x02"
 
-    assert peer.set_parameters(max_age_ms=1.0) == (True, "")
+    assert peer.set_parameters(max_age_ms=0.01) == (True, "")  # no frame arrives that young
     before = int(latest["published"])
     film(peer, disc, 1.5)
     wait_for(lambda: int(facts().get("dropped.too_old", 0)) > 0)
     wait_for(lambda: facts()["in_flight"] == "0")
     latest = facts()
     assert balanced(latest)
-    assert int(latest["published"]) - before <= 8
+    assert int(latest["published"]) == before
     assert slow.log.count("older than max_age_ms") == 1
     assert peer.set_parameters(max_age_ms=500.0) == (True, "")
     peer.ask(detections, lambda: peer.image(disc()))
