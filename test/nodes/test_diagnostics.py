@@ -1,4 +1,6 @@
-import numpy as np
+import mmap
+import time
+
 import pytest
 
 from objloc_ros.engine.stats import FrameStats, Percentiles, Snapshot
@@ -81,9 +83,12 @@ def test_a_real_record_is_told_without_further_ado():
 
 def test_memory_of_the_process_grows_with_what_it_holds():
     before = device_memory_mb("cpu")
-    ballast = np.ones(64 * 2**20, np.uint8)
-    assert device_memory_mb("cpu") - before > 50
-    assert ballast.all()
+    with mmap.mmap(-1, 64 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ballast:  # the heap may have room
+        ballast.write(b"\1" * len(ballast))
+        deadline = time.monotonic() + 20  # some kernels and sandboxes count pages now and then
+        while device_memory_mb("cpu") - before <= 50 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert device_memory_mb("cpu") - before > 50
 
 
 def test_once_per_cause_and_minute():
