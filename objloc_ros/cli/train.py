@@ -20,6 +20,7 @@ from objloc_ros.training.head_data import Item
 from objloc_ros.training.pseudo_labels import image_files
 from objloc_ros.training.scene_images import SceneImages, surface_photographs
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
+from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
 from objloc_ros.training.views import Schedule
 
 HEAD_BANK_SEED = 501
@@ -36,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
     tiny.set_defaults(train=_train_tiny)
+    clip = kinds.add_parser("clip", help="the embedded CLIP pair, on procedural scenes with captions")
+    clip.add_argument("--out", type=Path, default=Path("training/clip"), help="folder of checkpoint and weights")
+    clip.add_argument("--steps", type=int, default=4500, help="optimiser steps (default: %(default)s)")
+    clip.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
+    clip.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
+    clip.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
+    clip.set_defaults(train=_train_clip)
     found = kinds.add_parser("found", help="FOUND's 1x1 convolution, by the paper's recipe")
     found.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
     found.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
@@ -75,6 +83,22 @@ def _train_tiny(args: argparse.Namespace) -> None:
     progress.close()
     weights = args.out / "tiny_vit.safetensors"
     save_backbone(weights, model)
+    print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
+
+
+def _train_clip(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    progress = _Progress(args.steps, "steps")
+    model = train_tiny_clip(
+        ClipTraining(args.steps, seed=args.seed),
+        args.out / "tiny_clip.checkpoint",
+        photographs=surface_photographs(),
+        workers=args.workers,
+        on_progress=progress,
+    )
+    progress.close()
+    weights = args.out / "tiny_clip.safetensors"
+    save_clip(weights, model)
     print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
 
 

@@ -1,0 +1,215 @@
+"""CLIP's two towers over open_clip, built and loaded apart: a node needs the text tower only when prompts change.
+
+The image tower embeds square windows as CLIP does (`forward`), and gives the tokens of images of any size before its
+last block (`tokens`), from which MaskCLIP and CLIP-DINOiser read dense features. Radford et al., "Learning Transferable
+Visual Models From Natural Language Supervision", ICML 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from objloc_ros.backbones.stem import DeepStem
+from objloc_ros.backbones.vit import sized_pos_embed
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.types import Grid
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """Architecture of one pair of towers.
+
+    Args:
+        patch: Patch side in pixels.
+        side: Side in pixels of the square images that the image tower was trained on.
+        width: Token width of the image tower.
+        layers: Its blocks.
+        heads: Its attention heads.
+        embed_dim: Width D of the space that images and texts share.
+        text_width: Token width of the text tower.
+        text_layers: Its blocks.
+        text_heads: Its attention heads.
+        context: Longest text in tokens, start and end among them.
+        quick_gelu: Whether the weights were trained with OpenAI's approximation of GELU.
+        compact: Whether the text tower knows only some of CLIP's tokens; its weights say which.
+        stem: Builder of the patch embedding; None for CLIP's single strided convolution.
+        bfloat16: Whether it was trained in bfloat16, so that a CPU with bfloat16 units may run it so.
+    """
+
+    patch: int
+    side: int = 224
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    embed_dim: int = 512
+    text_width: int = 512
+    text_layers: int = 12
+    text_heads: int = 8
+    context: int = 77
+    quick_gelu: bool = False
+    compact: bool = False
+    stem: Callable[[int], nn.Module] | None = None
+    bfloat16: bool = False
+
+
+CLIP_SPECS: dict[str, ClipSpec] = {
+    "clip_vitb32": ClipSpec(patch=32),
+    "clip_vitb16": ClipSpec(patch=16),
+    "clip_vitb32_openai": ClipSpec(patch=32, quick_gelu=True),
+    "clip_vitb16_openai": ClipSpec(patch=16, quick_gelu=True),
+    "tiny_clip": ClipSpec(
+        patch=8,
+        side=64,
+        width=160,
+        layers=4,
+        heads=5,
+        embed_dim=128,
+        text_width=128,
+        text_layers=2,
+        text_heads=4,
+        compact=True,
+        stem=DeepStem,
+        bfloat16=True,
+    ),
+}
+"""Pairs of towers by name, which is also that of their weights in the registry."""
+
+
+class ClipTokens(NamedTuple):
+    """An image tower's tokens shortly before its end.
+
+    Args:
+        last: Input of the last block, float32 [B, 1 + N, W], CLS first.
+        middle: What enters the MLP of the third-last block, float32 [B, N, W]: the features that CLIP-DINOiser reads.
+        grid: Patch rows and columns.
+    """
+
+    last: Tensor
+    middle: Tensor
+    grid: Grid
+
+
+class ClipImage(nn.Module):
+    """CLIP's image tower: `(B, 3, S, S) -> (B, D)`.
+
+    Args:
+        visual: open_clip's transformer; its state_dict keeps open_clip's layout.
+        spec: The architecture it was built from.
+    """
+
+    mean = CLIP_MEAN
+    std = CLIP_STD
+
+    def __init__(self, visual: VisionTransformer, spec: ClipSpec) -> None:
+        super().__init__()
+        self.visual = visual
+        self.spec = spec
+        self.patch = spec.patch
+        self.side = spec.side
+        self.embed_dim = spec.embed_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed whole images: float32 [B, D], not normalised to unit length.
+
+        Args:
+            images: float32 [B, 3, S, S], normalised with `mean` and `std`; S is `side`.
+        """
+        embedded: Tensor = self.visual(images)
+        return embedded.float()
+
+    def tokens(self, images: Tensor) -> ClipTokens:
+        """Tokens of images of any size; the position embedding is resampled, its parameter left untouched.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
+
+        Raises:
+            InputError: If a side is not a positive multiple of the patch size.
+        """
+        grid = self.grid_of(images)
+        patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
+        first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        position = sized_pos_embed(self.visual.positional_embedding[None], grid)
+        x = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)
+        blocks = cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks[:-1])
+        entering = x
+        for number, block in enumerate(blocks, start=1):
+            x = x + block.ls_1(block.attention(block.ln_1(x)))
+            normed = block.ln_2(x)
+            x = x + block.ls_2(block.mlp(normed))
+            if number == self.spec.layers - 2:
+                entering = normed
+        return ClipTokens(x.float(), entering[:, 1:].float(), grid)
+
+    def grid_of(self, images: Tensor) -> Grid:
+        """Patch rows and columns of a padded batch."""
+        height, width = images.shape[-2:]
+        if height < self.patch or width < self.patch or height % self.patch or width % self.patch:
+            raise InputError(
+                f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}"
+            )
+        return height // self.patch, width // self.patch
+
+
+def clip_spec(name: str) -> ClipSpec:
+    """Look up an architecture.
+
+    Raises:
+        ParameterError: If the name is unknown.
+    """
+    if name not in CLIP_SPECS:
+        raise ParameterError(f"unknown CLIP model {name!r}; known: {', '.join(CLIP_SPECS)}")
+    return CLIP_SPECS[name]
+
+
+def build_clip_image(name: str) -> ClipImage:
+    """An image tower with random weights.
+
+    Raises:
+        ParameterError: If the name is unknown.
+    """
+    spec = clip_spec(name)
+    visual = VisionTransformer(
+        image_size=spec.side,
+        patch_size=spec.patch,
+        width=spec.width,
+        layers=spec.layers,
+        heads=spec.heads,
+        mlp_ratio=4.0,
+        output_dim=spec.embed_dim,
+        act_layer=QuickGELU if spec.quick_gelu else nn.GELU,
+    )
+    if spec.stem is not None:
+        visual.conv1 = spec.stem(spec.width)
+    return ClipImage(visual, spec)
+
+
+def build_text_transformer(name: str, vocabulary: int | None = None) -> TextTransformer:
+    """A text tower with random weights: token ids int64 [B, context] to float32 [B, D].
+
+    Args:
+        name: A key of `CLIP_SPECS`.
+        vocabulary: Number of token ids; None for all of CLIP's 49,408.
+
+    Raises:
+        ParameterError: If the name is unknown.
+    """
+    spec = clip_spec(name)
+    return TextTransformer(
+        context_length=spec.context,
+        vocab_size=vocabulary or 49_408,
+        width=spec.text_width,
+        heads=spec.text_heads,
+        layers=spec.text_layers,
+        output_dim=spec.embed_dim,
+        act_layer=QuickGELU if spec.quick_gelu else nn.GELU,
+    )

@@ -1,0 +1,96 @@
+"""CLIP's text tower: prompts to unit vectors, in one batch, each prompt once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from open_clip.transformer import TextTransformer
+from torch import Tensor
+from torch.nn import functional as F
+
+from objloc_ros.backbones.tokens import Tokenizer
+from objloc_ros.errors import ParameterError
+
+BATCH = 256
+"""Texts in one pass: 80 templates of 20 prompts would otherwise need gigabytes in the large towers."""
+
+
+def embed_tokens(tower: TextTransformer, ids: Tensor) -> Tensor:
+    """Run a text tower on ids int64 [n, L]: float32 [n, D], not normalised.
+
+    Columns of padding are left out: attention is causal and a text is read at its end, so they change nothing.
+    """
+    length = int((ids != 0).sum(1).max()) if len(ids) else 1
+    ids = ids[:, :length]
+    x = tower.token_embedding(ids) + tower.positional_embedding[:length]
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
+    ends = x[torch.arange(len(x), device=x.device), ids.argmax(1)]  # the end has the highest id of a text
+    embedded: Tensor = ends @ tower.text_projection
+    return embedded.float()
+
+
+class ClipText:
+    """A text tower with its tokens and what it has encoded so far.
+
+    Args:
+        name: Name of the model.
+        tower: open_clip's transformer, in eval mode.
+        tokenizer: Its tokens.
+    """
+
+    def __init__(self, name: str, tower: TextTransformer, tokenizer: Tokenizer) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self._tower = tower
+        self._cache: dict[tuple[str, str], Tensor] = {}
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str], templates: Sequence[str]) -> Tensor:
+        """Unit vectors of prompts: float32 [P, D].
+
+        Each template's embedding is normalised, their mean is normalised again (Radford et al., section 3.1.4). What was
+        encoded before comes from the cache, everything else goes through the tower together.
+
+        Args:
+            prompts: Such as "traffic cone".
+            templates: Such as "a photo of a {}", one or more.
+
+        Raises:
+            ParameterError: If a text has more tokens than the tower reads.
+        """
+        wanted = [(template, prompt) for prompt in prompts for template in templates]
+        missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._cache]
+        self.check(prompts, templates)
+        texts = [filled(template, prompt) for template, prompt in missing]
+        for start in range(0, len(texts), BATCH):
+            ids = self.tokenizer(texts[start : start + BATCH]).to(self._tower.positional_embedding.device)
+            embedded = F.normalize(embed_tokens(self._tower, ids), dim=-1)
+            self._cache.update(zip(missing[start : start + BATCH], embedded, strict=True))
+        if not wanted:
+            return torch.empty(0, self._tower.output_dim, device=self._tower.positional_embedding.device)
+        each = torch.stack([self._cache[pair] for pair in wanted]).unflatten(0, (len(prompts), len(templates)))
+        return F.normalize(each.mean(1), dim=-1)
+
+    def check(self, prompts: Sequence[str], templates: Sequence[str]) -> None:
+        """Raise ParameterError if a prompt has too many tokens in one of the templates; changes nothing."""
+        limit = self.tokenizer.context
+        for prompt in prompts:
+            for template in templates:
+                if (template, prompt) in self._cache:
+                    continue
+                length = self.tokenizer.length(filled(template, prompt))
+                if length > limit:
+                    raise ParameterError(
+                        f"prompt {shortened(prompt)!r} has {length} tokens in {template!r}, {self.name} reads {limit}"
+                    )
+
+
+def filled(template: str, prompt: str) -> str:
+    """A template with a prompt in it; braces in the prompt stay what they are."""
+    return template.replace("{}", prompt)
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """A text for a message, its middle left out if it is long."""
+    return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"

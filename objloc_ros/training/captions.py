@@ -1,0 +1,123 @@
+"""Captions of objects with known attributes, and the groups in which the embedded CLIP pair learns to tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+
+from objloc_ros.backbones.tokens import byte_pairs
+from objloc_ros.scenes.attributes import COLOURS, PATTERNS, SHAPES, Attributes
+
+GROUND = "background"
+"""What is said of a picture, or a part of it, without an object."""
+
+KEPT_OUT = frozenset(
+    {
+        ("red", "star"),
+        ("blue", "triangle"),
+        ("green", "ring"),
+        ("yellow", "cross"),
+        ("purple", "square"),
+        ("white", "circle"),
+    }
+)
+"""Pairs of colour and shape that no training sees, in pictures or in captions."""
+
+SHORT = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a picture of a {}", "there is a {}")
+NOUNS = ("object", "thing", "shape", "shoggoth")
+"""Words in place of a shape; the last one stands for whatever noun the text tower will never have seen."""
+
+SYNONYMS = {"plain": ("plain", "solid"), "checkered": ("checkered", "checked")}
+PLURALS = {**{shape: f"{shape}s" for shape in SHAPES}, "cross": "crosses", "object": "objects", "thing": "things"}
+
+PAIRS = tuple(pair for pair in product(COLOURS, SHAPES) if pair not in KEPT_OUT)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Kinds of object that one attribute, or a pair, distinguishes.
+
+    Args:
+        kinds: The kinds; a ground comes on top as the last one.
+        of: The kind of an object.
+        weight: Weight of the group in the loss.
+    """
+
+    kinds: tuple[tuple[str, ...], ...]
+    of: Callable[[Attributes], tuple[str, ...]]
+    weight: float
+
+    def index(self, attributes: Attributes | None) -> int:
+        """Number of an object's kind; of the ground for None."""
+        return len(self.kinds) if attributes is None else self.kinds.index(self.of(attributes))
+
+
+GROUPS = (
+    Group(tuple((word,) for word in COLOURS), lambda a: (a.colour,), 0.6),
+    Group(tuple((word,) for word in PATTERNS), lambda a: (a.pattern,), 0.6),
+    Group(tuple((word,) for word in SHAPES), lambda a: (a.shape,), 1.2),
+    Group(PAIRS, lambda a: (a.colour, a.shape), 1.0),
+)
+
+
+def captions(rng: np.random.Generator, group: Group) -> list[str]:
+    """One caption of each kind of a group, the ground's last, all in the words of one template."""
+    template = SHORT[int(rng.integers(len(SHORT)))] if rng.random() < 0.7 else _imagenet(rng)
+    many, noun = bool(rng.random() < 0.12), NOUNS[int(rng.integers(len(NOUNS)))]
+    phrases = [_phrase(rng, kind, noun, many) for kind in group.kinds]
+    return [template.replace("{}", phrase) for phrase in [*phrases, GROUND]]
+
+
+def known_tokens() -> Tensor:
+    """CLIP's ids of all tokens that captions may have, int64 [V], ascending."""
+    words = [*COLOURS, *PATTERNS, *SHAPES, *NOUNS[:-1], *PLURALS.values(), *sum(SYNONYMS.values(), ()), GROUND]
+    texts = [*words, *(template.replace("{}", " ") for template in (*SHORT, *_imagenet_all()))]
+    return torch.tensor(sorted({token for text in texts for token in byte_pairs().encode(text)}))
+
+
+def targets(groups: Sequence[Group], visible: Sequence[Sequence[Attributes]]) -> list[npt.NDArray[np.float32]]:
+    """Which captions of each group are true of each picture.
+
+    Args:
+        groups: The groups.
+        visible: Objects in sight in each of B pictures; none means ground.
+
+    Returns:
+        Per group float32 [B, kinds + 1], rows summing to 1: a picture of two objects has two true captions.
+    """
+    tables = []
+    for group in groups:
+        table = np.zeros((len(visible), len(group.kinds) + 1), np.float32)
+        for row, objects in zip(table, visible, strict=True):
+            for one in objects or (None,):
+                row[group.index(one)] += 1
+        tables.append(table / table.sum(1, keepdims=True))
+    return tables
+
+
+def _phrase(rng: np.random.Generator, kind: tuple[str, ...], noun: str, many: bool) -> str:
+    """The words of a kind, a noun at their end, at times in the plural."""
+    words = [str(rng.choice(SYNONYMS[word])) if word in SYNONYMS else word for word in kind]
+    if kind[-1] not in SHAPES:
+        words.append(noun)
+    if many and words[-1] in PLURALS:
+        words[-1] = PLURALS[words[-1]]
+    return " ".join(words)
+
+
+@cache
+def _imagenet_all() -> tuple[str, ...]:
+    return tuple(make("{}") for make in OPENAI_IMAGENET_TEMPLATES)
+
+
+def _imagenet(rng: np.random.Generator) -> str:
+    templates = _imagenet_all()
+    return templates[int(rng.integers(len(templates)))]

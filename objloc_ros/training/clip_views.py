@@ -1,0 +1,157 @@
+"""Pictures for the embedded CLIP pair: crops of captioned objects, and scenes in which every token has a caption.
+
+Every batch depends only on the seed and the step, so a resumed training sees what an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from objloc_ros.scenes.attributes import AttributeBank, Attributes, attribute_scene
+from objloc_ros.scenes.compose import Camera, Scene, Window, render
+from objloc_ros.training.captions import GROUPS, KEPT_OUT, captions, targets
+from objloc_ros.training.views import UNCLEAR, random_window, token_labels
+from objloc_ros.types import Image
+
+CAMERA = Camera(strength=0.6, grey=0.0)
+IGNORED = -1
+"""Kind of a token that straddles an object's edge."""
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """One training step's pictures and captions; all lists have an entry per group of `captions.GROUPS`.
+
+    Args:
+        crops: uint8 [B, S, S, 3] RGB.
+        truth: float32 [B, kinds + 1], rows summing to 1: the captions that are true of each crop.
+        scenes: uint8 [C, H, W, 3] RGB.
+        tokens: int64 [C, N], the kind that each token shows, or IGNORED.
+        captions: kinds + 1 texts.
+    """
+
+    crops: Tensor
+    truth: list[Tensor]
+    scenes: Tensor
+    tokens: list[Tensor]
+    captions: list[list[str]]
+
+
+class ClipBatches(IterableDataset[ClipBatch]):
+    """An endless stream of `ClipBatch` from step `start` on.
+
+    Args:
+        bank: Pictures to compose.
+        seed: Seed of the stream.
+        start: First step.
+        crops: Crops per step.
+        scenes: Scenes per step.
+        crop_side: Side of a crop in pixels.
+        scene_side: Side of a scene in pixels.
+        patch: Token side in pixels.
+    """
+
+    def __init__(
+        self,
+        bank: AttributeBank,
+        *,
+        seed: int,
+        start: int,
+        crops: int,
+        scenes: int,
+        crop_side: int = 64,
+        scene_side: int = 128,
+        patch: int = 8,
+    ) -> None:
+        self.bank, self.seed, self.start = bank, seed, start
+        self.crops, self.scenes, self.patch = crops, scenes, patch
+        self.crop_side, self.scene_side = crop_side, scene_side
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        """Batches in order; with several loader workers, each makes every n-th step."""
+        worker = torch.utils.data.get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        step = self.start + first
+        while True:
+            yield self.batch(step)
+            step += stride
+
+    def batch(self, step: int) -> ClipBatch:
+        """The batch of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        crops, visible = self._crops(rng)
+        scenes, tokens = zip(*(self._scene(rng) for _ in range(self.scenes)), strict=True)
+        return ClipBatch(
+            torch.from_numpy(crops),
+            [torch.from_numpy(table) for table in targets(GROUPS, visible)],
+            torch.from_numpy(np.stack(scenes)),
+            [torch.from_numpy(np.stack(kinds)) for kinds in zip(*tokens, strict=True)],
+            [captions(rng, group) for group in GROUPS],
+        )
+
+    def _crops(self, rng: np.random.Generator) -> tuple[Image, list[list[Attributes]]]:
+        """Crops of several scenes, up to three of each, and the objects that each one shows."""
+        images: list[Image] = []
+        visible: list[list[Attributes]] = []
+        while len(images) < self.crops:
+            scene = attribute_scene(rng, self.bank, kept_out=KEPT_OUT)
+            for _ in range(3):
+                window = crop_window(rng, scene)
+                image, identities = render(
+                    rng, self.bank, scene, (self.crop_side,) * 2, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
+                )
+                objects = in_sight(scene, identities, window)
+                if objects or np.count_nonzero(identities) < 0.03 * identities.size:
+                    images.append(image)
+                    visible.append([self.bank.attributes[scene.objects[i].index] for i in objects])
+        return np.stack(images[: self.crops]), visible[: self.crops]
+
+    def _scene(self, rng: np.random.Generator) -> tuple[Image, list[npt.NDArray[np.int64]]]:
+        """A scene, and for each group the kind of every token."""
+        scene = attribute_scene(rng, self.bank, kept_out=KEPT_OUT)
+        window = random_window(rng, scene, (0.5, 1.0))
+        size = (self.scene_side,) * 2
+        image, identities = render(
+            rng, self.bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
+        )
+        labels = token_labels(identities, self.patch)
+        shown = [None, *(self.bank.attributes[placed.index] for placed in scene.objects)]
+        return np.ascontiguousarray(image), [_kinds(labels, [group.index(one) for one in shown]) for group in GROUPS]
+
+
+def crop_window(rng: np.random.Generator, scene: Scene) -> Window:
+    """A square part of the canvas: around an object two times in three, else anywhere; it may leave the canvas."""
+    if scene.objects and rng.random() < 0.7:
+        target = scene.objects[int(rng.integers(len(scene.objects)))]
+        height = float(target.size * rng.uniform(0.75, 2.2))
+        x, y = np.array([target.x, target.y]) + rng.normal(0, 0.15, 2) * target.size - height / 2
+        return Window(float(x), float(y), height)
+    height = float(rng.uniform(0.2, 1.0))
+    x, y = rng.uniform(0, 1 - height, 2)
+    return Window(float(x), float(y), height)
+
+
+def in_sight(scene: Scene, identities: Image, window: Window) -> list[int]:
+    """Numbers of the objects that a crop shows: a good part of each, and large enough to be what it is about."""
+    found = []
+    for number, placed in enumerate(scene.objects, start=1):
+        share = np.count_nonzero(identities == number) / identities.size
+        whole = 0.5 * (placed.size / window.height) ** 2  # about what its outline covers
+        if share > 0.06 and share > 0.3 * min(whole, 1.0):
+            found.append(number - 1)
+    return found
+
+
+def _kinds(labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Replace the layers of `token_labels` by the numbers of their kinds."""
+    table = np.full(256, IGNORED, np.int64)
+    table[: len(numbers)] = numbers
+    table[UNCLEAR] = IGNORED
+    return table[labels]
