@@ -33,7 +33,7 @@ CAMERA = "/camera"
 CASES: dict[str, tuple[str, ...] | None] = {
     "found alone": None,
     "found beside discovery": (),
-    "found beside discovery, background:=false": ("-p", "background:=false"),
+    "found beside discovery, idle_priority:=false": ("-p", "idle_priority:=false"),
 }
 """Arguments of the discovery node, if there is one."""
 

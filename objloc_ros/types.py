@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.errors import InputError
+from objloc_ros.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +57,13 @@ class Features:
             )
 
 
+    def image(self, number: int) -> Features:
+        """The features of one image, still a batch."""
+        one = slice(number, number + 1)
+        facets = (self.keys[one], self.queries[one], self.values[one], self.cls_attention[one])
+        return Features(*facets, self.grid)
+
+
 @dataclass(frozen=True)
 class Detections:
     """Boxes of one image, in source-image pixels.
@@ -89,6 +98,78 @@ class Detections:
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
         """Detections of a method without classes: every label is "object"."""
         return cls(boxes, scores, ("object",) * len(boxes))
+
+
+UNLABELLED = 255
+"""Label of pixels that no prompt describes."""
+
+MOST_PROMPTS = 254
+LONGEST_PROMPT = 500
+"""In characters; the text towers read far less, and say so."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Prompts and the numbers that stand for them in a mask, checked on construction.
+
+    Args:
+        prompts: 1 to 254 texts, different even without regard to case and surplus spaces.
+        ids: A number in 0..254 for each.
+    """
+
+    prompts: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.prompts) <= MOST_PROMPTS:
+            raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(self.prompts)}")
+        seen: dict[str, str] = {}
+        for prompt in self.prompts:
+            _check_prompt(prompt)
+            words = " ".join(prompt.lower().split())
+            if words in seen:
+                raise ParameterError(f"prompts must be different, got {seen[words]!r} and {prompt!r}")
+            seen[words] = prompt
+        if len(self.ids) != len(self.prompts) or len(set(self.ids)) != len(self.ids):
+            raise ParameterError(f"{len(self.prompts)} prompts need as many different ids, got {list(self.ids)}")
+        if not all(0 <= number < UNLABELLED for number in self.ids):
+            raise ParameterError(f"ids must lie in 0..{UNLABELLED - 1}, got {list(self.ids)}")
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def names(self) -> dict[int, str]:
+        """The prompt of each id."""
+        return dict(zip(self.ids, self.prompts, strict=True))
+
+    def id_of(self, prompt: str) -> int:
+        """The id of a prompt; UNLABELLED if it is not in the set."""
+        return dict(zip(self.prompts, self.ids, strict=True)).get(prompt, UNLABELLED)
+
+    @classmethod
+    def following(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
+        """Number a new set: prompts that stay keep their ids, and ids that fall vacant rest for one set if possible.
+
+        Raises:
+            ParameterError: If the prompts break a constraint.
+        """
+        cls(tuple(prompts), tuple(range(len(prompts))))  # judge before numbering
+        known = {} if previous is None else dict(zip(previous.prompts, previous.ids, strict=True))
+        kept = {known[prompt] for prompt in prompts if prompt in known}
+        resting = set(known.values()) - kept
+        fresh = iter(sorted(set(range(UNLABELLED)) - kept, key=lambda number: (number in resting, number)))
+        return cls(tuple(prompts), tuple(known[p] if p in known else next(fresh) for p in prompts))
+
+
+def _check_prompt(prompt: str) -> None:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ParameterError(f"prompts must not be empty, got {prompt!r}")
+    if len(prompt) > LONGEST_PROMPT:
+        raise ParameterError(
+            f"prompts must have at most {LONGEST_PROMPT} characters, got {len(prompt)}: {prompt[:40]!r}..."
+        )
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
+        raise ParameterError(f"prompts must not have control characters, got {prompt!r}")
 
 
 def size_of(image: Image) -> Size:

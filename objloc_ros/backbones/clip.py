@@ -15,7 +15,7 @@ import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
-from objloc_ros.backbones.stem import DeepStem
+from objloc_ros.backbones.stem import ConvStemMap
 from objloc_ros.backbones.vit import sized_pos_embed
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Grid
@@ -42,7 +42,8 @@ class ClipSpec:
         quick_gelu: Whether the weights were trained with OpenAI's approximation of GELU.
         compact: Whether the text tower knows only some of CLIP's tokens; its weights say which.
         stem: Builder of the patch embedding; None for CLIP's single strided convolution.
-        bfloat16: Whether it was trained in bfloat16, so that a CPU with bfloat16 units may run it so.
+        ln_pre: Whether tokens are normalised before the first block, as CLIP's are.
+        short_side: Shorter side in pixels of whole images for dense features; CLIP-DINOiser's for the large towers.
     """
 
     patch: int
@@ -58,7 +59,8 @@ class ClipSpec:
     quick_gelu: bool = False
     compact: bool = False
     stem: Callable[[int], nn.Module] | None = None
-    bfloat16: bool = False
+    ln_pre: bool = True
+    short_side: int = 448
 
 
 CLIP_SPECS: dict[str, ClipSpec] = {
@@ -77,8 +79,9 @@ CLIP_SPECS: dict[str, ClipSpec] = {
         text_layers=2,
         text_heads=4,
         compact=True,
-        stem=DeepStem,
-        bfloat16=True,
+        stem=ConvStemMap,
+        ln_pre=False,
+        short_side=192,
     ),
 }
 """Pairs of towers by name, which is also that of their weights in the registry."""
@@ -186,6 +189,7 @@ def build_clip_image(name: str) -> ClipImage:
         heads=spec.heads,
         mlp_ratio=4.0,
         output_dim=spec.embed_dim,
+        no_ln_pre=not spec.ln_pre,
         act_layer=QuickGELU if spec.quick_gelu else nn.GELU,
     )
     if spec.stem is not None:

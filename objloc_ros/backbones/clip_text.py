@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from open_clip.transformer import TextTransformer
@@ -61,8 +61,8 @@ class ClipText:
         """
         wanted = [(template, prompt) for prompt in prompts for template in templates]
         missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._cache]
-        self.check(prompts, templates)
         texts = [filled(template, prompt) for template, prompt in missing]
+        check_lengths(self.tokenizer, texts)
         for start in range(0, len(texts), BATCH):
             ids = self.tokenizer(texts[start : start + BATCH]).to(self._tower.positional_embedding.device)
             embedded = F.normalize(embed_tokens(self._tower, ids), dim=-1)
@@ -72,18 +72,13 @@ class ClipText:
         each = torch.stack([self._cache[pair] for pair in wanted]).unflatten(0, (len(prompts), len(templates)))
         return F.normalize(each.mean(1), dim=-1)
 
-    def check(self, prompts: Sequence[str], templates: Sequence[str]) -> None:
-        """Raise ParameterError if a prompt has too many tokens in one of the templates; changes nothing."""
-        limit = self.tokenizer.context
-        for prompt in prompts:
-            for template in templates:
-                if (template, prompt) in self._cache:
-                    continue
-                length = self.tokenizer.length(filled(template, prompt))
-                if length > limit:
-                    raise ParameterError(
-                        f"prompt {shortened(prompt)!r} has {length} tokens in {template!r}, {self.name} reads {limit}"
-                    )
+
+def check_lengths(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    """Raise ParameterError if a text has more tokens than a tower reads."""
+    for text in texts:
+        length = tokenizer.length(text)
+        if length > tokenizer.context:
+            raise ParameterError(f"{shortened(text)!r} has {length} tokens, at most {tokenizer.context} are read")
 
 
 def filled(template: str, prompt: str) -> str:

@@ -10,7 +10,9 @@ from typing import Literal
 from objloc_ros.errors import ParameterError
 
 _DINO = "https://dl.fbaipublicfiles.com/dino"
+_HUB = "https://huggingface.co"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
+_DINOISER = "https://raw.githubusercontent.com/wysoczanska/clip_dinoiser/a954aae6fb61f5ff18834e50a0c78a2258cd9afb"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class WeightsEntry:
     Args:
         name: Key in the registry; for a backbone also its architecture.
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
-        layout: "vit" (timm and DINO key names) or "found_head" (a 1x1 convolution).
+        layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution) or
+            "dinoiser_head" (CLIP-DINOiser's two convolutions).
         licence: SPDX identifier.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
@@ -31,7 +34,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "found_head"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head"]
     licence: str
     source: str
     url: str | None = None
@@ -80,6 +83,17 @@ def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> W
     )
 
 
+def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry:
+    return WeightsEntry(
+        name=name,
+        filename=f"{name}.safetensors",
+        layout="clip",
+        licence=licence,
+        source=source,
+        url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+    )
+
+
 _ENTRIES = (
     WeightsEntry(
         name="tiny",
@@ -95,6 +109,17 @@ _ENTRIES = (
         licence="Apache-2.0",
         source="FOUND's recipe on the features of tiny",
     ),
+    WeightsEntry(
+        name="tiny_clip",
+        filename="tiny_clip.safetensors",
+        layout="clip",
+        licence="Apache-2.0",
+        source="trained by this project on procedural scenes with attribute captions",
+    ),
+    _clip("clip_vitb32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "MIT", "open_clip's ViT-B-32, laion2b_s34b_b79k"),
+    _clip("clip_vitb16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "MIT", "open_clip's ViT-B-16, laion2b_s34b_b88k"),
+    _clip("clip_vitb32_openai", "timm/vit_base_patch32_clip_224.openai", "MIT", "OpenAI's ViT-B/32 (Radford et al., 2021)"),
+    _clip("clip_vitb16_openai", "timm/vit_base_patch16_clip_224.openai", "MIT", "OpenAI's ViT-B/16 (Radford et al., 2021)"),
     _dino("dino_vits16", "dino_deitsmall16_pretrain", 86_710_517),
     _dino("dino_vits8", "dino_deitsmall8_pretrain", 86_728_949),
     _dino(
@@ -118,6 +143,21 @@ _ENTRIES = (
         url=f"{_FOUND}/data/weights/decoder_weights.pt",
         sha256="47ff2a4af3dbc6c80cb832cc81f8ed8ae81809e52576d0de5f9c754cf46ef9b5",
         size_bytes=2_689,
+    ),
+    WeightsEntry(
+        name="tiny_clip_dinoiser_head",
+        filename="tiny_clip_dinoiser_head.safetensors",
+        layout="dinoiser_head",
+        licence="Apache-2.0",
+        source="CLIP-DINOiser's recipe on the features of tiny_clip, with tiny and its FOUND head as teachers",
+    ),
+    WeightsEntry(
+        name="clip_vitb16_dinoiser_head",
+        filename="clip_vitb16_dinoiser_last.pt",
+        layout="dinoiser_head",
+        licence="Apache-2.0",
+        source="CLIP-DINOiser (Wysoczanska et al., ECCV 2024), the released head",
+        url=f"{_DINOISER}/checkpoints/last.pt",
     ),
 )
 

@@ -47,23 +47,15 @@ class ConvStem(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
-class DeepStem(nn.Module):
-    """Image to a map at 1/8 resolution: `(B, 3, H, W) -> (B, C, H / 8, W / 8)`, in place of CLIP's one convolution.
-
-    Deeper than `ConvStem`: shapes are read from contours, which the embedded CLIP has little time to learn.
+class ConvStemMap(ConvStem):
+    """The same convolutions for CLIP: `(B, 3, H, W) -> (B, C, H / 8, W / 8)`.
 
     Args:
         width: Token width C.
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, after, stride in ((3, 32, 2), (32, 64, 2), (64, 96, 1), (96, 128, 2)):
-            conv = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-            layers += [conv, nn.BatchNorm2d(after), nn.GELU()]
-        self.stages = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(128, width, 1, bias=False)
+        super().__init__(embed_dim=width)
 
     def forward(self, images: Tensor) -> Tensor:
         """The patch map."""

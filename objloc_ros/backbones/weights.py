@@ -41,10 +41,10 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     """
     if name not in SPECS:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
-    file = _verified(name, path)
+    file = verified(name, path)
     state = _vit_state(read_state(file))
     model = build_vit(name)
-    state = _conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
+    state = conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
     model.vit.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)
 
@@ -68,10 +68,10 @@ def load_found_head(backbone: str, *, path: str | Path | None = None) -> tuple[T
         raise WeightsError(
             f"no FOUND head is released for {backbone!r}; train one with `objloc train found --backbone {backbone}`"
         )
-    file = _verified(name, path)
+    file = verified(name, path)
     state = read_state(file)
     shapes = {"weight": torch.empty(1, SPECS[backbone].embed_dim, 1, 1), "bias": torch.empty(1)}
-    state = _conform(state.get("decoder", state), shapes, f"{file} is not a FOUND head for {backbone}")
+    state = conform(state.get("decoder", state), shapes, f"{file} is not a FOUND head for {backbone}")
     return state["weight"], state["bias"]
 
 
@@ -98,7 +98,7 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _verified(name: str, path: str | Path | None) -> Path:
+def verified(name: str, path: str | Path | None) -> Path:
     """Find the file to load, its hash checked wherever one is known."""
     if path is not None:
         return check_file(Path(path).expanduser()).path
@@ -117,7 +117,7 @@ def _vit_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in bare.items() if not key.startswith("head.")}
 
 
-def _conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
+def conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:
     """Return the state in the dtypes of `expected`, once its keys and shapes are known to agree.
 
     Raises:

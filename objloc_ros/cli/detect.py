@@ -18,11 +18,14 @@ from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.heads import HEADS
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline, Result, load_pipeline
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.results import HeadResult, SemanticResult
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.media import VideoReader, expand, is_video, read_image
 from objloc_ros.types import Image
 
-OPTIONS = {method: head.options for method, head in HEADS.items()}
+OPTIONS = HEADS
 """What `--method` takes, with the options of each."""
 
 
@@ -49,14 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="load the backbone from this file")
     parser.add_argument("--head-weights", type=Path, metavar="FILE", help="load FOUND's head from this file")
+    _add_prompts(parser)
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("objloc_out"),
         metavar="DIR",
         help="folder for NAME_overlay.png, NAME_mask.png, NAME_instances.png (16 bits, numbered as the detections), "
-        "for videos NAME_overlay.mp4, and detections.json; a folder per method where there are several "
-        "(default: %(default)s)",
+        "NAME_labels.png (8 bits, the prompts' ids, 255 unlabelled), for videos NAME_overlay.mp4, and detections.json; "
+        "a folder per method where there are several (default: %(default)s)",
     )
     parser.add_argument(
         "--temporal",
@@ -68,6 +72,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, OPTIONS)
 
 
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Declare what only the open-vocabulary methods read."""
+    group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
+    group.add_argument("--prompts", metavar="TEXTS", help='what to look for, separated by commas: "red car, traffic cone"')
+    group.add_argument(
+        "--templates",
+        nargs="+",
+        default=DEFAULT_TEMPLATES,
+        metavar="TEXT",
+        help="sentences around a prompt, or imagenet for OpenAI's 80 (default: %(default)s)",
+    )
+    group.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
+    group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
+    group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
+
+
 def run(args: argparse.Namespace) -> int:
     """Detect in every input; 1 if some of them could not be read.
 
@@ -77,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         WeightsError: If weights are missing or refused.
     """
     methods = parse_methods(args.method)
+    prompts = parse_prompts(args.prompts, methods)
     files = expand(args.inputs)
     pipeline = load_pipeline(
         methods,
@@ -85,9 +106,15 @@ def run(args: argparse.Namespace) -> int:
         short_side=args.short_side,
         weights=args.weights,
         head_weights=args.head_weights,
+        clip=args.clip,
+        clip_weights=args.clip_weights,
+        dinoiser_weights=args.dinoiser_weights,
     )
     for method in methods:
         pipeline.configure(method, **given_options(args, OPTIONS[method]))
+    if prompts:
+        pipeline.set_prompts(prompts, args.templates)
+        _warn_of_unknown_words(pipeline, args.clip)
     job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
@@ -109,6 +136,26 @@ def parse_methods(text: str) -> list[str]:
     if len(set(methods)) != len(methods) or any(name not in OPTIONS for name in methods):
         raise ParameterError(f"method must be different ones of {', '.join(OPTIONS)}; got {text!r}")
     return methods
+
+
+def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
+    """Split `red car, traffic cone`; what the prompts themselves must be like, the pipeline knows.
+
+    Raises:
+        ParameterError: If an open-vocabulary method has no prompts, or no method looks for those that were given.
+    """
+    prompted = [method for method in methods if method in SEGMENTATION]
+    if prompted and text is None:
+        raise ParameterError(f'{prompted[0]} needs prompts: --prompts "red car, traffic cone"')
+    if text is not None and not prompted:
+        raise ParameterError(f"prompts are for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
+    return [] if text is None else [prompt.strip() for prompt in text.split(",")]
+
+
+def _warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
+    unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
+    if unknown:
+        print(f"objloc: {clip} has never met {unknown}: it will guess", file=sys.stderr)
 
 
 @dataclass
@@ -147,7 +194,7 @@ def _detect_image(job: Job, path: Path) -> None:
     image = read_image(path)
     result = job.pipeline.run(image)
     job.outputs.image(path, image, result)
-    job.say(path, {method: _objects(result[method].detections.scores) for method in job.pipeline.methods})
+    job.say(path, {method: _said(result[method]) for method in job.pipeline.methods})
 
 
 def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
@@ -163,6 +210,15 @@ def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
 
     counts = job.outputs.video(path, reader.fps, results())
     job.say(path, {m: f"{_count(len(n), 'frame')}, {_count(sum(n), 'object')}" for m, n in counts.items()})
+
+
+def _said(found: HeadResult) -> str:
+    """The objects of a method, or how much of the image each prompt covers."""
+    if not isinstance(found, SemanticResult):
+        return _objects(found.detections.scores)
+    shares = {prompt: float((found.classes == number).mean()) for number, prompt in found.labels.names().items()}
+    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in shares.items() if share > 0)
+    return listed or "none of the prompts"
 
 
 def _objects(scores: Any) -> str:

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from objloc_ros import __version__
 from objloc_ros.engine.pipeline import Pipeline, Result
-from objloc_ros.engine.results import HeadResult, InstanceResult
+from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco import CocoRecords
 from objloc_ros.ops.contact_sheet import contact_sheet, fitted
 from objloc_ros.ops.drawing import overlay
+from objloc_ros.ops.legend import label_overlay
 from objloc_ros.ops.media import VideoWriter, write_image
 from objloc_ros.types import Detections, Image
 
@@ -40,19 +42,22 @@ class Output:
 
     def __init__(self, folder: Path, method: str, pipeline: Pipeline) -> None:
         self.folder, self.method = folder, method
-        self.records = CocoRecords(
-            {
-                "software": f"objloc_ros {__version__}",
-                "method": method,
-                "backbone": pipeline.backbone_name,
-                "short_side": pipeline.short_side,
-                "options": asdict(pipeline.options[method]),
-            }
-        )
+        info = {
+            "software": f"objloc_ros {__version__}",
+            "method": method,
+            "backbone": pipeline.backbone_name,
+            "short_side": pipeline.short_side,
+            "options": asdict(pipeline.options[method]),
+        }
+        if pipeline.labels is not None and method in SEGMENTATION:
+            info["labels"] = pipeline.labels.names()
+        self.records = CocoRecords(info)
 
     def draw(self, image: Image, found: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record what was found in an image, and return its picture with it drawn in."""
         self.records.add(file_name, (image.shape[0], image.shape[1]), found.detections, **extra)
+        if isinstance(found, SemanticResult):
+            return label_overlay(image, found.classes_u8(), found.labels.names())
         return overlay(image, _mask(found), found.detections)
 
     def write(self, name: str, found: HeadResult, picture: Image) -> None:
@@ -60,6 +65,8 @@ class Output:
         write_image(self.folder / f"{name}_mask.png", found.mask_u8())
         if isinstance(found, InstanceResult):
             write_image(self.folder / f"{name}_instances.png", found.instances_u16())
+        if isinstance(found, SemanticResult):
+            write_image(self.folder / f"{name}_labels.png", found.classes_u8())
         write_image(self.folder / f"{name}_overlay.png", picture)
 
     def close(self) -> None:
@@ -149,7 +156,8 @@ class Outputs:
         if self.compare and len(self._cells) < MOST_ROWS * len(self._each):
             self._cells.append(fitted(picture, CELL))
             scores = " ".join(f"{score:.2f}" for score in found.scores)
-            self._captions.append(f"{method}: {scores or 'nothing'} ({path.name})")
+            about = ", ".join(dict.fromkeys(found.labels)) if method in SEGMENTATION else scores
+            self._captions.append(f"{method}: {about or 'nothing'} ({path.name})")
 
 
 def _mask(found: HeadResult) -> npt.NDArray[np.generic]:

@@ -1,20 +1,30 @@
-"""`objloc train tiny|found`: the embedded ViT from nothing, and FOUND's head on any backbone; both resume."""
+"""`objloc train tiny|clip|found|dinoiser`: the embedded ViT and CLIP pair, and the heads of FOUND and CLIP-DINOiser.
+
+All of them resume where they were interrupted.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from objloc_ros.backbones.clip import CLIP_SPECS
+from objloc_ros.backbones.clip_weights import load_clip_image
 from objloc_ros.backbones.vit import SPECS
-from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.engine.pipeline import resolve_device
+from objloc_ros.backbones.weights import load_backbone, load_found_head
+from objloc_ros.engine.device import resolve_device
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.dinoiser_weights import save_dinoiser_head
+from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
+from objloc_ros.training.dinoiser import Teachers, train_dinoiser
+from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, drawn
 from objloc_ros.training.found_head import save_head, train_head
 from objloc_ros.training.head_data import Item
 from objloc_ros.training.pseudo_labels import image_files
@@ -26,9 +36,13 @@ from objloc_ros.training.views import Schedule
 HEAD_BANK_SEED = 501
 HEAD_SCENES = 10_000
 
+DINOISER_TEACHERS = {"tiny_clip": ("tiny", "tiny")}
+"""Backbones that say what belongs together, and where objects are; for other towers those of the paper."""
+PAPER_TEACHERS = ("dino_vitb16", "dino_vits8")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the two trainings."""
+    """Declare the trainings."""
     kinds = parser.add_subparsers(metavar="MODEL", required=True)
     tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
@@ -39,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tiny.set_defaults(train=_train_tiny)
     clip = kinds.add_parser("clip", help="the embedded CLIP pair, on procedural scenes with captions")
     clip.add_argument("--out", type=Path, default=Path("training/clip"), help="folder of checkpoint and weights")
-    clip.add_argument("--steps", type=int, default=4500, help="optimiser steps (default: %(default)s)")
+    clip.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
     clip.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     clip.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     clip.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
@@ -57,6 +71,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
     found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
     found.set_defaults(train=_train_found)
+    _add_dinoiser(kinds.add_parser("dinoiser", help="CLIP-DINOiser's two convolutions, by the paper's recipe"))
+
+
+def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
+    """Declare the training of CLIP-DINOiser's head; what is not given depends on the tower, and stays away."""
+
+    def number(name: str, kind: type, text: str) -> None:
+        default = f"default: {getattr(TINY, name):g} for tiny_clip, else {getattr(DinoiserTraining, name):g}"
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=f"{text} ({default})")
+
+    parser.add_argument("--clip", choices=list(CLIP_SPECS), default="tiny_clip", help="default: %(default)s")
+    parser.add_argument("--clip-weights", type=Path, help="weights of the tower; the registered ones by default")
+    parser.add_argument("--dino", choices=list(SPECS), help="says what belongs together (default: tiny or dino_vitb16)")
+    parser.add_argument("--dino-weights", type=Path, help="its weights; the registered ones by default")
+    parser.add_argument("--found", choices=list(SPECS), help="FOUND's backbone (default: tiny or dino_vits8)")
+    parser.add_argument("--found-weights", type=Path, help="its weights; the registered ones by default")
+    parser.add_argument("--head-weights", type=Path, help="FOUND's head; the registered one by default")
+    parser.add_argument("--images", type=Path, help="folder of pictures, say ImageNet; procedural scenes by default")
+    parser.add_argument("--subset", type=int, default=1000, help="pictures drawn from it (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("training/dinoiser"), help="folder of checkpoint and weights")
+    number("steps", int, "optimiser steps")
+    number("batch", int, "pictures per step")
+    number("size", int, "side of the training crops")
+    number("gamma", float, "cosine from which patches belong together")
+    number("projection_rate", float, "learning rate of the correlations")
+    number("background_rate", float, "learning rate of the ground")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    parser.add_argument("--bfloat16", action="store_true", help="run the frozen networks in bfloat16: faster")
+    parser.add_argument("--workers", type=int, default=1, help="threads that prepare pictures (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="where everything runs (default: %(default)s)")
+    parser.set_defaults(train=_train_dinoiser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -126,6 +172,39 @@ def _train_found(args: argparse.Namespace) -> None:
     progress.close()
     weights = args.out / f"{args.backbone}_found_head.safetensors"
     save_head(weights, weight, bias)
+    print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
+
+
+def _train_dinoiser(args: argparse.Namespace) -> None:
+    given = {field.name: getattr(args, field.name) for field in fields(DinoiserTraining) if hasattr(args, field.name)}
+    settings = replace(TINY if args.clip == "tiny_clip" else DinoiserTraining(), **given)
+    device = resolve_device(args.device)
+    dino_name, found_name = DINOISER_TEACHERS.get(args.clip, PAPER_TEACHERS)
+    dino_name, found_name = args.dino or dino_name, args.found or found_name
+    dino = load_backbone(dino_name, path=args.dino_weights, device=device)
+    shared = found_name == dino_name and args.found_weights is None
+    found = dino if shared else load_backbone(found_name, path=args.found_weights, device=device)
+    weight, bias = load_found_head(found_name, path=args.head_weights)
+    clip = load_clip_image(args.clip, path=args.clip_weights, device=device)
+    images: Pictures
+    if args.images is None:
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
+        attributes = AttributeBank(HEAD_BANK_SEED + 1, copies=4, photographs=surface_photographs())
+        images = MixedScenes(bank, attributes, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
+    else:
+        images = drawn(image_files(args.images), args.subset, args.seed)
+    progress = _Progress(settings.steps, "steps")
+    head, _ = train_dinoiser(
+        Teachers(clip, dino, found, weight, bias),
+        images,
+        settings,
+        workers=args.workers,
+        checkpoint=args.out / f"{args.clip}_dinoiser_head.checkpoint",
+        on_progress=progress,
+    )
+    progress.close()
+    weights = args.out / f"{args.clip}_dinoiser_head.safetensors"
+    save_dinoiser_head(weights, head)
     print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from objloc_ros.engine.batch import Batch
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
@@ -74,12 +75,15 @@ class DiscoveryHead:
         self._crf = DEEP_SPECTRAL if method == "deep_spectral" else MASKCUT
         self.default_options = options()
 
-    def __call__(
-        self, features: Features, images: Sequence[Image], geometries: Sequence[Geometry], options: Any
-    ) -> list[InstanceResult]:
+    def reads_features(self, options: Any) -> bool:
+        """Always."""
+        return True
+
+    def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
         """One result per image of the batch."""
+        features = batch.seen()
         found = self._find(features, options)
-        each = zip(found, features.keys, images, geometries, strict=True)
+        each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
         return [
             result(objects, keys, image, geometry, post=options.post, crf=self._crf)
             for objects, keys, image, geometry in each

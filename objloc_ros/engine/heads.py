@@ -1,83 +1,74 @@
-"""What turns features into detections: one head per method, side by side on the same features."""
+"""Which methods a pipeline can run, and how it comes by their heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 
-from objloc_ros.backbones.weights import load_found_head
+from objloc_ros.backbones.clip_weights import load_clip_image
+from objloc_ros.backbones.registry import REGISTRY
+from objloc_ros.engine.batch import Head
 from objloc_ros.engine.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.discovery import DiscoveryHead
-from objloc_ros.engine.results import HeadResult, SaliencyResult
-from objloc_ros.methods.found import FoundOptions, head_logits, localise
-from objloc_ros.ops.geometry import Geometry, boxes_to_source
-from objloc_ros.types import Detections, Features, Image
+from objloc_ros.engine.found import FoundHead
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.segmentation import SegmentationHead, Towers
+from objloc_ros.methods.dinoiser_weights import load_dinoiser_head
+from objloc_ros.methods.found import FoundOptions
 
-
-class Head(Protocol):
-    """A method behind the shared backbone pass."""
-
-    default_options: Any
-
-    def __call__(
-        self, features: Features, images: Sequence[Image], geometries: Sequence[Geometry], options: Any
-    ) -> Sequence[HeadResult]:
-        """One result per image of the batch."""
-        ...
-
-
-class FoundHead:
-    """FOUND's 1x1 convolution and post-processing.
-
-    Args:
-        backbone: Name of the backbone whose head is loaded.
-        path: File of the head's weights; None takes the registered one.
-        device: Where the head runs.
-    """
-
-    default_options = FoundOptions()
-
-    def __init__(self, *, backbone: str, path: str | Path | None, device: torch.device) -> None:
-        weight, bias = load_found_head(backbone, path=path)
-        self._weight, self._bias = weight.to(device), bias.to(device)
-
-    def __call__(
-        self, features: Features, images: Sequence[Image], geometries: Sequence[Geometry], options: FoundOptions
-    ) -> list[SaliencyResult]:
-        """Saliency, mask and boxes of each image."""
-        logits = head_logits(features.keys, self._weight, self._bias, features.grid).cpu()
-        return [self._one(*each, options) for each in zip(logits, images, geometries, strict=True)]
-
-    @staticmethod
-    def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> SaliencyResult:
-        found = localise(logits, geometry=geometry, options=options, image=image)
-        boxes = boxes_to_source(found.boxes, geometry)
-        return SaliencyResult(Detections.class_free(boxes, found.scores), geometry, found.mask, found.saliency)
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """How a pipeline comes by a head.
-
-    Args:
-        options: Dataclass of what can be chosen.
-        build: Makes the head from the keywords `backbone`, `path` (of a head's weights, or None) and `device`.
-    """
-
-    options: type
-    build: Callable[..., Head]
-
-
-def _discovery(method: str) -> HeadSpec:
-    return HeadSpec(DISCOVERY[method][0], lambda **_: DiscoveryHead(method))
-
-
-HEADS: dict[str, HeadSpec] = {
-    "found": HeadSpec(FoundOptions, FoundHead),
-    **{method: _discovery(method) for method in DISCOVERY},
+HEADS: dict[str, type] = {
+    "found": FoundOptions,
+    **{method: options for method, (options, _) in DISCOVERY.items()},
+    **SEGMENTATION,
 }
-"""Methods that a pipeline can run, by name."""
+"""Methods that a pipeline can run, by name, with the dataclass of what can be chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """What heads are built from.
+
+    Args:
+        backbone: Name of the backbone whose features they read.
+        head_weights: File of FOUND's head for it; None takes the registered one.
+        clip: Name of the CLIP model of the open-vocabulary methods.
+        clip_weights: File of its weights; None takes the registered ones.
+        dinoiser_weights: File of CLIP-DINOiser's head for it; None takes the registered one, if there is one.
+        device: Where they run.
+    """
+
+    backbone: str
+    device: torch.device
+    head_weights: str | Path | None = None
+    clip: str = "tiny_clip"
+    clip_weights: str | Path | None = None
+    dinoiser_weights: str | Path | None = None
+
+
+def build_heads(methods: Sequence[str], models: Models) -> dict[str, Head]:
+    """Make the heads of some methods; what several of them need is loaded once.
+
+    Raises:
+        ParameterError: If the CLIP model is unknown.
+        WeightsError: If weights are missing or refused.
+    """
+    prompted = [method for method in methods if method in SEGMENTATION]
+    heads: dict[str, Head] = {method: DiscoveryHead(method) for method in methods if method in DISCOVERY}
+    if prompted or "found" in methods:
+        found = FoundHead(backbone=models.backbone, path=models.head_weights, device=models.device)
+        heads["found"] = found
+    if prompted:
+        towers = _towers(found, models, dinoiser="clip_dinoiser" in prompted)
+        heads.update({method: SegmentationHead(method, towers, models.device) for method in prompted})
+    return {method: heads[method] for method in methods}
+
+
+def _towers(found: FoundHead, models: Models, *, dinoiser: bool) -> Towers:
+    """Load the image tower, and CLIP-DINOiser's head where it is wanted and exists."""
+    clip = load_clip_image(models.clip, path=models.clip_weights, device=models.device)
+    exists = models.dinoiser_weights is not None or f"{models.clip}_dinoiser_head" in REGISTRY
+    head = load_dinoiser_head(models.clip, path=models.dinoiser_weights) if dinoiser and exists else None
+    return Towers(clip, found, None if head is None else head.to(models.device))

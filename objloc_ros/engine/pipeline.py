@@ -16,12 +16,15 @@ import torch
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.discovery import DiscoveryHead
-from objloc_ros.engine.heads import HEADS, Head
+from objloc_ros.engine.batch import Batch, Head
+from objloc_ros.engine.device import has_bfloat16_units, resolve_device
+from objloc_ros.engine.heads import HEADS, Models, build_heads
 from objloc_ros.engine.memory import Memory
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry, plan, to_input
-from objloc_ros.types import Features, Image, Size, check_image, size_of
+from objloc_ros.types import Features, Image, LabelSet, Size, check_image, size_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,9 @@ def load_pipeline(
     short_side: int | None = None,
     weights: str | Path | None = None,
     head_weights: str | Path | None = None,
+    clip: str = "tiny_clip",
+    clip_weights: str | Path | None = None,
+    dinoiser_weights: str | Path | None = None,
 ) -> Pipeline:
     """Load a backbone and the heads that share its pass.
 
@@ -69,9 +75,12 @@ def load_pipeline(
             backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
         weights: File to load the backbone from instead of the registered one.
         head_weights: File to load FOUND's head from instead of the registered one.
+        clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
+        clip_weights: File to load it from instead of the registered one.
+        dinoiser_weights: File to load CLIP-DINOiser's head from instead of the registered one.
 
     Raises:
-        ParameterError: If a method, the backbone or the device is unknown.
+        ParameterError: If a method, a model or the device is unknown.
         WeightsError: If weights are missing or refused.
     """
     unknown = [method for method in methods if method not in HEADS]
@@ -79,33 +88,18 @@ def load_pipeline(
         raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
     target = resolve_device(device)
     vit = load_backbone(backbone, path=weights, device=target)
-    heads = {method: HEADS[method].build(backbone=backbone, path=head_weights, device=target) for method in methods}
-    return Pipeline(vit, heads, backbone_name=backbone, device=target, short_side=short_side or vit.spec.short_side)
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device behind "auto", "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        ParameterError: If the name is not one of these or there is no such GPU.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ParameterError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ParameterError(f"device {device!r} is not there: {torch.cuda.device_count()} CUDA devices found")
-    return torch.device(device)
-
-
-def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether a device is a CPU that multiplies bfloat16 in hardware; elsewhere it is slower than float32.
-
-    GPUs stay at float32: nothing was measured there.
-    """
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent from older and other builds of torch
-    return device.type == "cpu" and supported is not None and bool(supported())
+    models = Models(
+        backbone=backbone,
+        device=target,
+        head_weights=head_weights,
+        clip=clip,
+        clip_weights=clip_weights,
+        dinoiser_weights=dinoiser_weights,
+    )
+    heads = build_heads(methods, models)
+    encoder = PromptEncoder(clip, path=clip_weights, device=target)
+    short_side = short_side or vit.spec.short_side
+    return Pipeline(vit, heads, backbone_name=backbone, device=target, short_side=short_side, encoder=encoder)
 
 
 class Pipeline:
@@ -117,10 +111,18 @@ class Pipeline:
         backbone_name: Name of the backbone.
         device: Where the backbone runs.
         short_side: See `load_pipeline`; None keeps the native resolution.
+        encoder: What prompts are encoded by; needed for open-vocabulary heads only.
     """
 
     def __init__(
-        self, vit: ViT, heads: Mapping[str, Head], *, backbone_name: str, device: torch.device, short_side: int | None
+        self,
+        vit: ViT,
+        heads: Mapping[str, Head],
+        *,
+        backbone_name: str,
+        device: torch.device,
+        short_side: int | None,
+        encoder: PromptEncoder | None = None,
     ) -> None:
         self.vit = vit
         self.backbone_name = backbone_name
@@ -129,6 +131,8 @@ class Pipeline:
         self._bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
         self._heads = dict(heads)
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
+        self._encoder = encoder
+        self._prompts: EncodedPrompts | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -153,13 +157,47 @@ class Pipeline:
             raise ParameterError(f"{method} has no such option: {error}") from error
         self._options = {**self._options, method: changed}
 
+    @property
+    def labels(self) -> LabelSet | None:
+        """The prompts in force and their ids; None before there are any."""
+        return None if self._prompts is None else self._prompts.labels
+
+    def set_prompts(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> LabelSet:
+        """Look for other prompts from the next `run` on; prompts that stay keep their ids.
+
+        Args:
+            prompts: 1 to 254 different texts.
+            templates: Texts with one "{}" each, or "imagenet" alone for OpenAI's 80.
+
+        Raises:
+            ParameterError: If a constraint is broken; what was in force stays.
+            WeightsError: If the text tower's weights are missing or refused.
+        """
+        encoded = self.encode_prompts(prompts, templates)
+        self.use_prompts(encoded)
+        return encoded.labels
+
+    def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
+        """The slow half of `set_prompts`: changes nothing, and may run beside `run` in another thread."""
+        if self._encoder is None:
+            raise ParameterError("this pipeline has no text tower")
+        return self._encoder.encode(prompts, templates, self.labels)
+
+    def use_prompts(self, encoded: EncodedPrompts) -> None:
+        """The instant half of `set_prompts`: a running `run` finishes with the prompts it began with."""
+        self._prompts = encoded
+
+    def unknown_words(self) -> list[str]:
+        """Words of the prompts in force that the text tower has never met."""
+        return [] if self._encoder is None or self.labels is None else self._encoder.unknown_words(self.labels.prompts)
+
     def geometry(self, source: Size) -> Geometry:
         """How an image of this height and width is resized and padded."""
         return plan(source, patch=self.vit.patch, short_side=self.short_side)
 
-    def warm_up(self, source: Size) -> None:
+    def warm_up(self, source: Size, methods: Sequence[str] | None = None) -> None:
         """Run once on a grey image of this height and width, so that the first frame does not pay for it."""
-        self.run(np.full((*source, 3), 127, np.uint8))
+        self.run(np.full((*source, 3), 127, np.uint8), methods)
 
     @overload
     def run(self, images: Image, methods: Sequence[str] | None = None) -> Result: ...
@@ -206,18 +244,18 @@ class Pipeline:
         methods = [self._checked(method) for method in (memories if methods is None else methods)]
         timings: dict[str, float] = {}
         options = self._options
-        features, (geometry,) = self.encode([image], timings)
+        batch = self._batch([image], methods, options, timings)
         answers: dict[str, HeadResult] = {}
         for method in methods:
             head, memory = self._heads[method], memories.get(method)
             with _timed(timings, method, 1):
                 if memory is None:
-                    (answers[method],) = head(features, [image], [geometry], options[method])
+                    (answers[method],) = head(batch, options[method])
                 elif isinstance(head, DiscoveryHead):
-                    answers[method] = head.follow(features, image, geometry, options[method], memory)
+                    answers[method] = head.follow(batch.seen(), image, batch.geometries[0], options[method], memory)
                 else:
                     raise ParameterError(f"only discovery methods follow a video, not {method!r}")
-        return Result(geometry.source, answers, timings)
+        return Result(size_of(image), answers, timings)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
@@ -250,15 +288,27 @@ class Pipeline:
     def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
         timings: dict[str, float] = {}
         options = self._options
-        features, geometries = self.encode(images, timings)
+        batch = self._batch(images, methods, options, timings)
         answers: dict[str, Sequence[HeadResult]] = {}
         for method in methods:
             with _timed(timings, method, len(images)):
-                answers[method] = self._heads[method](features, images, geometries, options[method])
+                answers[method] = self._heads[method](batch, options[method])
         return [
-            Result(g.source, {method: answers[method][i] for method in answers}, timings)
-            for i, g in enumerate(geometries)
+            Result(size_of(image), {method: answers[method][i] for method in answers}, timings)
+            for i, image in enumerate(images)
         ]
+
+    def _batch(
+        self, images: Sequence[Image], methods: Sequence[str], options: Mapping[str, Any], timings: dict[str, float]
+    ) -> Batch:
+        """Run the backbone if one of the methods reads its features."""
+        prompts = self._prompts
+        if any(self._heads[method].reads_features(options[method]) for method in methods):
+            features, geometries = self.encode(images, timings)
+            return Batch(images, geometries, features, prompts)
+        for image in images:
+            check_image(image)
+        return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts)
 
 
 @contextmanager

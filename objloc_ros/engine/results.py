@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.ops.geometry import Geometry, map_to_source
-from objloc_ros.types import Detections, Image
+from objloc_ros.types import Detections, Image, LabelSet
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,26 @@ class InstanceResult(HeadResult):
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """The instances at the source size, uint16 [H, W]."""
         return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True)
+class SemanticResult(HeadResult):
+    """A prompt for each pixel; the detections are the connected regions of each prompt.
+
+    Args:
+        labels: The prompts and the ids that stand for them.
+        classes: uint8 [h', w'] ids at the processed size, UNLABELLED (255) where no prompt fits.
+        confidence: float32 [h', w'] in [0, 1] of the label, 0 where there is none.
+    """
+
+    labels: LabelSet
+    classes: Image
+    confidence: npt.NDArray[np.float32]
+
+    def classes_u8(self) -> Image:
+        """The ids at the source size, uint8 [H, W]."""
+        return map_to_source(self.classes, self.geometry, cv2.INTER_NEAREST)
+
+    def confidence_u8(self) -> Image:
+        """Confidence scaled to 0-255: uint8 [H, W] at the source size."""
+        return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)

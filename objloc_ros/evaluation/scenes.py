@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ COUNTS = (0.4, 0.35, 0.25)
 BATCH = 10
 
 Scores = dict[str, float]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def evaluate_pipeline(
         that of the complement of FOUND's discovered ground, before any head.
     """
     meters = _Meters()
-    for batch in _batches(scenes, BATCH):
+    for batch in batches(scenes, BATCH):
         images = [scene.image for scene in batch]
         encoded = pipeline.encode(images)
         meters.discovery(encoded.features, encoded.geometries, batch)
@@ -100,7 +103,7 @@ def evaluate_baselines(
         untrained, {}, backbone_name="random", device=pipeline.device, short_side=pipeline.short_side
     )
     meters = {"random ViT": _Meters(), "colour patches": _Meters()}
-    for batch in _batches(scenes, BATCH):
+    for batch in batches(scenes, BATCH):
         encoded = random_pipeline.encode([scene.image for scene in batch])
         meters["random ViT"].discovery(_with_keys(encoded.features, encoded.features.keys), encoded.geometries, batch)
         meters["random ViT"].ground(encoded, batch, untrained.n_heads)
@@ -173,7 +176,8 @@ def _colours(image: Image, pipeline: Pipeline) -> Tensor:
     return torch.cat([patches.mean(2), patches.std(2)], dim=1).transpose(1, 2)
 
 
-def _batches(scenes: Iterable[HeldOut], size: int) -> Iterator[list[HeldOut]]:
-    source = iter(scenes)
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items in order."""
+    source = iter(items)
     while batch := list(islice(source, size)):
         yield batch

@@ -21,7 +21,7 @@ from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, IDLE_PRIORITY, PipelineNode, load_pipeline
 from objloc_ros.ops import drawing
 from objloc_ros.types import size_of
 
@@ -33,11 +33,7 @@ MAX_PAUSE_NS = 5_000_000_000
 
 PARAMETERS = Table(
     *BACKBONE_SPECS,
-    Spec(
-        "background",
-        True,
-        "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
-    ),
+    IDLE_PRIORITY,
     Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
     Spec(
         "max_objects",

@@ -14,7 +14,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from objloc_ros.errors import ParameterError
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
+"""A tuple stands for ROS's array of strings."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Spec:
 
     def check(self, value: object) -> None:
         """Raise ParameterError unless `value` has the right type and keeps the constraints."""
-        if type(value) is not type(self.default):
+        if isinstance(self.default, tuple):
+            if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+                raise ParameterError(f"{self.name} must be an array of strings, got {str(value)[:80]}")
+        elif type(value) is not type(self.default):
             raise ParameterError(f"{self.name} must be {self.type_name}, got {value!r} ({type(value).__name__})")
         if self.choices and value not in self.choices:
             raise ParameterError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}")
@@ -61,7 +65,15 @@ class Spec:
     @property
     def type_name(self) -> str:
         """ROS's name for the type."""
-        return {bool: "bool", int: "int", float: "double", str: "string"}[type(self.default)]
+        names = {bool: "bool", int: "int", float: "double", str: "string", tuple: "string array"}
+        return names[type(self.default)]
+
+    @property
+    def default_text(self) -> str:
+        """The default as YAML has it."""
+        if isinstance(self.default, tuple):
+            return repr(list(self.default))
+        return str(self.default).lower() if isinstance(self.default, bool) else repr(self.default)
 
     @property
     def constraint(self) -> str:
@@ -118,7 +130,7 @@ class Table(Mapping[str, Spec]):
         """Lay the table out for the README."""
         rows = ["| parameter | type | default | allowed | live | meaning |", "|---|---|---|---|---|---|"]
         for spec in self._specs.values():
-            default = str(spec.default).lower() if isinstance(spec.default, bool) else repr(spec.default)
+            default = spec.default_text
             cells = (f"`{spec.name}`", spec.type_name, f"`{default}`", spec.constraint, "yes" if spec.live else "no")
             rows.append(f"| {' | '.join((*cells, spec.help))} |")
         return "\n".join(rows)
@@ -126,10 +138,10 @@ class Table(Mapping[str, Spec]):
 
 def tables() -> dict[str, Table]:
     """Parameter tables of all nodes, by node name."""
-    from objloc_ros.nodes import discovery, found, image_source
+    from objloc_ros.nodes import discovery, found, image_source, segmentation
 
-    modules = {"found": found, "discovery": discovery, "image_source": image_source}
-    return {name: module.PARAMETERS for name, module in modules.items()}
+    nodes = {"found": found, "discovery": discovery, "segmentation": segmentation, "image_source": image_source}
+    return {name: module.PARAMETERS for name, module in nodes.items()}
 
 
 def marked(name: str, table: Table) -> str:

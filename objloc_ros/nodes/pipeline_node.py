@@ -39,6 +39,13 @@ BACKBONE_SPECS = (
 )
 """Parameters that every node with a backbone has."""
 
+IDLE_PRIORITY = Spec(
+    "idle_priority",
+    True,
+    "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
+)
+"""For nodes that follow the camera at the pace they can."""
+
 
 def load_pipeline(**arguments: Any) -> Pipeline:
     """Load the pipeline; its imports take seconds and wait until the parameters have been found good."""
@@ -80,19 +87,26 @@ class PipelineNode(PerceptionNode):
 
     def load_engine(self, parameters: Values) -> None:
         """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
-        heads = {"head_weights": parameters["head_weights"] or None} if "head_weights" in parameters else {}
         pipeline = self._pipeline_factory(
             methods=self._methods,
             backbone=parameters["backbone"],
             device=parameters["device"],
             short_side=parameters["short_side"] or None,
             weights=parameters["weights"] or None,
-            **heads,
+            **self.more_models(parameters),
         )
         self._configure(pipeline, parameters)
-        pipeline.warm_up(WARM_UP_SIZE)
+        self.prepare(pipeline, parameters)
         self._pipeline = pipeline
         self.get_logger().info(f"loaded {parameters['backbone']} on {pipeline.device}")
+
+    def more_models(self, parameters: Values) -> dict[str, Any]:
+        """Arguments of `objloc_ros.load_pipeline` besides the backbone's: files of heads, empty for registered ones."""
+        return {"head_weights": parameters["head_weights"] or None} if "head_weights" in parameters else {}
+
+    def prepare(self, pipeline: Pipeline, parameters: Values) -> None:
+        """Run a freshly loaded pipeline once."""
+        pipeline.warm_up(WARM_UP_SIZE)
 
     def release_engine(self) -> None:
         """Drop the pipeline and give the device's memory back, which PyTorch would keep for itself."""
@@ -119,7 +133,7 @@ class PipelineNode(PerceptionNode):
         device = "" if self._pipeline is None else str(self._pipeline.device)
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
         facts["backbone"] = parameters["backbone"]
-        facts.update({key: parameters[key] or "registered" for key in ("weights", "head_weights") if key in parameters})
+        facts.update({key: parameters[key] or "registered" for key in parameters if key.endswith("weights")})
         return facts
 
     def publish_picture(self, draw: Callable[[], RgbImage], header: Header) -> None:

@@ -72,7 +72,7 @@ def give_way() -> None:
 
 
 def _serve(node: PerceptionNode, endings: SimpleQueue[None]) -> int:
-    if node.parameters.values().get("background"):
+    if node.parameters.values().get("idle_priority"):
         give_way()
     if not node.autostart():
         return 1

@@ -27,7 +27,7 @@ DARK: Colour = (14, 20, 28)
 """RGB of outlines under bright lines and of text on bright labels."""
 
 _TINT = 0.45
-_FONT = cv2.FONT_HERSHEY_DUPLEX
+FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _label(canvas: Image, box: npt.NDArray[np.float32], score: float, label: str
     """Write label and score on a bar above the box, or inside it at the image's top; the score alone when tight."""
     height, width = canvas.shape[:2]
     for text in (f"{ascii_text(label)} {score:.2f}", f"{score:.2f}"):
-        (text_w, text_h), _ = cv2.getTextSize(text, _FONT, pen.font, pen.stroke)
+        (text_w, text_h), _ = cv2.getTextSize(text, FONT, pen.font, pen.stroke)
         bar_w, bar_h = text_w + 2 * pen.pad, text_h + 2 * pen.pad
         if bar_w <= width and bar_h <= height:
             break
@@ -142,7 +142,7 @@ def _label(canvas: Image, box: npt.NDArray[np.float32], score: float, label: str
     top = y1 - bar_h if y1 >= bar_h else min(max(y1, 0), height - bar_h)
     cv2.rectangle(canvas, (left, top), (left + bar_w - 1, top + bar_h - 1), BOX, cv2.FILLED)
     base = (left + pen.pad, top + bar_h - pen.pad - 1)
-    cv2.putText(canvas, text, base, _FONT, pen.font, DARK, pen.stroke, cv2.LINE_AA)
+    cv2.putText(canvas, text, base, FONT, pen.font, DARK, pen.stroke, cv2.LINE_AA)
 
 
 def _pixels(box: npt.NDArray[np.float32]) -> tuple[int, int, int, int]:

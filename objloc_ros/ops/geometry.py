@@ -90,7 +90,13 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
 
 
 def to_input(
-    image_u8: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, device: torch.device | str
+    image_u8: npt.NDArray[np.uint8],
+    geometry: Geometry,
+    mean: Triple,
+    std: Triple,
+    device: torch.device | str,
+    *,
+    black: bool = False,
 ) -> Tensor:
     """Make the ViT input of one RGB image.
 
@@ -102,14 +108,18 @@ def to_input(
         mean: Channel means in [0, 1] units.
         std: Channel standard deviations in [0, 1] units.
         device: Where the tensor shall live.
+        black: Pad before normalisation, as CLIP-DINOiser does; else after it, as the methods on DINO do.
 
     Returns:
-        float32 [1, 3, Hp, Wp]; zeros outside the resized image.
+        float32 [1, 3, Hp, Wp]; outside the resized image zeros, or the values of black pixels.
     """
     pixels = resize(image_u8, geometry)
     if torch.device(device).type == "cpu":
-        return torch.from_numpy(_normalised(pixels, geometry, mean, std))
+        return torch.from_numpy(_normalised(pixels, geometry, mean, std, black=black))
     height, width = geometry.resized
+    if black:
+        pixels = np.pad(pixels, ((0, geometry.padded[0] - height), (0, geometry.padded[1] - width), (0, 0)))
+        height, width = geometry.padded
     table = torch.from_numpy(_lookup(mean, std)).to(device)
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True).permute(2, 0, 1).int()
     values = torch.stack([table[c][planes[c]] for c in range(3)])
@@ -162,11 +172,13 @@ def _lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
 
 
 def _normalised(
-    pixels: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple
+    pixels: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool
 ) -> npt.NDArray[np.float32]:
     """float32 [1, 3, Hp, Wp] by table look-up: an order of magnitude faster than arithmetic on permuted tensors."""
     height, width = geometry.resized
     out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
     for plane, table, target in zip(cv2.split(pixels), _lookup(mean, std), out[0], strict=True):
+        if black:
+            target[:] = table[0]
         target[:height, :width] = cv2.LUT(plane, table)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -32,7 +33,20 @@ PATTERNS = ("plain", "striped", "dotted", "checkered")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
 
-@dataclass(frozen=True, order=True)
+KEPT_OUT = frozenset(
+    {
+        ("red", "star"),
+        ("blue", "triangle"),
+        ("green", "ring"),
+        ("yellow", "cross"),
+        ("purple", "square"),
+        ("white", "circle"),
+    }
+)
+"""Pairs of colour and shape that no training sees, in pictures or in captions."""
+
+
+@dataclass(frozen=True)
 class Attributes:
     """What can be said of an object."""
 
@@ -66,6 +80,12 @@ class AttributeBank(Bank):
         combinations = [Attributes(*words) for words in product(COLOURS, PATTERNS, SHAPES)]
         self.attributes = [one for one in combinations for _ in range(copies)]
         self.sprites = [attribute_sprite(rng, int(side * 0.4), one) for one in self.attributes]
+
+    def blurred(self, sigma: float) -> AttributeBank:
+        """The same sprites before blurred backgrounds; `sigma` in pixels of the bank."""
+        other = copy.copy(self)
+        other.backgrounds = [cv2.GaussianBlur(picture, (0, 0), sigma) for picture in self.backgrounds]
+        return other
 
 
 def attribute_scene(

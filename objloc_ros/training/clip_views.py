@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from objloc_ros.scenes.attributes import AttributeBank, Attributes, attribute_scene
+from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, Attributes, attribute_scene
 from objloc_ros.scenes.compose import Camera, Scene, Window, render
-from objloc_ros.training.captions import GROUPS, KEPT_OUT, captions, targets
+from objloc_ros.training.captions import GROUPS, captions, targets
 from objloc_ros.training.views import UNCLEAR, random_window, token_labels
 from objloc_ros.types import Image
 
 CAMERA = Camera(strength=0.6, grey=0.0)
+EASY_BLUR = 28.0
+"""Standard deviation of the blur of easy backgrounds in pixels of the bank."""
+
 IGNORED = -1
 """Kind of a token that straddles an object's edge."""
 
@@ -51,6 +54,7 @@ class ClipBatches(IterableDataset[ClipBatch]):
         bank: Pictures to compose.
         seed: Seed of the stream.
         start: First step.
+        easy: Steps at the beginning with backgrounds so blurred that contours are all there is to see.
         crops: Crops per step.
         scenes: Scenes per step.
         crop_side: Side of a crop in pixels.
@@ -64,13 +68,15 @@ class ClipBatches(IterableDataset[ClipBatch]):
         *,
         seed: int,
         start: int,
+        easy: int,
         crops: int,
         scenes: int,
         crop_side: int = 64,
         scene_side: int = 128,
         patch: int = 8,
     ) -> None:
-        self.bank, self.seed, self.start = bank, seed, start
+        self.bank, self.seed, self.start, self.easy = bank, seed, start, easy
+        self._easy_bank = bank.blurred(EASY_BLUR)
         self.crops, self.scenes, self.patch = crops, scenes, patch
         self.crop_side, self.scene_side = crop_side, scene_side
 
@@ -86,8 +92,9 @@ class ClipBatches(IterableDataset[ClipBatch]):
     def batch(self, step: int) -> ClipBatch:
         """The batch of one step."""
         rng = np.random.default_rng([self.seed, step])
-        crops, visible = self._crops(rng)
-        scenes, tokens = zip(*(self._scene(rng) for _ in range(self.scenes)), strict=True)
+        bank = self._easy_bank if step < self.easy else self.bank
+        crops, visible = self._crops(rng, bank)
+        scenes, tokens = zip(*(self._scene(rng, bank) for _ in range(self.scenes)), strict=True)
         return ClipBatch(
             torch.from_numpy(crops),
             [torch.from_numpy(table) for table in targets(GROUPS, visible)],
@@ -96,42 +103,44 @@ class ClipBatches(IterableDataset[ClipBatch]):
             [captions(rng, group) for group in GROUPS],
         )
 
-    def _crops(self, rng: np.random.Generator) -> tuple[Image, list[list[Attributes]]]:
+    def _crops(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[list[Attributes]]]:
         """Crops of several scenes, up to three of each, and the objects that each one shows."""
         images: list[Image] = []
         visible: list[list[Attributes]] = []
         while len(images) < self.crops:
-            scene = attribute_scene(rng, self.bank, kept_out=KEPT_OUT)
+            scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
             for _ in range(3):
                 window = crop_window(rng, scene)
                 image, identities = render(
-                    rng, self.bank, scene, (self.crop_side,) * 2, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
+                    rng, bank, scene, (self.crop_side,) * 2, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
                 )
                 objects = in_sight(scene, identities, window)
                 if objects or np.count_nonzero(identities) < 0.03 * identities.size:
                     images.append(image)
-                    visible.append([self.bank.attributes[scene.objects[i].index] for i in objects])
+                    visible.append([bank.attributes[scene.objects[i].index] for i in objects])
         return np.stack(images[: self.crops]), visible[: self.crops]
 
-    def _scene(self, rng: np.random.Generator) -> tuple[Image, list[npt.NDArray[np.int64]]]:
+    def _scene(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[npt.NDArray[np.int64]]]:
         """A scene, and for each group the kind of every token."""
-        scene = attribute_scene(rng, self.bank, kept_out=KEPT_OUT)
+        scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
         window = random_window(rng, scene, (0.5, 1.0))
         size = (self.scene_side,) * 2
         image, identities = render(
-            rng, self.bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
+            rng, bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
         )
         labels = token_labels(identities, self.patch)
-        shown = [None, *(self.bank.attributes[placed.index] for placed in scene.objects)]
+        shown = [None, *(bank.attributes[placed.index] for placed in scene.objects)]
         return np.ascontiguousarray(image), [_kinds(labels, [group.index(one) for one in shown]) for group in GROUPS]
 
 
 def crop_window(rng: np.random.Generator, scene: Scene) -> Window:
-    """A square part of the canvas: around an object two times in three, else anywhere; it may leave the canvas."""
-    if scene.objects and rng.random() < 0.7:
+    """A square part of the canvas, which it may leave: an object in the middle, one somewhere in it, or any part."""
+    kind = rng.random()
+    if scene.objects and kind < 0.8:
         target = scene.objects[int(rng.integers(len(scene.objects)))]
-        height = float(target.size * rng.uniform(0.75, 2.2))
-        x, y = np.array([target.x, target.y]) + rng.normal(0, 0.15, 2) * target.size - height / 2
+        zoom, shift = ((1.1, 1.6), 0.05) if kind < 0.5 else ((0.75, 2.2), 0.15)
+        height = float(target.size * rng.uniform(*zoom))
+        x, y = np.array([target.x, target.y]) + rng.normal(0, shift, 2) * target.size - height / 2
         return Window(float(x), float(y), height)
     height = float(rng.uniform(0.2, 1.0))
     x, y = rng.uniform(0, 1 - height, 2)

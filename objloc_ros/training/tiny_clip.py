@@ -3,19 +3,20 @@
 As in CLIP, a picture's embedding is compared with those of captions; as the captions of all kinds fit in a batch, each
 picture chooses among all of them, once per group (colours, patterns, shapes, pairs of colour and shape). The same is
 asked of every token of whole scenes on MaskCLIP's value path. The kinds come from the compositor, which knows what it
-pasted where.
+pasted where. The image tower starts from the first blocks of the embedded ViT, which has learned to see objects.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -24,13 +25,29 @@ from torch.utils.data import DataLoader
 from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import embed_tokens
 from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
+from objloc_ros.backbones.vit import ViT, sized_pos_embed
+from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import AttributeBank
-from objloc_ros.training.captions import GROUPS, known_tokens
+from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
 from objloc_ros.training.clip_views import IGNORED, ClipBatch, ClipBatches
 from objloc_ros.training.state import Progress, TrainingState
 
 NAME = "tiny_clip"
+
+_BLOCK = {
+    f"{ours}.{kind}": f"{theirs}.{kind}"
+    for ours, theirs in {
+        "ln_1": "norm1",
+        "attn.out_proj": "attn.proj",
+        "ln_2": "norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }.items()
+    for kind in ("weight", "bias")
+} | {"attn.in_proj_weight": "attn.qkv.weight", "attn.in_proj_bias": "attn.qkv.bias"}
+"""open_clip's names of a block's parameters, and timm's."""
+
 MAX_SCALE = 100.0
 
 
@@ -43,6 +60,7 @@ class ClipTraining:
         seed: Seed of weights, bank and batches.
         peak_rate: Peak learning rate of AdamW, reached after `warmup` steps; it falls along a cosine.
         warmup: Steps of linear warm-up.
+        easy: Fraction of the steps, at the beginning, on blurred backgrounds.
         crops: Crops per step.
         scenes: Scenes per step.
         dense: Weight of the loss on the tokens of scenes.
@@ -50,10 +68,11 @@ class ClipTraining:
         bank: Backgrounds, and sprites of each combination of attributes.
     """
 
-    steps: int = 4500
+    steps: int = 5000
     seed: int = 0
-    peak_rate: float = 1e-3
+    peak_rate: float = 1.5e-3
     warmup: int = 150
+    easy: float = 0.2
     crops: int = 80
     scenes: int = 8
     dense: float = 0.5
@@ -119,12 +138,19 @@ def train_tiny_clip(
     """
     torch.manual_seed(settings.seed)
     model = TinyClip().train()
+    warm_start(model.image, load_backbone("tiny"))
     state = TrainingState(model, average=settings.average, rate=settings.rate)
     state.resume(checkpoint, settings.steps)
     backgrounds, copies = settings.bank
     bank = AttributeBank(settings.seed + 11, backgrounds=backgrounds, copies=copies, photographs=photographs)
     stream = ClipBatches(
-        bank, seed=settings.seed, start=state.step, crops=settings.crops, scenes=settings.scenes, patch=model.image.patch
+        bank,
+        seed=settings.seed,
+        start=state.step,
+        easy=round(settings.easy * settings.steps),
+        crops=settings.crops,
+        scenes=settings.scenes,
+        patch=model.image.patch,
     )
     loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
@@ -147,12 +173,45 @@ def losses(model: TinyClip, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         crops = model.image(normalise(batch.crops, model.image))
         tokens = value_features(model.image, model.image.tokens(normalise(batch.scenes, model.image)))
     crops, tokens = (F.normalize(each, dim=-1) * model.scale() for each in (crops, tokens))
-    each = zip(GROUPS, texts, batch.truth, batch.tokens, strict=True)
+    crop_rivals, token_rivals = rivals(batch)
     of_crops, of_tokens = [], []
-    for group, text, truth, kinds in each:
-        of_crops.append(group.weight * F.cross_entropy(crops @ text.T, truth))
-        of_tokens.append(group.weight * _token_loss(tokens @ text.T, kinds))
+    for i, (group, text) in enumerate(zip(GROUPS, texts, strict=True)):
+        logits = (crops @ text.T).masked_fill(crop_rivals[i], float("-inf"))
+        of_crops.append(group.weight * _cross_entropy(logits, batch.truth[i]))
+        logits = (tokens @ text.T).masked_fill(token_rivals[i], float("-inf"))
+        of_tokens.append(group.weight * _token_loss(logits, batch.tokens[i]))
     return torch.stack(of_crops).sum(), torch.stack(of_tokens).sum()
+
+
+def rivals(batch: ClipBatch) -> tuple[list[Tensor], list[Tensor]]:
+    """Captions that must not count as false, see `captions.COLOURS_RULED_OUT`.
+
+    Returns:
+        Per group bool [B, kinds + 1] of crops, and bool [C, N, kinds + 1] of tokens.
+    """
+    by_shape, by_colour = COLOURS_RULED_OUT, COLOURS_RULED_OUT.T
+    colours, _, shapes, _ = batch.truth
+    colour_kinds, _, shape_kinds, _ = (kinds.clamp(min=0) for kinds in batch.tokens)
+    of_crops = [torch.zeros_like(truth, dtype=torch.bool) for truth in batch.truth]
+    of_tokens = [torch.zeros(*batch.tokens[0].shape, truth.shape[1], dtype=torch.bool) for truth in batch.truth]
+    of_crops[0] = ((shapes > 0).float() @ by_shape.float() > 0) & (colours == 0)
+    of_crops[2] = ((colours > 0).float() @ by_colour.float() > 0) & (shapes == 0)
+    of_tokens[0], of_tokens[2] = by_shape[shape_kinds], by_colour[colour_kinds]
+    return of_crops, of_tokens
+
+
+def warm_start(tower: ClipImage, vit: ViT) -> None:
+    """Copy stem, position embedding and the first blocks of a ViT of the same width, token by token."""
+    visual, source = tower.visual, vit.vit
+    visual.conv1.load_state_dict(source.patch_embed.state_dict())
+    grid = (tower.side // tower.patch,) * 2
+    with torch.no_grad():
+        visual.class_embedding.copy_(cast(Tensor, source.cls_token)[0, 0])
+        visual.positional_embedding.copy_(sized_pos_embed(cast(Tensor, source.pos_embed), grid)[0])
+    blocks = cast(Iterable[Block], source.blocks)
+    for block, learned in zip(visual.transformer.resblocks, blocks, strict=False):
+        state = learned.state_dict()
+        block.load_state_dict({ours: state[theirs] for ours, theirs in _BLOCK.items()})
 
 
 def save_clip(path: Path, model: TinyClip) -> None:
@@ -165,6 +224,11 @@ def normalise(images: Tensor, tower: ClipImage) -> Tensor:
     """uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W]."""
     mean, std = (torch.tensor(values) * 255 for values in (tower.mean, tower.std))
     return ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy with soft targets; a class that is ruled out (-inf) has target 0 and adds nothing."""
+    return -(truth * logits.log_softmax(-1)).nan_to_num(0.0).sum(-1).mean()
 
 
 def _token_loss(logits: Tensor, kinds: Tensor) -> Tensor:

@@ -217,8 +217,8 @@ def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
 
 def test_two_nodes_take_their_own_presets(start, peer):
     launched = start("camera:=/front/image_raw", "methods:=found,discovery", "device:=cpu", "autostart:=false")
-    got = parameters(peer, "/front/discovery", ["device", "autostart", "method", "background"], launched)
-    assert got == {"device": "cpu", "autostart": False, "method": "maskcut", "background": True}
+    got = parameters(peer, "/front/discovery", ["device", "autostart", "method", "idle_priority"], launched)
+    assert got == {"device": "cpu", "autostart": False, "method": "maskcut", "idle_priority": True}
     assert parameters(peer, "/front/found", ["device", "threshold"], launched) == {"device": "cpu", "threshold": 0.5}
     assert launched.end() == 0
 

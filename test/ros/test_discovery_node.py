@@ -137,12 +137,12 @@ def test_live_parameters_hold_from_the_next_frame_on(peer, node, detections):
         ({"min_score": 1.5}, ("min_score", "1.5")),
         ({"post": "median"}, ("post", "median", "none, bilateral, crf")),
         ({"temporal": "yes"}, ("BOOL", "STRING")),
-        ({"background": False}, ("background", "read-only")),
+        ({"idle_priority": False}, ("idle_priority", "read-only")),
         ({"max_objects": 2, "method": "found"}, ("method", "found")),  # all or nothing
     ],
 )
 def test_a_bad_set_is_refused_with_its_reason_and_changes_nothing(values, words, peer, node, detections):
-    names = ("method", "max_objects", "min_score", "post", "temporal", "background")
+    names = ("method", "max_objects", "min_score", "post", "temporal", "idle_priority")
     before = peer.get_parameters(*names, node="/discovery")
     successful, reason = peer.set_parameters("/discovery", **values)
     assert not successful

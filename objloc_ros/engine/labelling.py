@@ -1,0 +1,121 @@
+"""From maps of how well each prompt fits to one label per pixel, and from labels to regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from objloc_ros.engine.prompts import BACKGROUND
+from objloc_ros.engine.results import SemanticResult
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.clip_diy import gated
+from objloc_ros.ops.geometry import Geometry, boxes_to_source
+from objloc_ros.ops.regions import components
+from objloc_ros.types import UNLABELLED, Detections, Image, LabelSet
+
+Background = Literal["found", "prompt", "none"]
+
+TEMPERATURE = 100.0
+"""Factor of the cosines in CLIP's softmax."""
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """What the open-vocabulary methods have in common.
+
+    Args:
+        background: How a pixel stays unlabelled: "found" where FOUND (or CLIP-DINOiser's own head) sees no object,
+            "prompt" where the word background fits best, "none" for a label everywhere.
+        threshold: Least confidence of a label, in [0, 1].
+        min_area: Smallest reported region as a fraction of the image.
+    """
+
+    background: Background = "found"
+    threshold: float = 0.0
+    min_area: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.background not in ("found", "prompt", "none"):
+            raise ParameterError(f"background must be found, prompt or none, got {self.background!r}")
+        for name in ("threshold", "min_area"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+def choose(cosines: Tensor, saliency: Tensor | None, background: Background) -> tuple[Tensor, Tensor]:
+    """The class of each pixel and how sure it is.
+
+    Args:
+        cosines: float32 [1 + P, h, w], the background's first.
+        saliency: float32 [h, w] in [0, 1]; for background "found" only.
+        background: See `SegmentationOptions`.
+
+    Returns:
+        int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
+        the saliency where that decides.
+    """
+    if background == "prompt":
+        sure, best = (TEMPERATURE * cosines).softmax(0).max(0)
+        return best, sure
+    prompts = (TEMPERATURE * cosines[1:]).softmax(0)
+    if background == "none":
+        sure, best = prompts.max(0)
+        return best + 1, sure
+    assert saliency is not None
+    best = gated(cosines[None], saliency[None])[0].argmax(0)
+    sure = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]
+    return best, torch.where(best > 0, sure * saliency, 1 - saliency)
+
+
+def labelled(
+    classes: Tensor, confidence: Tensor, labels: LabelSet, geometry: Geometry, options: SegmentationOptions
+) -> SemanticResult:
+    """Put ids in the place of classes, and describe the regions.
+
+    Args:
+        classes: int64 [h', w'], 0 for the background, i + 1 for the i-th prompt.
+        confidence: float32 [h', w'].
+        labels: The prompts.
+        geometry: Maps this size to the source image.
+        options: Threshold and smallest region.
+    """
+    ids = [labels.id_of(BACKGROUND), *labels.ids]
+    table = np.array(ids, np.uint8)
+    sure = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
+    ids_map = table[classes.cpu().numpy()]
+    ids_map[sure < options.threshold] = UNLABELLED
+    sure = np.where(ids_map == UNLABELLED, np.float32(0), sure)
+    detections = regions(ids_map, sure, labels, geometry, min_area=options.min_area)
+    return SemanticResult(detections, geometry, ids_map != UNLABELLED, labels, ids_map, sure)
+
+
+def regions(
+    ids: Image, confidence: npt.NDArray[np.float32], labels: LabelSet, geometry: Geometry, *, min_area: float
+) -> Detections:
+    """The 4-connected regions of each label as detections, scored by their mean confidence, best first.
+
+    Args:
+        ids: uint8 [h', w'].
+        confidence: float32 [h', w'].
+        labels: The prompts; regions of the word background are none.
+        geometry: Maps this size to the source image.
+        min_area: Smallest region as a fraction of the image.
+    """
+    boxes, scores, names = [np.empty((0, 4), np.int64)], [np.empty(0)], []
+    for number, prompt in labels.names().items():
+        if prompt == BACKGROUND or not (ids == number).any():
+            continue
+        found = components(ids == number)
+        large = found.areas >= min_area * ids.size
+        boxes.append(found.boxes[large])
+        scores.append(found.mean(confidence)[large])
+        names += [prompt] * int(large.sum())
+    all_scores = np.clip(np.concatenate(scores), 0, 1).astype(np.float32)
+    order = np.argsort(-all_scores, kind="stable")
+    placed = boxes_to_source(np.concatenate(boxes)[order].astype(np.float32), geometry)
+    return Detections(placed, all_scores[order], tuple(names[i] for i in order))

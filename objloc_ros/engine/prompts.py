@@ -1,0 +1,119 @@
+"""Prompts on their way into the methods: checked, numbered, encoded; all of it away from the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor
+
+from objloc_ros.backbones.clip import clip_spec
+from objloc_ros.backbones.clip_text import ClipText, check_lengths, filled
+from objloc_ros.backbones.clip_weights import load_clip_text
+from objloc_ros.backbones.tokens import Tokenizer
+from objloc_ros.errors import ParameterError
+from objloc_ros.types import LabelSet
+
+BACKGROUND = "background"
+"""The text of what is not asked for; the papers' first class."""
+
+DEFAULT_TEMPLATES = ("a photo of a {}",)
+"""CLIP-DIY's."""
+
+IMAGENET = "imagenet"
+"""In place of templates: OpenAI's 80, which CLIP-DINOiser uses."""
+
+MOST_TEMPLATES = 100
+
+
+@dataclass(frozen=True)
+class EncodedPrompts:
+    """A set of prompts, ready for frames.
+
+    Args:
+        labels: The prompts and their ids.
+        texts: Unit vectors float32 [1 + P, D], the background's first.
+    """
+
+    labels: LabelSet
+    texts: Tensor
+
+
+class PromptEncoder:
+    """A text tower that is loaded when the first prompts come, and remembers what it has encoded.
+
+    Args:
+        name: Name of the CLIP model.
+        path: Weights file; None for the registered one.
+        device: Where it runs.
+    """
+
+    def __init__(self, name: str, *, path: str | Path | None = None, device: torch.device) -> None:
+        self._name, self._path, self._device = name, path, device
+        self._tower: ClipText | None = None
+
+    def encode(
+        self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES, previous: LabelSet | None = None
+    ) -> EncodedPrompts:
+        """Check, number and encode prompts.
+
+        Args:
+            prompts: 1 to 254 different texts.
+            templates: Texts with one "{}" each, or "imagenet".
+            previous: The set before; prompts that stay keep its ids.
+
+        Raises:
+            ParameterError: If prompts or templates break a constraint.
+            WeightsError: If the text tower's weights are missing or refused.
+        """
+        check_prompts(self._name, prompts, templates)
+        if self._tower is None:
+            self._tower = load_clip_text(self._name, path=self._path, device=self._device)
+        labels = LabelSet.following(prompts, previous)
+        return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], expanded(templates)))
+
+    def unknown_words(self, prompts: Sequence[str]) -> list[str]:
+        """Words that the text tower has never met, each once; none for the large towers, which read letters."""
+        if self._tower is None:
+            return []
+        tokenizer = self._tower.tokenizer
+        return list(dict.fromkeys(word for prompt in prompts for word in tokenizer.unknown_words(prompt)))
+
+
+def check_prompts(name: str, prompts: Sequence[str], templates: Sequence[str]) -> None:
+    """Judge prompts and templates without encoding them.
+
+    Args:
+        name: Name of the CLIP model.
+        prompts: See `PromptEncoder.encode`.
+        templates: See `PromptEncoder.encode`.
+
+    Raises:
+        ParameterError: If they break a constraint; the message names it.
+    """
+    LabelSet.following(prompts)
+    each = product(expanded(templates), prompts)
+    check_lengths(Tokenizer(clip_spec(name).context), (filled(template, prompt) for template, prompt in each))
+
+
+def expanded(templates: Sequence[str]) -> tuple[str, ...]:
+    """Templates, with the name of the ImageNet ones replaced by themselves.
+
+    Raises:
+        ParameterError: If there are none or too many, or one does not have exactly one place for a prompt.
+    """
+    if tuple(templates) == (IMAGENET,):
+        return tuple(make("{}") for make in OPENAI_IMAGENET_TEMPLATES)
+    if not 1 <= len(templates) <= MOST_TEMPLATES:
+        raise ParameterError(f"templates must be 1 to {MOST_TEMPLATES} texts, got {len(templates)}")
+    for template in templates:
+        if template.count("{}") != 1 or len(template) > 200:
+            raise ParameterError(
+                f"a template must have one {{}} and at most 200 characters, or be the only one and named {IMAGENET!r}; "
+                f"got {template[:60]!r}"
+            )
+    return tuple(templates)

@@ -1,0 +1,186 @@
+"""CLIP-DINOiser: dense CLIP features pooled over patches that belong together.
+
+Wysoczanska, Siméoni, Ramamonjisoa, Bursuc, Trzcinski and Pérez, "CLIP-DINOiser: Teaching CLIP a Few DINO Tricks for
+Open-Vocabulary Semantic Segmentation", ECCV 2024. MaskCLIP's features (`objloc_ros.methods.maskclip`) are noisy; DINO
+knows which patches belong together, and FOUND which are ground. Two convolutions on an intermediate feature of CLIP
+learn both (`objloc_ros.training.dinoiser`), so that one pass of CLIP is enough.
+
+Images are padded to multiples of the patch by the caller, right and bottom, with 0 before normalisation (black).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.types import Grid, Size
+
+PROJECTED = 256
+"""Channels in which patches are compared."""
+
+CROP = 448
+STRIDE = 224
+"""The paper's sliding window over images whose shorter side is 448 px: side and step in pixels."""
+
+SCALE = 100.0
+"""CLIP's factor of cosines before the softmax."""
+
+
+class DinoiserHead(nn.Module):
+    """Two convolutions that read from CLIP which patches belong together and which are ground.
+
+    Args:
+        width: Token width W of the image tower.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.obj_proj = nn.Conv2d(width, PROJECTED, kernel_size=3, padding=1, padding_mode="replicate")
+        self.bkg_decoder = nn.Conv2d(width, 1, kernel_size=1)
+
+    @property
+    def width(self) -> int:
+        """Token width W that the head reads."""
+        return self.obj_proj.in_channels
+
+    def forward(self, middle: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Compare patches, and tell objects from the ground.
+
+        Args:
+            middle: `ClipTokens.middle`, float32 [B, N, W].
+            grid: Patch rows and columns (h, w), N = h * w.
+
+        Returns:
+            Correlations float32 [B, N, N] in [0, 1], 1 on the diagonal, and logits float32 [B, h, w]: positive on
+            objects, despite the decoder's name; the ground is where they are not.
+
+        Raises:
+            InputError: If the shapes disagree.
+        """
+        _, n, width = middle.shape
+        if n != grid[0] * grid[1] or width != self.width:
+            raise InputError(
+                f"features {tuple(middle.shape)} do not fit a grid of {grid[0]}x{grid[1]} patches of width {self.width}"
+            )
+        feature_map = middle.mT.unflatten(2, grid)
+        correlations = _cosines(self.obj_proj(feature_map).flatten(2).mT).relu()
+        logits: Tensor = self.bkg_decoder(F.normalize(feature_map, dim=1))
+        return correlations, logits[:, 0]
+
+
+def dino_correlations(values: Tensor) -> Tensor:
+    """Correlations without any training: cosines of DINO's values, float32 [B, N, N] in [-1, 1].
+
+    Args:
+        values: Values of DINO's last block, float32 [B, N, C], heads concatenated.
+    """
+    return _cosines(values)
+
+
+def pooled(features: Tensor, correlations: Tensor, *, gamma: float = 0.2) -> Tensor:
+    """Replace each patch's feature by the mean over the patches that belong with it.
+
+    Args:
+        features: MaskCLIP's features, float32 [B, N, D], not normalised.
+        correlations: float32 [B, N, N]; left as they are.
+        gamma: Correlations below this count as 0, in [0, 1].
+
+    Returns:
+        float32 [B, N, D].
+
+    Raises:
+        InputError: If the shapes disagree.
+        ParameterError: If gamma is out of range.
+    """
+    batch, n, _ = features.shape
+    if correlations.shape != (batch, n, n):
+        raise InputError(f"correlations {tuple(correlations.shape)} do not fit features {tuple(features.shape)}")
+    if not 0 <= gamma <= 1:
+        raise ParameterError(f"gamma must lie in [0, 1], got {gamma}")
+    weights = correlations.masked_fill(correlations < gamma, 0.0)
+    return weights @ features / (weights.sum(-1, keepdim=True) + 1e-6)
+
+
+def probabilities(features: Tensor, text: Tensor) -> Tensor:
+    """Probability of each text at each patch: float32 [B, C, N], a softmax over the texts.
+
+    Args:
+        features: float32 [B, N, D], of any length.
+        text: float32 [C, D], of any length.
+
+    Raises:
+        InputError: If the widths disagree.
+    """
+    if features.shape[-1] != text.shape[-1]:
+        raise InputError(f"text {tuple(text.shape)} is not as wide as features {tuple(features.shape)}")
+    cosines = F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).T
+    return (SCALE * cosines).softmax(-1).mT
+
+
+def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 0, delta: float = 0.99) -> Tensor:
+    """Give the ground to one class, except where some class is (almost) sure.
+
+    Args:
+        probabilities: float32 [B, C, h, w]; left as they are.
+        background: bool [B, h, w], True on the ground.
+        index: The class that gets it; it competes with its own probability everywhere else.
+        delta: Where a class is at least this probable nothing changes, in [0, 1].
+
+    Returns:
+        float32 [B, C, h, w]; the class has 1 on the ground, the others keep their probabilities.
+
+    Raises:
+        InputError: If the shapes disagree.
+        ParameterError: If there is no such class, or delta is out of range.
+    """
+    batch, classes, *grid = probabilities.shape
+    if background.shape != (batch, *grid):
+        raise InputError(
+            f"background {tuple(background.shape)} does not fit probabilities {tuple(probabilities.shape)}"
+        )
+    if not 0 <= index < classes:
+        raise ParameterError(f"index must lie in [0, {classes - 1}] for {classes} classes, got {index}")
+    if not 0 <= delta <= 1:
+        raise ParameterError(f"delta must lie in [0, 1], got {delta}")
+    certain = probabilities.amax(1) >= delta
+    changed = probabilities.clone()
+    changed[:, index].masked_fill_(background & ~certain, 1.0)
+    return changed
+
+
+def slide(size: Size, crop: int = CROP, stride: int = STRIDE) -> list[tuple[int, int]]:
+    """Windows that cover an image, the last of a row or column shifted back so that it does not stick out.
+
+    Probabilities of overlapping windows are to be added and divided by their number at each pixel.
+
+    Args:
+        size: Height and width of the image in pixels.
+        crop: Side of a window in pixels; a shorter side of the image is covered by a shorter window.
+        stride: Step in pixels, at most the side.
+
+    Returns:
+        Top left corners (y, x), row by row, each once.
+
+    Raises:
+        InputError: If the image is empty.
+        ParameterError: If windows would leave gaps.
+    """
+    if min(size) < 1:
+        raise InputError(f"expected a non-empty image, got {size[1]}x{size[0]} pixels")
+    if not 1 <= stride <= crop:
+        raise ParameterError(f"stride must lie in [1, {crop}] for a crop of {crop} px, got {stride}")
+    rows, columns = (_starts(length, crop, stride) for length in size)
+    return [(y, x) for y in rows for x in columns]
+
+
+def _cosines(vectors: Tensor) -> Tensor:
+    """Cosine of every pair: [B, N, C] to [B, N, N]."""
+    units = F.normalize(vectors, dim=-1)
+    return torch.bmm(units, units.mT)
+
+
+def _starts(length: int, crop: int, stride: int) -> list[int]:
+    last = max(length - crop, 0)
+    return [*range(0, last, stride), last]

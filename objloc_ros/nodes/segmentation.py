@@ -1,0 +1,216 @@
+"""The `segmentation` node: a label for every pixel, for prompts that may change between two frames."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from objloc_ros.engine.segmentation import METHODS
+from objloc_ros.nodes import process
+from objloc_ros.nodes.conversions import mask_to_image
+from objloc_ros.nodes.detections import detections_to_msg
+from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.nodes.labels import label_info_qos, labels_to_msg
+from objloc_ros.nodes.live import Values
+from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, IDLE_PRIORITY, WARM_UP_SIZE, PipelineNode, load_pipeline
+from objloc_ros.nodes.prompt_worker import PromptWorker
+from objloc_ros.ops import legend
+
+if TYPE_CHECKING:
+    from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.prompts import EncodedPrompts
+
+PARAMETERS = Table(
+    *BACKBONE_SPECS,
+    IDLE_PRIORITY,
+    Spec("head_weights", "", "Path of FOUND's head; empty takes the registered one."),
+    Spec("clip", "tiny_clip", "CLIP model by its name in the weights registry."),
+    Spec("clip_weights", "", "Path of its weights; empty takes the registered ones."),
+    Spec("dinoiser_weights", "", "Path of CLIP-DINOiser's head; empty takes the registered one, if there is one."),
+    Spec("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(METHODS)),
+    Spec(
+        "prompts",
+        ("red object", "yellow object", "green object", "blue object"),
+        "What to look for: 1 to 254 different texts; those that stay keep their ids.",
+        live=True,
+    ),
+    Spec(
+        "templates",
+        ("a photo of a {}",),
+        "Sentences around a prompt, averaged; `imagenet` alone stands for OpenAI's 80.",
+        live=True,
+    ),
+    Spec(
+        "background",
+        "found",
+        "What stays unlabelled: where FOUND sees no object (`found`), where the word background fits best (`prompt`), "
+        "or nothing (`none`).",
+        live=True,
+        choices=("found", "prompt", "none"),
+    ),
+    Spec("threshold", 0.0, "Least confidence of a label.", live=True, minimum=0.0, maximum=1.0),
+    Spec(
+        "min_area",
+        0.001,
+        "Smallest reported region as a fraction of the image.",
+        live=True,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+)
+
+
+class Request(NamedTuple):
+    """Prompts and templates to encode."""
+
+    prompts: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+class SegmentationNode(PipelineNode):
+    """Answers images with class ids, confidence and the regions of each prompt.
+
+    Prompts are checked when the parameter is set, encoded by a thread of their own, and taken over between two frames
+    together with the LabelInfo that announces them.
+
+    Args:
+        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        options: Passed on to `rclpy.lifecycle.LifecycleNode`.
+    """
+
+    def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
+        self._lock = threading.Lock()  # over the next three
+        self._encoded: EncodedPrompts | None = None
+        self._answering = False
+        self._valid_from = Header()
+        self._worker: PromptWorker[Request] | None = None
+        super().__init__("segmentation", PARAMETERS, tuple(METHODS), pipeline_factory, **options)
+        self._settings = self.parameters.values()
+        self._requested = _request(self._settings)
+        self.outputs.add("detections", Detection2DArray, depth=5)
+        self.outputs.add("mask", Image)
+        self.outputs.add("confidence", Image)
+        # Not one of the lazy outputs: it is said once, for whoever comes.
+        self._label_info = self.create_publisher(LabelInfo, "~/label_info", label_info_qos())
+
+    def method_options(self, parameters: Values) -> Mapping[str, Mapping[str, Any]]:
+        """All methods get what they have in common, so that each is ready when it is chosen."""
+        options = {name: parameters[name] for name in ("background", "threshold", "min_area")}
+        for kind in METHODS.values():
+            kind(**options)
+        return {method: options for method in METHODS}
+
+    def check_parameters(self, parameters: Values) -> None:
+        """Judge the prompts, too."""
+        super().check_parameters(parameters)
+        from objloc_ros.engine.prompts import check_prompts
+
+        check_prompts(parameters["clip"], parameters["prompts"], parameters["templates"])
+
+    def more_models(self, parameters: Values) -> dict[str, Any]:
+        """The CLIP model and the heads."""
+        files = {name: parameters[name] or None for name in ("head_weights", "clip_weights", "dinoiser_weights")}
+        return {"clip": parameters["clip"], **files}
+
+    def prepare(self, pipeline: Pipeline, parameters: Values) -> None:
+        """Encode the first prompts, run the chosen method once, and start the thread for further prompts."""
+        self._requested = _request(parameters)
+        self._encoded = pipeline.encode_prompts(*self._requested)
+        self._adopt(pipeline)
+        pipeline.warm_up(WARM_UP_SIZE, (parameters["method"],))
+        self._worker = PromptWorker(
+            lambda request: self._encode(pipeline, request),
+            lambda error: self._voice.failed("encoding prompts", error, trace=True),
+            name=f"{self.get_name()}-prompts",
+        )
+
+    def release_engine(self) -> None:
+        """Let go of the prompts' thread, too."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._worker = None
+        super().release_engine()
+
+    def apply_parameters(self, parameters: Values) -> None:
+        """Take over a complete set of values; prompts follow as soon as they are encoded."""
+        super().apply_parameters(parameters)
+        self._settings = parameters
+        request = _request(parameters)
+        if self._worker is not None and request != self._requested:
+            self._worker.submit(request)
+        self._requested = request
+
+    def describe_engine(self) -> dict[str, str]:
+        """The CLIP model and the number of prompts in force besides."""
+        labels = None if self._pipeline is None else self._pipeline.labels
+        return {**super().describe_engine(), "clip": self._settings["clip"], "prompts": str(len(labels or ()))}
+
+    def answer(self, rgb: RgbImage, header: Header) -> None:
+        """Run the method and publish what is listened to, all of it with one label set."""
+        with self._lock:
+            self._answering = True
+            self._adopt(self.pipeline)
+        try:
+            self._publish(rgb, header)
+        finally:
+            with self._lock:
+                self._answering = False
+                self._valid_from = _just_after(header)
+                self._adopt(self.pipeline)
+
+    def _publish(self, rgb: RgbImage, header: Header) -> None:
+        method = self._settings["method"]
+        found = self.pipeline.run(rgb, (method,))[method]
+        self.outputs.publish("mask", lambda: mask_to_image(found.classes_u8(), header))
+        self.outputs.publish("confidence", lambda: mask_to_image(found.confidence_u8(), header))
+        self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
+        self.publish_picture(lambda: legend.label_overlay(rgb, found.classes_u8(), found.labels.names()), header)
+
+    def _encode(self, pipeline: Pipeline, request: Request) -> None:
+        """Encode prompts in their thread; between two frames they are taken over at once, in a frame by its end."""
+        encoded = pipeline.encode_prompts(*request)
+        with self._lock:
+            self._encoded = encoded
+            if not self._answering:
+                self._adopt(pipeline)
+
+    def _adopt(self, pipeline: Pipeline) -> None:
+        """Look for the encoded prompts from now on, and announce them; the lock is held, no frame is in work."""
+        if self._encoded is None:
+            return
+        pipeline.use_prompts(self._encoded)
+        message = labels_to_msg(self._encoded.labels, self._valid_from, self._settings["threshold"])
+        self._encoded = None
+        self._label_info.publish(message)
+        unknown = pipeline.unknown_words()
+        if unknown:
+            names = ", ".join(repr(word) for word in unknown[:10])
+            self.get_logger().warning(f"{self._settings['clip']} has never met {names}: it will guess")
+
+
+def _request(parameters: Values) -> Request:
+    return Request(tuple(parameters["prompts"]), tuple(parameters["templates"]))
+
+
+def _just_after(header: Header) -> Header:
+    """The earliest stamp after an image's."""
+    nanoseconds = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec + 1
+    later = Header(frame_id=header.frame_id)
+    later.stamp.sec, later.stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
+    return later
+
+
+def main() -> int:
+    """Run the node; console script `segmentation`."""
+    return process.run(SegmentationNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

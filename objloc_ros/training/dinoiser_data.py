@@ -1,0 +1,189 @@
+"""What CLIP-DINOiser's training sees: settings, pictures in a reproducible order, and their augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.ops.media import read_image
+from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, attribute_scene
+from objloc_ros.scenes.compose import Bank, Camera, render
+from objloc_ros.scenes.textures import Array
+from objloc_ros.training.head_data import Item
+from objloc_ros.training.scene_images import SceneImages
+from objloc_ros.types import Image, Size, check_image, size_of
+
+CAMERA = Camera(strength=0.6, grey=0.0)
+"""That of the scenes on which the embedded CLIP is trained."""
+
+
+@dataclass(frozen=True)
+class DinoiserTraining:
+    """Settings of a run, by default the paper's; equal settings, teachers and pictures give equal heads.
+
+    Args:
+        steps: Optimiser updates. The rates fall to a tenth after the same part of them as in the paper.
+        batch: Pictures per update.
+        seed: Seed of the head, the order of pictures and the augmentations.
+        size: Side of the training crops in pixels, a multiple of the teachers' patches.
+        gamma: Cosine of DINO's values from which two patches belong together, in [0, 1].
+        projection_rate: Learning rate of the convolution behind the correlations.
+        background_rate: Learning rate of the convolution that tells objects from the ground.
+        brightness: The crop's brightness changes by a factor in [1 - brightness, 1 + brightness], in [0, 1].
+        bfloat16: Run the frozen networks in bfloat16: faster on GPUs and recent CPUs.
+    """
+
+    steps: int = 6300
+    batch: int = 16
+    seed: int = 0
+    size: int = 448
+    gamma: float = 0.2
+    projection_rate: float = 5e-5
+    background_rate: float = 1e-2
+    brightness: float = 0.5
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "size"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("gamma", "brightness"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name in ("projection_rate", "background_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ParameterError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def decay(self, step: int) -> float:
+        """Factor of both rates at a step, counted from 0: 1, and 0.1 from 5000 of 6300 steps on."""
+        return 1.0 if step < self.steps * 5000 // 6300 else 0.1
+
+
+TINY = DinoiserTraining(steps=1500, size=192, projection_rate=1e-3)
+"""The run behind the embedded head: a quarter of the steps, smaller crops and a rate that makes up for it."""
+
+
+class Pictures(Protocol):
+    """Pictures by index, such as a list of files or `SceneImages`."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def __getitem__(self, index: int, /) -> Item:
+        """A picture; an index gives the same one every time, from any thread."""
+
+
+class MixedScenes:
+    """Procedural scenes, half of them of any objects and half of those that words describe: RGB uint8 [H, W, 3].
+
+    Args:
+        bank: Pictures to compose the former from.
+        attributes: Pictures to compose the latter from, without the pairs kept out of all training.
+        seed: Seed of the scenes.
+        count: Number of scenes.
+        size: Height and width in pixels.
+    """
+
+    def __init__(
+        self, bank: Bank, attributes: AttributeBank, *, seed: int, count: int, size: Size = (240, 320)
+    ) -> None:
+        self._any = SceneImages(bank, seed=seed, count=count, size=size)
+        self._attributes, self._seed, self._size = attributes, seed, size
+
+    def __len__(self) -> int:
+        return len(self._any)
+
+    def __getitem__(self, index: int, /) -> Image:
+        """The scene of an index; the same one every time."""
+        if index % 2 == 0 or index >= len(self):
+            return self._any[index]
+        rng = np.random.default_rng([self._seed, index])
+        aspect = self._size[1] / self._size[0]
+        scene = attribute_scene(rng, self._attributes, aspect=aspect, kept_out=KEPT_OUT)
+        return np.ascontiguousarray(render(rng, self._attributes, scene, self._size, camera=CAMERA)[0])
+
+
+def drawn(files: Sequence[Path], count: int, seed: int) -> list[Path]:
+    """Draw a subset as the paper does, with replacement, so that a file may occur twice.
+
+    Raises:
+        ParameterError: If the count is not positive.
+    """
+    if count < 1:
+        raise ParameterError(f"subset must be at least 1, got {count}")
+    return [files[int(i)] for i in np.random.default_rng(seed).integers(len(files), size=count)]
+
+
+def indices(total: int, step: int, settings: DinoiserTraining) -> list[int]:
+    """Indices of a step's pictures: epochs are shuffled anew, and the last batch of an epoch may be smaller.
+
+    Raises:
+        InputError: If there are no pictures.
+    """
+    if total < 1:
+        raise InputError("training needs at least one picture, got none")
+    epoch, position = divmod(step, -(-total // settings.batch))
+    order = np.random.default_rng((settings.seed, epoch)).permutation(total)
+    return order[position * settings.batch : (position + 1) * settings.batch].tolist()
+
+
+def pixel_batches(images: Pictures, settings: DinoiserTraining, *, start: int, pool: Executor) -> Iterator[Tensor]:
+    """Yield the crops of the steps from `start` on, float32 [b, 3, S, S] in [0, 1]; the pool works one batch ahead."""
+    waiting: list[Future[Array]] = []
+    for step in range(start, settings.steps):
+        chosen = indices(len(images), step, settings)
+        ahead = [pool.submit(_crop, images, i, settings, (settings.seed, step, n)) for n, i in enumerate(chosen)]
+        if waiting:
+            yield _stacked(waiting)
+        waiting = ahead
+    if waiting:
+        yield _stacked(waiting)
+
+
+def augmented(item: Item, *, size: int, brightness: float, key: Sequence[int]) -> Array:
+    """Crop, mirror and relight a training picture.
+
+    The shorter side becomes `size` (bilinear, without antialiasing, as in the original), then a square is cut out
+    anywhere, mirrored half of the time, and its brightness changed.
+
+    Args:
+        item: RGB uint8 [H, W, 3], or a picture file.
+        size: Side S of the result in pixels.
+        brightness: Largest relative change of brightness, in [0, 1].
+        key: Seeds the draws; equal keys give equal results.
+
+    Returns:
+        float32 [3, S, S] in [0, 1].
+
+    Raises:
+        InputError: If the picture cannot be used.
+    """
+    rng = np.random.default_rng(key)
+    image = read_image(item) if isinstance(item, Path) else item
+    check_image(image)
+    shorter = min(size_of(image))
+    height, width = (side * size // shorter for side in size_of(image))
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    y, x = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    square = resized[y : y + size, x : x + size]
+    if rng.random() < 0.5:
+        square = square[:, ::-1]
+    gain = rng.uniform(1 - brightness, 1 + brightness) / 255
+    return np.ascontiguousarray(np.minimum(square.transpose(2, 0, 1) * np.float32(gain), 1.0))
+
+
+def _crop(images: Pictures, index: int, settings: DinoiserTraining, key: Sequence[int]) -> Array:
+    return augmented(images[index], size=settings.size, brightness=settings.brightness, key=key)
+
+
+def _stacked(crops: Sequence[Future[Array]]) -> Tensor:
+    return torch.from_numpy(np.stack([crop.result() for crop in crops]))
