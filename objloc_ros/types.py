@@ -56,7 +56,6 @@ class Features:
                 f"cls_attention has shape {tuple(self.cls_attention.shape)}, expected [{batch}, heads, {n}]"
             )
 
-
     def image(self, number: int) -> Features:
         """The features of one image, still a batch."""
         one = slice(number, number + 1)

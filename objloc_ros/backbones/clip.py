@@ -43,6 +43,7 @@ class ClipSpec:
         compact: Whether the text tower knows only some of CLIP's tokens; its weights say which.
         stem: Builder of the patch embedding; None for CLIP's single strided convolution.
         ln_pre: Whether tokens are normalised before the first block, as CLIP's are.
+        signed: Whether similarities of things that do not fit go below 0, which those of the large models never do.
         short_side: Shorter side in pixels of whole images for dense features; CLIP-DINOiser's for the large towers.
     """
 
@@ -60,6 +61,7 @@ class ClipSpec:
     compact: bool = False
     stem: Callable[[int], nn.Module] | None = None
     ln_pre: bool = True
+    signed: bool = False
     short_side: int = 448
 
 
@@ -81,6 +83,7 @@ CLIP_SPECS: dict[str, ClipSpec] = {
         compact=True,
         stem=ConvStemMap,
         ln_pre=False,
+        signed=True,
         short_side=192,
     ),
 }

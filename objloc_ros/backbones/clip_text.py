@@ -49,8 +49,8 @@ class ClipText:
     def encode(self, prompts: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Unit vectors of prompts: float32 [P, D].
 
-        Each template's embedding is normalised, their mean is normalised again (Radford et al., section 3.1.4). What was
-        encoded before comes from the cache, everything else goes through the tower together.
+        Each template's embedding is normalised, their mean is normalised again (Radford et al., section 3.1.4). What
+        was encoded before comes from the cache, everything else goes through the tower together.
 
         Args:
             prompts: Such as "traffic cone".

@@ -118,8 +118,12 @@ _ENTRIES = (
     ),
     _clip("clip_vitb32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "MIT", "open_clip's ViT-B-32, laion2b_s34b_b79k"),
     _clip("clip_vitb16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "MIT", "open_clip's ViT-B-16, laion2b_s34b_b88k"),
-    _clip("clip_vitb32_openai", "timm/vit_base_patch32_clip_224.openai", "MIT", "OpenAI's ViT-B/32 (Radford et al., 2021)"),
-    _clip("clip_vitb16_openai", "timm/vit_base_patch16_clip_224.openai", "MIT", "OpenAI's ViT-B/16 (Radford et al., 2021)"),
+    _clip(
+        "clip_vitb32_openai", "timm/vit_base_patch32_clip_224.openai", "MIT", "OpenAI's ViT-B/32 (Radford et al., 2021)"
+    ),
+    _clip(
+        "clip_vitb16_openai", "timm/vit_base_patch16_clip_224.openai", "MIT", "OpenAI's ViT-B/16 (Radford et al., 2021)"
+    ),
     _dino("dino_vits16", "dino_deitsmall16_pretrain", 86_710_517),
     _dino("dino_vits8", "dino_deitsmall8_pretrain", 86_728_949),
     _dino(

@@ -19,8 +19,8 @@ from objloc_ros.engine.heads import HEADS
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline, Result, load_pipeline
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
-from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.results import HeadResult, SemanticResult
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.media import VideoReader, expand, is_video, read_image
 from objloc_ros.types import Image
@@ -75,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
     """Declare what only the open-vocabulary methods read."""
     group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
-    group.add_argument("--prompts", metavar="TEXTS", help='what to look for, separated by commas: "red car, traffic cone"')
+    group.add_argument(
+        "--prompts", metavar="TEXTS", help='what to look for, separated by commas: "red car, traffic cone"'
+    )
     group.add_argument(
         "--templates",
         nargs="+",

@@ -42,7 +42,7 @@ class Output:
 
     def __init__(self, folder: Path, method: str, pipeline: Pipeline) -> None:
         self.folder, self.method = folder, method
-        info = {
+        info: dict[str, Any] = {
             "software": f"objloc_ros {__version__}",
             "method": method,
             "backbone": pipeline.backbone_name,

@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip = kinds.add_parser("clip", help="the embedded CLIP pair, on procedural scenes with captions")
     clip.add_argument("--out", type=Path, default=Path("training/clip"), help="folder of checkpoint and weights")
     clip.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
+    clip.add_argument("--start", type=Path, metavar="FILE", help="go on from the weights of an earlier run")
+    clip.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
+    clip.add_argument("--easy", type=float, default=0.2, help="part on blurred backgrounds (default: %(default)s)")
     clip.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     clip.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     clip.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
@@ -136,8 +139,9 @@ def _train_clip(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     progress = _Progress(args.steps, "steps")
     model = train_tiny_clip(
-        ClipTraining(args.steps, seed=args.seed),
+        ClipTraining(args.steps, seed=args.seed, peak_rate=args.rate, easy=args.easy),
         args.out / "tiny_clip.checkpoint",
+        start=args.start,
         photographs=surface_photographs(),
         workers=args.workers,
         on_progress=progress,

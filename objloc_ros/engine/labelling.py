@@ -47,13 +47,17 @@ class SegmentationOptions:
                 raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
 
-def choose(cosines: Tensor, saliency: Tensor | None, background: Background) -> tuple[Tensor, Tensor]:
+def choose(
+    cosines: Tensor, saliency: Tensor | None, background: Background, *, signed: bool = False
+) -> tuple[Tensor, Tensor]:
     """The class of each pixel and how sure it is.
 
     Args:
         cosines: float32 [1 + P, h, w], the background's first.
         saliency: float32 [h, w] in [0, 1]; for background "found" only.
         background: See `SegmentationOptions`.
+        signed: Weigh (1 + cosine) / 2 with the saliency instead of the cosine: a product of a negative one would favour
+            what the saliency speaks against.
 
     Returns:
         int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
@@ -67,7 +71,8 @@ def choose(cosines: Tensor, saliency: Tensor | None, background: Background) -> 
         sure, best = prompts.max(0)
         return best + 1, sure
     assert saliency is not None
-    best = gated(cosines[None], saliency[None])[0].argmax(0)
+    fitting = (1 + cosines) / 2 if signed else cosines
+    best = gated(fitting[None], saliency[None])[0].argmax(0)
     sure = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]
     return best, torch.where(best > 0, sure * saliency, 1 - saliency)
 
@@ -106,7 +111,9 @@ def regions(
         geometry: Maps this size to the source image.
         min_area: Smallest region as a fraction of the image.
     """
-    boxes, scores, names = [np.empty((0, 4), np.int64)], [np.empty(0)], []
+    boxes: list[npt.NDArray[np.int64]] = [np.empty((0, 4), np.int64)]
+    scores: list[npt.NDArray[np.float64]] = [np.empty(0)]
+    names: list[str] = []
     for number, prompt in labels.names().items():
         if prompt == BACKGROUND or not (ids == number).any():
             continue

@@ -15,9 +15,9 @@ import torch
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.engine.discovery import DiscoveryHead
 from objloc_ros.engine.batch import Batch, Head
 from objloc_ros.engine.device import has_bfloat16_units, resolve_device
+from objloc_ros.engine.discovery import DiscoveryHead
 from objloc_ros.engine.heads import HEADS, Models, build_heads
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -100,7 +100,12 @@ class SegmentationHead:
     """
 
     def __init__(self, method: str, towers: Towers, device: torch.device) -> None:
-        self._run = {"clip_diy": self._clip_diy, "maskclip": self._maskclip, "clip_dinoiser": self._dinoiser}[method]
+        runs: dict[str, Callable[[Batch, EncodedPrompts, Any], list[SemanticResult]]] = {
+            "clip_diy": self._clip_diy,
+            "maskclip": self._maskclip,
+            "clip_dinoiser": self._dinoiser,
+        }
+        self._run = runs[method]
         self._clip, self._found, self._dinoiser_head = towers
         self._device = device
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))
@@ -126,7 +131,9 @@ class SegmentationHead:
         squares = np.stack([cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for i in batch.images])
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
         cut = resized_windows(pixels, self._clip.side)
-        mean, std = (torch.tensor(v, device=self._device)[:, None, None] * 255 for v in (self._clip.mean, self._clip.std))
+        mean, std = (
+            torch.tensor(v, device=self._device)[:, None, None] * 255 for v in (self._clip.mean, self._clip.std)
+        )
         with self._autocast:
             embedded = self._clip((cut.float() - mean) / std)
         scales = split_windows(embedded, len(squares), windows_per_row())
@@ -166,9 +173,7 @@ class SegmentationHead:
     def _asks_head(self, options: DinoiserOptions) -> bool:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
-    def _relations(
-        self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions
-    ) -> tuple[Tensor, Tensor]:
+    def _relations(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
         """Correlations [1, N, N] and ground bool [1, h, w] of one image, by the trained head or by DINO and FOUND."""
         if self._asks_head(options):
             if self._dinoiser_head is None:
@@ -200,7 +205,7 @@ class SegmentationHead:
             saliencies = [self._saliency(one, seen, wanted.resized) for one, seen, wanted in each]
         results = []
         for cosines, saliency, geometry in zip(maps, saliencies, geometries, strict=True):
-            classes, sure = choose(cosines, saliency, options.background)
+            classes, sure = choose(cosines, saliency, options.background, signed=self._clip.spec.signed)
             results.append(labelled(classes, sure, prompts.labels, geometry, options))
         return results
 

@@ -123,7 +123,7 @@ def evaluate_maps(
     rows: Mapping[str, tuple[str, dict[str, Any]]],
     on_progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Scores]:
-    """mIoU of the six shapes and the ground over all scenes, with the shapes as prompts.
+    """Mean IoU (mIoU) of the six shapes and the ground over all scenes, with the shapes as prompts.
 
     Args:
         pipeline: With the methods of `rows`.

@@ -49,7 +49,9 @@ def windows(images: Tensor, patch_size: int, stride: int = STRIDE) -> Tensor:
     return cut.permute(0, 2, 3, 1, 4, 5)
 
 
-def resized_windows(images: Tensor, side: int, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE) -> Tensor:
+def resized_windows(
+    images: Tensor, side: int, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE
+) -> Tensor:
     """All windows of all images, resized as CLIP's preprocessing does.
 
     Bicubic with antialiasing on bytes: within one grey level of Pillow, through which the original takes each window.

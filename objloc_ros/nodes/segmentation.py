@@ -105,7 +105,7 @@ class SegmentationNode(PipelineNode):
         options = {name: parameters[name] for name in ("background", "threshold", "min_area")}
         for kind in METHODS.values():
             kind(**options)
-        return {method: options for method in METHODS}
+        return dict.fromkeys(METHODS, options)
 
     def check_parameters(self, parameters: Values) -> None:
         """Judge the prompts, too."""

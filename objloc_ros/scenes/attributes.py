@@ -84,7 +84,7 @@ class AttributeBank(Bank):
     def blurred(self, sigma: float) -> AttributeBank:
         """The same sprites before blurred backgrounds; `sigma` in pixels of the bank."""
         other = copy.copy(self)
-        other.backgrounds = [cv2.GaussianBlur(picture, (0, 0), sigma) for picture in self.backgrounds]
+        other.backgrounds = [cv2.GaussianBlur(one, (0, 0), sigma).astype(np.uint8) for one in self.backgrounds]
         return other
 
 
@@ -168,7 +168,7 @@ def shape_of(rng: np.random.Generator, n: int, name: str) -> Array:
         return mask_of(_regular(10) * radii, n)
     if name == "square":
         return mask_of(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.86, n)
-    return mask_of(_regular(3) + [0, 0.15], n) if name == "triangle" else mask_of(_regular(90), n)
+    return mask_of(_regular(3) + np.array([0, 0.15]), n) if name == "triangle" else mask_of(_regular(90), n)
 
 
 def _regular(corners: int) -> Points:

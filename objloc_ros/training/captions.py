@@ -1,4 +1,4 @@
-"""Captions of objects with known attributes, and the groups in which the embedded CLIP pair learns to tell them apart."""
+"""Captions of objects with known attributes, in the groups that the embedded CLIP pair learns to tell apart."""
 
 from __future__ import annotations
 

@@ -125,9 +125,7 @@ class ClipBatches(IterableDataset[ClipBatch]):
         scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
         window = random_window(rng, scene, (0.5, 1.0))
         size = (self.scene_side,) * 2
-        image, identities = render(
-            rng, bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
-        )
+        image, identities = render(rng, bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA)
         labels = token_labels(identities, self.patch)
         shown = [None, *(bank.attributes[placed.index] for placed in scene.objects)]
         return np.ascontiguousarray(image), [_kinds(labels, [group.index(one) for one in shown]) for group in GROUPS]

@@ -42,7 +42,7 @@ class TrainingState:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.step)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 3.0)
         self.optimiser.step()
         self.step += 1

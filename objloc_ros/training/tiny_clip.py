@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,6 +32,7 @@ from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
 from objloc_ros.training.clip_views import IGNORED, ClipBatch, ClipBatches
 from objloc_ros.training.state import Progress, TrainingState
+from objloc_ros.training.tiny import normalise
 
 NAME = "tiny_clip"
 
@@ -105,6 +106,13 @@ class TinyClip(nn.Module):
         """Factor of the similarities."""
         return self.logit_scale.exp().clamp(max=MAX_SCALE)
 
+    def load(self, path: Path) -> None:
+        """Take over the weights of an earlier run."""
+        saved = load_file(path)
+        self.image.visual.load_state_dict({k: saved[f"visual.{k}"] for k in self.image.visual.state_dict()})
+        self.text.load_state_dict({k: saved[k] for k in self.text.state_dict()})
+        self.logit_scale.data.copy_(saved["logit_scale"])
+
     def state(self) -> dict[str, Tensor]:
         """Weights in open_clip's layout, and the known tokens."""
         towers = {f"visual.{k}": v for k, v in self.image.visual.state_dict().items()} | self.text.state_dict()
@@ -115,6 +123,7 @@ def train_tiny_clip(
     settings: ClipTraining,
     checkpoint: Path,
     *,
+    start: Path | None = None,
     photographs: list[Any] | None = None,
     workers: int = 1,
     save_every: int = 200,
@@ -125,6 +134,7 @@ def train_tiny_clip(
     Args:
         settings: The run.
         checkpoint: Where the state is written every `save_every` steps and at the end.
+        start: Weights of an earlier run to go on from; None starts from the embedded ViT.
         photographs: Photographed surfaces for the backgrounds, float32 fields in [0, 1].
         workers: Loader processes that compose scenes.
         save_every: Steps between two checkpoints.
@@ -138,7 +148,10 @@ def train_tiny_clip(
     """
     torch.manual_seed(settings.seed)
     model = TinyClip().train()
-    warm_start(model.image, load_backbone("tiny"))
+    if start is None:
+        warm_start(model.image, load_backbone("tiny"))
+    else:
+        model.load(start)
     state = TrainingState(model, average=settings.average, rate=settings.rate)
     state.resume(checkpoint, settings.steps)
     backgrounds, copies = settings.bank
@@ -160,9 +173,7 @@ def train_tiny_clip(
         return {"crops": crops.item(), "tokens": tokens.item(), "scale": model.scale().item()}
 
     state.run(update, loader, settings.steps, checkpoint, save_every=save_every, on_progress=on_progress)
-    averaged = state.averaged.eval()
-    assert isinstance(averaged, TinyClip)
-    return averaged
+    return cast(TinyClip, state.averaged.eval())
 
 
 def losses(model: TinyClip, batch: ClipBatch) -> tuple[Tensor, Tensor]:
@@ -218,12 +229,6 @@ def save_clip(path: Path, model: TinyClip) -> None:
     """Write both towers as float16 safetensors in open_clip's layout; integers stay what they are."""
     state = model.state()
     save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, path)
-
-
-def normalise(images: Tensor, tower: ClipImage) -> Tensor:
-    """uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W]."""
-    mean, std = (torch.tensor(values) * 255 for values in (tower.mean, tower.std))
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
