@@ -38,6 +38,7 @@ setup(
             "objloc = objloc_ros.cli.main:main",
             "found = objloc_ros.nodes.found:main",
             "discovery = objloc_ros.nodes.discovery:main",
+            "segmentation = objloc_ros.nodes.segmentation:main",
             "image_source = objloc_ros.nodes.image_source:main",
         ],
     },

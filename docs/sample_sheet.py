@@ -1,6 +1,6 @@
 """Draw the contact sheets of the documents on sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # writes samples.jpg (FOUND) and methods.jpg (a column per method)
+python docs/sample_sheet.py docs/    # writes samples.jpg (FOUND), methods.jpg (a column per method) and prompts.jpg
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
+from objloc_ros.evaluation.open_vocabulary import captioned_scenes, held_out_bank
 from objloc_ros.ops.contact_sheet import contact_sheet, fitted
 from objloc_ros.ops.drawing import overlay
+from objloc_ros.ops.legend import label_overlay
 from objloc_ros.ops.media import write_image
 from objloc_ros.types import Image
 
@@ -59,7 +61,22 @@ def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
     write_image(target, contact_sheet(drawn, captions, columns=len(METHODS), cell=CELL))
 
 
+def draw_prompts(target: Path, count: int = 4) -> None:
+    """Run CLIP-DIY on held-out procedural scenes, each with its own objects and one more thing as prompts."""
+    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu")
+    scenes = [scene for scene in captioned_scenes(held_out_bank(), 60) if len(scene.objects) == 3][:count]
+    drawn, captions = [], []
+    for scene in scenes:
+        prompts = [f"{one.colour} {one.shape}" for one in scene.objects]
+        pipeline.set_prompts(list(dict.fromkeys([*prompts, "black ring"])))
+        found = pipeline.run(scene.image)["clip_diy"]
+        drawn += [scene.image, label_overlay(scene.image, found.classes_u8(), found.labels.names())]
+        captions += ["camera", ", ".join(found.labels.prompts)]
+    write_image(target, contact_sheet(drawn, captions, columns=4))
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     draw_found(folder / "samples.jpg")
     draw_methods(folder / "methods.jpg")
+    draw_prompts(folder / "prompts.jpg")

@@ -1,6 +1,6 @@
 """Object localization on one camera.
 
-ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=found,discovery
+ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=found,segmentation prompts:="car, tree"
 
 The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes
 are laid out. Empty arguments leave a setting to the parameter file.
@@ -15,7 +15,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 CONFIG = Path(__file__).parent.parent / "config"
-METHODS = ("found", "discovery")
+METHODS = ("found", "discovery", "segmentation")
 # Fast DDS 2 and 3; without the profile images get lost between processes, see the file.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -24,6 +24,11 @@ ARGUMENTS = (
     DeclareLaunchArgument("methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHODS)}."),
     DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
     DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "prompts",
+        default_value="",
+        description="What segmentation looks for, comma-separated: 'red car, traffic cone'.",
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes; empty: the camera's."),
     DeclareLaunchArgument(
         "params_file", default_value="", description="ROS parameter file for all nodes; empty: each one's preset."
@@ -58,7 +63,10 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable=method,
             name=method,
             namespace=namespace,
-            parameters=[existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")), settings],
+            parameters=[
+                existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")),
+                settings | (prompt_settings(given["prompts"]) if method == "segmentation" else {}),
+            ],
             remappings=remappings,
             output="screen",
         )
@@ -97,6 +105,11 @@ def node_settings(given: dict[str, str]) -> dict[str, str | bool]:
     if given["autostart"]:
         settings["autostart"] = given["autostart"] == "true"
     return settings
+
+
+def prompt_settings(text: str) -> dict[str, list[str]]:
+    """Return the prompts of ``red car, traffic cone``; empty leaves them to the parameter file."""
+    return {"prompts": [prompt.strip() for prompt in text.split(",")]} if text else {}
 
 
 def existing_file(text: str) -> str:

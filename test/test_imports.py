@@ -32,7 +32,7 @@ ROS = {"builtin_interfaces", "cv_bridge", "launch", "launch_ros", "rcl_interface
 ROS_ALLOWED = ("nodes/", "evaluation/bag.py")
 
 NUMPY_ONLY = ("scenes/", "ops/drawing.py", "ops/contact_sheet.py", "ops/media.py", "evaluation/coco.py")
-HEAVY = {"torch", "torchvision", "timm"}
+HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 
 
 def imported(source: str) -> Iterator[str]:

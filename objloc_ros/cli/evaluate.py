@@ -10,9 +10,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from objloc_ros.backbones.clip_weights import load_clip_image
+from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
+from objloc_ros.evaluation.open_vocabulary import (
+    ROWS,
+    captioned_scenes,
+    evaluate_crops,
+    evaluate_maps,
+    held_out_bank,
+    object_crops,
+)
 from objloc_ros.evaluation.scenes import SEED, Scores, evaluate_baselines, evaluate_pipeline, held_out_scenes
 from objloc_ros.evaluation.video import evaluate_videos, held_out_videos
 
@@ -29,6 +40,15 @@ COLUMNS = {
     "found": "FOUND mask IoU",
 }
 
+CROP_COLUMNS = {
+    "colour": "colour, of 9",
+    "pattern": "pattern, of 4",
+    "shape": "shape, of 6",
+    "pair": "colour and shape, of 54",
+}
+
+MAP_COLUMNS = {"miou": "mIoU", "ground": "ground IoU", "shapes": "mean IoU of the shapes"}
+
 VIDEO_COLUMNS = {
     "recall": "objects found",
     "precision": "boxes right",
@@ -44,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes = kinds.add_parser("scenes", help="held-out procedural scenes of a fixed seed")
     scenes.add_argument("--scenes", type=int, help="number of scenes (default: 1000; 100 videos)")
     scenes.add_argument("--seed", type=int, default=SEED, help="seed of the scenes (default: %(default)s)")
+    scenes.add_argument(
+        "--prompts", action="store_true", help="open vocabulary: crops named, prompts found (500 scenes)"
+    )
+    scenes.add_argument("--clip", default="tiny_clip", help="CLIP model of --prompts (default: %(default)s)")
+    scenes.add_argument("--clip-weights", type=Path, help="its weights; the registered ones by default")
+    scenes.add_argument("--dinoiser-weights", type=Path, help="CLIP-DINOiser head; the registered one by default")
     scenes.add_argument("--video", action="store_true", help="videos: flicker, id switches and lag of discovery")
     scenes.add_argument("--backbone", default="tiny", help="name in the weights registry (default: %(default)s)")
     scenes.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
@@ -56,6 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
+    if args.prompts:
+        return _prompts(args)
     count = args.scenes if args.scenes is not None else 100 if args.video else 1000
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
@@ -92,6 +120,34 @@ def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[d
         if not args.no_baselines:
             rows |= evaluate_baselines(pipeline, scenes, lambda done: bar.update(count + done - bar.n))
     return rows, COLUMNS
+
+
+def _prompts(args: argparse.Namespace) -> int:
+    """Crops and maps of the open-vocabulary methods."""
+    count = args.scenes if args.scenes is not None else 500
+    if count < 1:
+        raise ParameterError(f"scenes must be at least 1, got {count}")
+    device = resolve_device(args.device)
+    methods = tuple(dict.fromkeys(method for method, _ in ROWS.values()))
+    files = {"weights": args.weights, "head_weights": args.head_weights, "dinoiser_weights": args.dinoiser_weights}
+    pipeline = load_pipeline(
+        methods, args.backbone, args.device, clip=args.clip, clip_weights=args.clip_weights, **files
+    )
+    bank = held_out_bank(args.seed)
+    tower = load_clip_image(args.clip, path=args.clip_weights, device=device)
+    encoder = PromptEncoder(args.clip, path=args.clip_weights, device=device)
+    accuracy = evaluate_crops(tower, encoder, list(object_crops(bank, 2 * count, tower.side, args.seed)), device)
+    scenes = list(captioned_scenes(bank, count, args.seed))
+    with tqdm(total=count * len(ROWS), unit="scenes", disable=None) as bar:
+        maps = evaluate_maps(pipeline, scenes, ROWS, bar.update)
+    if args.json:
+        print(json.dumps({"scenes": count, "seed": args.seed, "crops": accuracy, "maps": maps}, indent=2))
+    else:
+        trained = {name: accuracy[name] for name in CROP_COLUMNS}
+        unseen = {name: accuracy[f"unseen_{name}"] for name in CROP_COLUMNS}
+        print(table({"pairs of the training": trained, "pairs kept out of it": unseen}, CROP_COLUMNS))
+        print(f"\n{table(maps, MAP_COLUMNS)}")
+    return 0
 
 
 def _videos(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Any], Mapping[str, str]]:

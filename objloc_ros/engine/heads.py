@@ -69,6 +69,7 @@ def build_heads(methods: Sequence[str], models: Models) -> dict[str, Head]:
 def _towers(found: FoundHead, models: Models, *, dinoiser: bool) -> Towers:
     """Load the image tower, and CLIP-DINOiser's head where it is wanted and exists."""
     clip = load_clip_image(models.clip, path=models.clip_weights, device=models.device)
-    exists = models.dinoiser_weights is not None or f"{models.clip}_dinoiser_head" in REGISTRY
+    registered = REGISTRY.get(f"{models.clip}_dinoiser_head")
+    exists = models.dinoiser_weights is not None or (registered is not None and registered.path.is_file())
     head = load_dinoiser_head(models.clip, path=models.dinoiser_weights) if dinoiser and exists else None
     return Towers(clip, found, None if head is None else head.to(models.device))

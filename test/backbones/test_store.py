@@ -203,7 +203,7 @@ def test_cache_directory(variables: dict[str, str], expected: str, monkeypatch) 
 
 
 def test_registry_is_consistent() -> None:
-    assert {entry.licence for entry in REGISTRY.values()} == {"Apache-2.0"}
+    assert {entry.licence for entry in REGISTRY.values()} == {"Apache-2.0", "MIT"}
     files = [entry.filename for entry in REGISTRY.values()]
     assert len(files) == len(set(files))
     for name, entry in REGISTRY.items():

@@ -201,8 +201,8 @@ def test_camera_frames_become_detections(start, peer, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [
-        ("methods:=lost", "methods must be different ones of found, discovery; got 'lost'"),
-        ("methods:=found,found", "methods must be different ones of found, discovery; got 'found,found'"),
+        ("methods:=lost", "methods must be different ones of found, discovery, segmentation; got 'lost'"),
+        ("methods:=found,found", "methods must be different ones of found, discovery, segmentation; got 'found,found'"),
         ("camera:=/", "camera must name an image topic such as /front/image_raw, got '/'"),
         ("params_file:=/nowhere.yaml", "params_file must be an existing file, got '/nowhere.yaml'"),
         ("autostart:=perhaps", '"autostart" provided value "perhaps" is not valid'),
@@ -220,6 +220,14 @@ def test_two_nodes_take_their_own_presets(start, peer):
     got = parameters(peer, "/front/discovery", ["device", "autostart", "method", "idle_priority"], launched)
     assert got == {"device": "cpu", "autostart": False, "method": "maskcut", "idle_priority": True}
     assert parameters(peer, "/front/found", ["device", "threshold"], launched) == {"device": "cpu", "threshold": 0.5}
+    assert launched.end() == 0
+
+
+def test_prompts_by_launch_argument(start, peer):
+    arguments = ("camera:=/front/image_raw", "methods:=segmentation", "prompts:=red circle, blue star")
+    launched = start(*arguments, "device:=cpu", "autostart:=false")
+    got = parameters(peer, "/front/segmentation", ["prompts", "method"], launched)
+    assert {**got, "prompts": list(got["prompts"])} == {"prompts": ["red circle", "blue star"], "method": "clip_diy"}
     assert launched.end() == 0
 
 

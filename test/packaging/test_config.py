@@ -20,6 +20,16 @@ TOPICS = {
         "debug/age_ms",
         "debug/processing_ms",
     },
+    "segmentation": {
+        "overlay",
+        "overlay/compressed",
+        "mask",
+        "confidence",
+        "label_info",
+        "detections",
+        "debug/age_ms",
+        "debug/processing_ms",
+    },
     "discovery": {
         "overlay",
         "overlay/compressed",
@@ -49,13 +59,14 @@ def test_presets_hold_declared_parameters_with_valid_values(preset):
         known[node][name].check(value)
 
 
-@pytest.mark.parametrize("node", ["found", "discovery"])
+@pytest.mark.parametrize("node", ["found", "discovery", "segmentation"])
 def test_a_nodes_preset_is_its_defaults_written_out(node):
     pytest.importorskip("rclpy")
     from objloc_ros.nodes.params import tables
 
     table = tables()[node]
     for _, name, value in settings_of(CONFIG / f"{node}.yaml"):
+        value = tuple(value) if isinstance(value, list) else value
         assert value == table[name].default, f"{name}: the node's default is {table[name].default}"
 
 

@@ -12,11 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"} | {
     "array_api_compat",
     "motpy",
+    "open_clip",
     "pycocotools",
     "threadpoolctl",
 }
 # Pinned because what is imported needs it.
 NEEDED_BY_OTHERS = {"filterpy"}
+# Import name -> PyPI's name, where they differ.
+PYPI = {"open_clip": "open_clip_torch"}
 # Import name -> rosdep key, where they differ.
 KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm")} | {
     "cv2": "python3-opencv",
@@ -70,7 +73,7 @@ def test_every_import_is_declared(manifest):
 def test_pip_only_packages_are_pinned():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
-    assert pinned == PIP_ONLY | NEEDED_BY_OTHERS
+    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY} | NEEDED_BY_OTHERS
 
 
 def test_colcon_sees_an_ament_python_package():
