@@ -10,6 +10,7 @@ from objloc_ros.cli.detect_output import CELL
 from objloc_ros.cli.main import main
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.heads import HEADS
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
 from objloc_ros.ops.contact_sheet import contact_sheet
 from objloc_ros.ops.media import VideoReader, VideoWriter, read_image, write_image
@@ -63,12 +64,13 @@ def test_every_method_has_its_folder_and_its_column(detect, tmp_path, capsys):
     for name in ("a", "b"):
         write_image(tmp_path / "in" / f"{name}.png", scene())
     methods = ",".join(HEADS)
-    assert detect(methods, "in", options=("--compare", "--post", "none")) == 0
+    assert detect(methods, "in", options=("--compare", "--post", "none", "--prompts", "red square")) == 0
     out = tmp_path / "out"
     for method in HEADS:
         made = names(out / method)
         assert {"a_mask.png", "a_overlay.png", "b_overlay.png", "detections.json"} <= set(made)
-        assert ("a_instances.png" in made) == (method != "found")
+        assert ("a_instances.png" in made) == (method in METHODS)
+        assert ("a_labels.png" in made) == (method in SEGMENTATION)
         assert json.loads((out / method / "detections.json").read_text())["info"]["method"] == method
     sheet = read_image(out / "compare.png")
     cells = [np.zeros((*CELL, 3), np.uint8)] * (2 * len(HEADS))

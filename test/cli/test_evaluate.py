@@ -7,6 +7,8 @@ import torch
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
+from objloc_ros.evaluation.open_vocabulary import ROWS
+from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
 
@@ -48,7 +50,24 @@ def test_videos_are_printed_as_a_table_or_json(model, capsys, monkeypatch):
     assert set(scores["maskcut, temporal"]) == {"recall", "precision", "flicker", "switches", "lag"}
 
 
-@pytest.mark.parametrize("kind", [(), ("--video",)])
+def test_prompts_are_printed_as_tables_or_json(model, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "objloc_ros.cli.evaluate.held_out_bank", lambda seed: AttributeBank(seed, backgrounds=3, copies=1)
+    )
+    rows = {name: ROWS[name] for name in ("CLIP-DIY", "MaskCLIP without FOUND")}
+    monkeypatch.setattr("objloc_ros.cli.evaluate.ROWS", rows)
+    arguments = ["evaluate", "scenes", "--prompts", "--scenes", "2", *model[:4], "--device", "cpu"]
+    assert main(arguments) == 0
+    lines = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line]
+    assert lines == ["", "---", "pairs of the training", "pairs kept out of it", "", "---", *rows]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["scenes"] == 2
+    assert set(report["maps"]) == set(rows)
+    assert {"colour", "unseen_pair"} <= set(report["crops"])
+
+
+@pytest.mark.parametrize("kind", [(), ("--video",), ("--prompts",)])
 def test_no_scenes_are_refused(kind, capsys):
     assert main(["evaluate", "scenes", *kind, "--scenes", "0"]) == 2
     assert "scenes must be at least 1, got 0" in capsys.readouterr().err

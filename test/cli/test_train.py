@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from objloc_ros.backbones.clip_weights import load_clip_image
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import load_backbone, load_found_head
 from objloc_ros.cli import train
 from objloc_ros.cli.main import main
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import TinyTraining, save_backbone
+from objloc_ros.training.tiny_clip import ClipTraining
 from objloc_ros.training.views import Schedule
 
 
@@ -38,6 +40,18 @@ def test_train_tiny_writes_weights_that_load_and_resumes(tmp_path, monkeypatch, 
         torch.testing.assert_close(one, other)
     assert main([*arguments, "--steps", "1"]) == 2
     assert "beyond the wanted 1" in capsys.readouterr().err
+
+
+def test_train_clip_writes_towers_that_load_and_goes_on_from_them(tmp_path, monkeypatch):
+    small = partial(ClipTraining, crops=4, scenes=1, bank=(3, 1))
+    monkeypatch.setattr(train, "ClipTraining", small)
+    arguments = ["train", "clip", "--steps", "1", "--workers", "0"]
+    assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
+    first = tmp_path / "a" / "tiny_clip.safetensors"
+    assert main([*arguments, "--out", str(tmp_path / "b"), "--start", str(first), "--rate", "1e-9"]) == 0
+    one, other = (load_clip_image(path=tmp_path / name / "tiny_clip.safetensors") for name in ("a", "b"))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=1e-2)
 
 
 def test_train_found_on_a_folder_of_pictures(tmp_path, weights):
