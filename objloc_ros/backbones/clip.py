@@ -16,8 +16,8 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransfo
 from torch import Tensor, nn
 
 from objloc_ros.backbones.stem import ConvStemMap
-from objloc_ros.backbones.vit import sized_pos_embed
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.backbones.vit import patch_grid, sized_pos_embed
+from objloc_ros.errors import ParameterError
 from objloc_ros.types import Grid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -158,12 +158,7 @@ class ClipImage(nn.Module):
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""
-        height, width = images.shape[-2:]
-        if height < self.patch or width < self.patch or height % self.patch or width % self.patch:
-            raise InputError(
-                f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}"
-            )
-        return height // self.patch, width // self.patch
+        return patch_grid(images, self.patch)
 
 
 def clip_spec(name: str) -> ClipSpec:

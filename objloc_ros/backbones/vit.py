@@ -131,12 +131,19 @@ class ViT(nn.Module):
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""
-        height, width = images.shape[-2:]
-        if height < self.patch or width < self.patch or height % self.patch or width % self.patch:
-            raise InputError(
-                f"image sides must be positive multiples of the patch size {self.patch}, got {width}x{height}"
-            )
-        return height // self.patch, width // self.patch
+        return patch_grid(images, self.patch)
+
+
+def patch_grid(images: Tensor, patch: int) -> Grid:
+    """Patch rows and columns of a batch [B, 3, H, W].
+
+    Raises:
+        InputError: If a side is not a positive multiple of the patch size.
+    """
+    height, width = images.shape[-2:]
+    if height < patch or width < patch or height % patch or width % patch:
+        raise InputError(f"image sides must be positive multiples of the patch size {patch}, got {width}x{height}")
+    return height // patch, width // patch
 
 
 def cls_row(q: Tensor, k: Tensor) -> Tensor:

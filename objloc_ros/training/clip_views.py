@@ -5,19 +5,18 @@ Every batch depends only on the seed and the step, so a resumed training sees wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, Attributes, attribute_scene
 from objloc_ros.scenes.compose import Camera, Scene, Window, render
 from objloc_ros.training.captions import GROUPS, captions, targets
-from objloc_ros.training.views import UNCLEAR, random_window, token_labels
+from objloc_ros.training.views import UNCLEAR, Stream, random_window, token_labels
 from objloc_ros.types import Image
 
 CAMERA = Camera(strength=0.6, grey=0.0)
@@ -47,7 +46,7 @@ class ClipBatch:
     captions: list[list[str]]
 
 
-class ClipBatches(IterableDataset[ClipBatch]):
+class ClipBatches(Stream[ClipBatch]):
     """An endless stream of `ClipBatch` from step `start` on.
 
     Args:
@@ -75,19 +74,11 @@ class ClipBatches(IterableDataset[ClipBatch]):
         scene_side: int = 128,
         patch: int = 8,
     ) -> None:
-        self.bank, self.seed, self.start, self.easy = bank, seed, start, easy
+        super().__init__(start)
+        self.bank, self.seed, self.easy = bank, seed, easy
         self._easy_bank = bank.blurred(EASY_BLUR)
         self.crops, self.scenes, self.patch = crops, scenes, patch
         self.crop_side, self.scene_side = crop_side, scene_side
-
-    def __iter__(self) -> Iterator[ClipBatch]:
-        """Batches in order; with several loader workers, each makes every n-th step."""
-        worker = torch.utils.data.get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        step = self.start + first
-        while True:
-            yield self.batch(step)
-            step += stride
 
     def batch(self, step: int) -> ClipBatch:
         """The batch of one step."""

@@ -5,8 +5,10 @@ Every batch depends only on the seed and the step, so a resumed training sees wh
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ from torch.utils.data import IterableDataset
 
 from objloc_ros.scenes.compose import Bank, Scene, Window, moved, random_ground, random_scene, render
 from objloc_ros.types import Image
+
+T = TypeVar("T", covariant=True)
 
 UNCLEAR = 255
 """Label of a token that straddles an object's edge."""
@@ -65,7 +69,31 @@ def random_window(rng: np.random.Generator, scene: Scene, heights: tuple[float, 
     return Window(float(x), float(y), float(height))
 
 
-class ViewPairs(IterableDataset[ViewPair]):
+class Stream(IterableDataset[T], abc.ABC):
+    """An endless stream of batches, each of which depends only on its step.
+
+    Args:
+        start: First step.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    @abc.abstractmethod
+    def batch(self, step: int) -> T:
+        """The batch of one step."""
+
+    def __iter__(self) -> Iterator[T]:
+        """Batches in order; with several loader workers, each makes every n-th step."""
+        worker = torch.utils.data.get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        step = self.start + first
+        while True:
+            yield self.batch(step)
+            step += stride
+
+
+class ViewPairs(Stream[ViewPair]):
     """An endless stream of `ViewPair` batches from step `start` on.
 
     Args:
@@ -80,17 +108,9 @@ class ViewPairs(IterableDataset[ViewPair]):
     def __init__(
         self, bank: Bank, *, seed: int, start: int, schedule: Schedule, patch: int = 8, swap: float = 0.6
     ) -> None:
-        self.bank, self.seed, self.start, self.schedule = bank, seed, start, schedule
+        super().__init__(start)
+        self.bank, self.seed, self.schedule = bank, seed, schedule
         self.patch, self.swap = patch, swap
-
-    def __iter__(self) -> Iterator[ViewPair]:
-        """Batches in order; with several loader workers, each makes every n-th step."""
-        worker = torch.utils.data.get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        step = self.start + first
-        while True:
-            yield self.batch(step)
-            step += stride
 
     def batch(self, step: int) -> ViewPair:
         """The batch of one step."""
