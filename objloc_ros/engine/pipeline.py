@@ -173,19 +173,21 @@ class Pipeline:
             ParameterError: If a constraint is broken; what was in force stays.
             WeightsError: If the text tower's weights are missing or refused.
         """
-        encoded = self.encode_prompts(prompts, templates)
-        self.use_prompts(encoded)
-        return encoded.labels
+        return self.use_prompts(self.encode_prompts(prompts, templates))
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
         """The slow half of `set_prompts`: changes nothing, and may run beside `run` in another thread."""
         if self._encoder is None:
             raise ParameterError("this pipeline has no text tower")
-        return self._encoder.encode(prompts, templates, self.labels)
+        return self._encoder.encode(prompts, templates)
 
-    def use_prompts(self, encoded: EncodedPrompts) -> None:
-        """The instant half of `set_prompts`: a running `run` finishes with the prompts it began with."""
-        self._prompts = encoded
+    def use_prompts(self, encoded: EncodedPrompts) -> LabelSet:
+        """The instant half of `set_prompts`: a running `run` finishes with the prompts it began with.
+
+        Ids are given out here, not when the prompts are encoded: another set may have come into force meanwhile.
+        """
+        self._prompts = encoded.after(self.labels)
+        return self._prompts.labels
 
     def unknown_words(self) -> list[str]:
         """Words of the prompts in force that the text tower has never met."""

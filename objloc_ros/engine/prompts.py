@@ -42,6 +42,10 @@ class EncodedPrompts:
     labels: LabelSet
     texts: Tensor
 
+    def after(self, previous: LabelSet | None) -> EncodedPrompts:
+        """The same, numbered as the set that follows another: prompts that stay keep their ids."""
+        return EncodedPrompts(LabelSet.following(self.labels.prompts, previous), self.texts)
+
 
 class PromptEncoder:
     """A text tower that is loaded when the first prompts come, and remembers what it has encoded.
@@ -56,15 +60,12 @@ class PromptEncoder:
         self._name, self._path, self._device = name, path, device
         self._tower: ClipText | None = None
 
-    def encode(
-        self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES, previous: LabelSet | None = None
-    ) -> EncodedPrompts:
-        """Check, number and encode prompts.
+    def encode(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
+        """Check and encode prompts, numbered from 0.
 
         Args:
             prompts: 1 to 254 different texts.
             templates: Texts with one "{}" each, or "imagenet".
-            previous: The set before; prompts that stay keep its ids.
 
         Raises:
             ParameterError: If prompts or templates break a constraint.
@@ -73,7 +74,7 @@ class PromptEncoder:
         check_prompts(self._name, prompts, templates)
         if self._tower is None:
             self._tower = load_clip_text(self._name, path=self._path, device=self._device)
-        labels = LabelSet.following(prompts, previous)
+        labels = LabelSet.following(prompts)
         return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], expanded(templates)))
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:

@@ -185,10 +185,9 @@ class SegmentationNode(PipelineNode):
         """Look for the encoded prompts from now on, and announce them; the lock is held, no frame is in work."""
         if self._encoded is None:
             return
-        pipeline.use_prompts(self._encoded)
-        message = labels_to_msg(self._encoded.labels, self._valid_from, self._settings["threshold"])
+        labels = pipeline.use_prompts(self._encoded)
         self._encoded = None
-        self._label_info.publish(message)
+        self._label_info.publish(labels_to_msg(labels, self._valid_from, self._settings["threshold"]))
         unknown = pipeline.unknown_words()
         if unknown:
             names = ", ".join(repr(word) for word in unknown[:10])
