@@ -19,14 +19,15 @@ BATCH = 256
 def embed_tokens(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Run a text tower on ids int64 [n, L]: float32 [n, D], not normalised.
 
-    Columns of padding are left out: attention is causal and a text is read at its end, so they change nothing.
+    Columns of padding are left out: attention is causal and a text is read at its end, so they change nothing. The end
+    has the highest id of a text; padding is no guide, as its id 0 is also that of the exclamation mark.
     """
-    length = int((ids != 0).sum(1).max()) if len(ids) else 1
+    ends = ids.argmax(1)
+    length = int(ends.max()) + 1 if len(ids) else 1
     ids = ids[:, :length]
     x = tower.token_embedding(ids) + tower.positional_embedding[:length]
     x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-    ends = x[torch.arange(len(x), device=x.device), ids.argmax(1)]  # the end has the highest id of a text
-    embedded: Tensor = ends @ tower.text_projection
+    embedded: Tensor = x[torch.arange(len(x), device=x.device), ends] @ tower.text_projection
     return embedded.float()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 
 import cv2
@@ -22,9 +23,8 @@ def colour_of(label: int) -> Colour:
     """RGB of a label: the palette of masks first, then hues that keep their distance from their neighbours'."""
     if label < len(PALETTE):
         return PALETTE[label]
-    hue, shade = int(180 * (label * _GOLDEN % 1)), 255 - 60 * (label % 3)
-    rgb = cv2.cvtColor(np.array([[[hue, 150 + 50 * (label % 2), shade]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
-    return int(rgb[0]), int(rgb[1]), int(rgb[2])
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN % 1, 0.55 + 0.15 * (label % 4), 1 - 0.15 * (label % 3))
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Image:

@@ -1,0 +1,91 @@
+"""Outputs of the original CLIP-DIY, where the reference folder lies beside this checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from objloc_ros.backbones.clip import CLIP_MEAN, CLIP_STD
+from objloc_ros.methods.clip_diy import fuse, gated, resized_windows, similarity, split_windows, windows_per_row
+
+GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "clipdiy"
+CASES = sorted(GOLDEN.glob("case*.npz"))
+NEAR = 1e-6
+"""Two best values closer than this are a tie that rounding decides."""
+
+pytestmark = pytest.mark.skipif(not CASES, reason="golden vectors are not beside this checkout")
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as data:
+        return {key: data[key] for key in data.files}
+
+
+def ours(case: dict[str, np.ndarray]) -> torch.Tensor:
+    """The similarity maps from the original's window embeddings."""
+    size, patches, stride = int(case["size"]), case["patch_sizes"].tolist(), int(case["stride"])
+    flat = torch.cat([torch.from_numpy(case[f"patch_embeds_{k}"].astype(np.float32)) for k in range(len(patches))])
+    scales = split_windows(flat, int(case["batch"]), windows_per_row(size, patches, stride))
+    texts = torch.from_numpy(case["class_embeddings"])
+    placement = "tiled" if case["interpolate"] else "nearest"
+    return similarity(scales, texts, size=size, weights=case["weights"].tolist(), placement=placement, stride=stride)
+
+
+def apart(values: torch.Tensor) -> np.ndarray:
+    """Pixels whose best class is not a matter of rounding."""
+    first, second = values.topk(2, dim=1).values.unbind(1)
+    return (first - second > NEAR).numpy()
+
+
+def test_no_case_is_missing() -> None:
+    assert len(CASES) >= 13
+    placements = {bool(load(path)["interpolate"]) for path in CASES}
+    assert placements == {True, False}
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_maps(path: Path) -> None:
+    case = load(path)
+    maps = ours(case)
+    assert maps.shape == (int(case["batch"]), int(case["n_classes"]), int(case["size"]), int(case["size"]))
+    assert case["logits_sub8"].std() > 1e-3
+    np.testing.assert_allclose(maps[:, :, ::8, ::8], case["logits_sub8"], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_classes(path: Path) -> None:
+    case = load(path)
+    maps, saliency = ours(case), torch.from_numpy(case["saliency"].astype(np.float32))
+    products = gated(maps, saliency)
+    for name, values, classes in (
+        ("clip_argmax", maps, maps.argmax(1)),
+        ("fused_argmax_demo", products, fuse(maps, saliency)),
+        ("fused_argmax_eval", products, fuse(maps, saliency)),
+    ):
+        differs = classes.numpy() != case[name]
+        assert not (differs & apart(values)).any(), name
+        assert differs.sum() <= case["n_near_tie"], name
+
+
+@pytest.mark.parametrize("path", [path for path in CASES if "image_png" in np.load(path).files], ids=lambda p: p.stem)
+def test_windows(path: Path) -> None:
+    """The pixels that the original hands to CLIP, within one grey level, and in a few places two."""
+    case = load(path)
+    size, stride = int(case["size"]), int(case["stride"])
+    image = cv2.imdecode(case["image_png"], cv2.IMREAD_COLOR)[..., ::-1]
+    assert image.shape == (size, size, 3)
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    for k, patch in enumerate(case["patch_sizes"].tolist()):
+        cut = resized_windows(pixels, 224, [patch], stride)
+        assert len(cut) == case[f"crop_count_{k}"]
+        window = cut[int(case[f"crop_index_{k}"])].numpy()[:, ::2, ::2].astype(int)
+        expected = np.rint((case[f"crop_pixels_sub2_{k}"] * std + mean) * 255).astype(int)
+        difference = np.abs(window - expected)
+        assert difference.max() <= 2
+        assert (difference > 1).mean() < 1e-4
+        assert (difference > 0).mean() < 0.02
