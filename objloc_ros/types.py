@@ -161,12 +161,14 @@ class LabelSet:
 
 
 def _check_prompt(prompt: str) -> None:
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ParameterError(f"prompts must not be empty, got {prompt!r}")
+    if not isinstance(prompt, str):
+        raise ParameterError(f"prompts must be texts, got {prompt!r}")
     if len(prompt) > LONGEST_PROMPT:
         raise ParameterError(
             f"prompts must have at most {LONGEST_PROMPT} characters, got {len(prompt)}: {prompt[:40]!r}..."
         )
+    if not prompt.strip():
+        raise ParameterError(f"prompts must not be empty, got {prompt!r}")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
         raise ParameterError(f"prompts must not have control characters, got {prompt!r}")
 

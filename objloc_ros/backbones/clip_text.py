@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from objloc_ros.backbones.tokens import Tokenizer
 from objloc_ros.errors import ParameterError
 
+CACHED = 4096
+"""Embeddings that are remembered: 8 MB of the large towers'."""
+
 BATCH = 256
 """Texts in one pass: 80 templates of 20 prompts would otherwise need gigabytes in the large towers."""
 
@@ -62,6 +65,7 @@ class ClipText:
         """
         wanted = [(template, prompt) for prompt in prompts for template in templates]
         missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._cache]
+        self._forget(set(wanted), room_for=len(missing))
         texts = [filled(template, prompt) for template, prompt in missing]
         check_lengths(self.tokenizer, texts)
         for start in range(0, len(texts), BATCH):
@@ -72,6 +76,12 @@ class ClipText:
             return torch.empty(0, self._tower.output_dim, device=self._tower.positional_embedding.device)
         each = torch.stack([self._cache[pair] for pair in wanted]).unflatten(0, (len(prompts), len(templates)))
         return F.normalize(each.mean(1), dim=-1)
+
+    def _forget(self, wanted: set[tuple[str, str]], *, room_for: int) -> None:
+        """Drop the oldest embeddings that nobody wants now, as far as the cache would grow beyond its limit."""
+        surplus = len(self._cache) + room_for - CACHED
+        for pair in [pair for pair in self._cache if pair not in wanted][: max(0, surplus)]:
+            del self._cache[pair]
 
 
 def check_lengths(tokenizer: Tokenizer, texts: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from objloc_ros.engine.age import JUMP_NS
 from objloc_ros.engine.segmentation import METHODS
 from objloc_ros.nodes import process
 from objloc_ros.nodes.conversions import mask_to_image
@@ -73,12 +74,24 @@ class Request(NamedTuple):
     prompts: tuple[str, ...]
     templates: tuple[str, ...]
 
+    @classmethod
+    def of(cls, parameters: Values) -> Request:
+        """What these parameters ask for."""
+        return cls(tuple(parameters["prompts"]), tuple(parameters["templates"]))
+
+
+class Change(NamedTuple):
+    """What holds from the next frame on: all parameters, and prompts if they are other ones."""
+
+    parameters: Values
+    encoded: EncodedPrompts | None
+
 
 class SegmentationNode(PipelineNode):
     """Answers images with class ids, confidence and the regions of each prompt.
 
-    Prompts are checked when the parameter is set, encoded by a thread of their own, and taken over between two frames
-    together with the LabelInfo that announces them.
+    Parameters are checked when they are set. A thread of their own encodes the prompts among them; between two frames
+    all of a set is taken over, together with the LabelInfo that announces it.
 
     Args:
         pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
@@ -87,13 +100,14 @@ class SegmentationNode(PipelineNode):
 
     def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
         self._lock = threading.Lock()  # over the next three
-        self._encoded: EncodedPrompts | None = None
+        self._next: Change | None = None
         self._answering = False
         self._valid_from = Header()
-        self._worker: PromptWorker[Request] | None = None
+        self._checked: Request | None = None
+        self._encoded: Request | None = None
+        self._worker: PromptWorker[Values] | None = None
         super().__init__("segmentation", PARAMETERS, tuple(METHODS), pipeline_factory, **options)
         self._settings = self.parameters.values()
-        self._requested = _request(self._settings)
         self.outputs.add("detections", Detection2DArray, depth=5)
         self.outputs.add("mask", Image)
         self.outputs.add("confidence", Image)
@@ -108,11 +122,14 @@ class SegmentationNode(PipelineNode):
         return dict.fromkeys(METHODS, options)
 
     def check_parameters(self, parameters: Values) -> None:
-        """Judge the prompts, too."""
+        """Judge the prompts, too, unless they have been found good before: many of them take a second."""
         super().check_parameters(parameters)
         from objloc_ros.engine.prompts import check_prompts
 
-        check_prompts(parameters["clip"], parameters["prompts"], parameters["templates"])
+        request = Request.of(parameters)
+        if request != self._checked:
+            check_prompts(parameters["clip"], *request)
+        self._checked = request
 
     def more_models(self, parameters: Values) -> dict[str, Any]:
         """The CLIP model and the heads."""
@@ -120,14 +137,14 @@ class SegmentationNode(PipelineNode):
         return {"clip": parameters["clip"], **files}
 
     def prepare(self, pipeline: Pipeline, parameters: Values) -> None:
-        """Encode the first prompts, run the chosen method once, and start the thread for further prompts."""
-        self._requested = _request(parameters)
-        self._encoded = pipeline.encode_prompts(*self._requested)
+        """Encode the first prompts, run the chosen method once, and start the thread for further ones."""
+        self._encoded = Request.of(parameters)
+        self._next = Change(parameters, pipeline.encode_prompts(*self._encoded))
         self._adopt(pipeline)
         pipeline.warm_up(WARM_UP_SIZE, (parameters["method"],))
         self._worker = PromptWorker(
-            lambda request: self._encode(pipeline, request),
-            lambda error: self._voice.failed("encoding prompts", error, trace=True),
+            lambda wanted: self._encode(pipeline, wanted),
+            lambda error: self._voice.failed("encode the prompts", error, trace=True),
             name=f"{self.get_name()}-prompts",
         )
 
@@ -139,13 +156,11 @@ class SegmentationNode(PipelineNode):
         super().release_engine()
 
     def apply_parameters(self, parameters: Values) -> None:
-        """Take over a complete set of values; prompts follow as soon as they are encoded."""
-        super().apply_parameters(parameters)
-        self._settings = parameters
-        request = _request(parameters)
-        if self._worker is not None and request != self._requested:
-            self._worker.submit(request)
-        self._requested = request
+        """Take over a complete set of values as soon as its prompts are encoded; an inactive node remembers it."""
+        if self._worker is None:
+            self._settings = parameters
+        else:
+            self._worker.submit(parameters)
 
     def describe_engine(self) -> dict[str, str]:
         """The CLIP model and the number of prompts in force besides."""
@@ -157,6 +172,7 @@ class SegmentationNode(PipelineNode):
         with self._lock:
             self._answering = True
             self._adopt(self.pipeline)
+            self._notice_jumps(self.pipeline, header)
         try:
             self._publish(rgb, header)
         finally:
@@ -173,36 +189,60 @@ class SegmentationNode(PipelineNode):
         self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
         self.publish_picture(lambda: legend.label_overlay(rgb, found.classes_u8(), found.labels.names()), header)
 
-    def _encode(self, pipeline: Pipeline, request: Request) -> None:
-        """Encode prompts in their thread; between two frames they are taken over at once, in a frame by its end."""
-        encoded = pipeline.encode_prompts(*request)
-        with self._lock:
-            self._encoded = encoded
-            if not self._answering:
-                self._adopt(pipeline)
+    def _encode(self, pipeline: Pipeline, parameters: Values) -> None:
+        """Encode prompts in their thread; between two frames a change is taken over at once, in a frame by its end."""
+        request, encoded = Request.of(parameters), None
+        try:
+            if request != self._encoded:
+                encoded = pipeline.encode_prompts(*request)
+                self._encoded = request
+        finally:  # prompts that cannot be encoded keep the other values from nothing
+            with self._lock:
+                if encoded is None and self._next is not None:
+                    encoded = self._next.encoded
+                self._next = Change(parameters, encoded)
+                if not self._answering:
+                    self._adopt(pipeline)
 
     def _adopt(self, pipeline: Pipeline) -> None:
-        """Look for the encoded prompts from now on, and announce them; the lock is held, no frame is in work."""
-        if self._encoded is None:
+        """Take the next values over, and announce their labels; the lock is held, no frame is in work."""
+        if self._next is None:
             return
-        labels = pipeline.use_prompts(self._encoded)
-        self._encoded = None
-        self._label_info.publish(labels_to_msg(labels, self._valid_from, self._settings["threshold"]))
+        parameters, encoded = self._next
+        self._next = None
+        self._configure(pipeline, parameters)
+        threshold, self._settings = self._settings["threshold"], parameters
+        if encoded is not None:
+            pipeline.use_prompts(encoded)
+            self._warn_of_unknown_words(pipeline)
+        if encoded is not None or parameters["threshold"] != threshold:
+            self._announce(pipeline)
+
+    def _announce(self, pipeline: Pipeline) -> None:
+        if pipeline.labels is not None:
+            self._label_info.publish(labels_to_msg(pipeline.labels, self._valid_from, self._settings["threshold"]))
+
+    def _notice_jumps(self, pipeline: Pipeline, header: Header) -> None:
+        """Announce the labels anew where the camera's time jumps back, as in a bag that starts over."""
+        if _nanoseconds(header) < _nanoseconds(self._valid_from) - JUMP_NS:
+            self._valid_from = header
+            self._announce(pipeline)
+
+    def _warn_of_unknown_words(self, pipeline: Pipeline) -> None:
         unknown = pipeline.unknown_words()
         if unknown:
             names = ", ".join(repr(word) for word in unknown[:10])
-            self.get_logger().warning(f"{self._settings['clip']} has never met {names}: it will guess")
+            self._voice.warn("unknown words", f"{self._settings['clip']} has never met {names}: it will guess")
 
 
-def _request(parameters: Values) -> Request:
-    return Request(tuple(parameters["prompts"]), tuple(parameters["templates"]))
+def _nanoseconds(header: Header) -> int:
+    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
 
 
 def _just_after(header: Header) -> Header:
     """The earliest stamp after an image's."""
-    nanoseconds = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec + 1
     later = Header(frame_id=header.frame_id)
-    later.stamp.sec, later.stamp.nanosec = divmod(nanoseconds, 1_000_000_000)
+    later.stamp.sec, later.stamp.nanosec = divmod(_nanoseconds(header) + 1, 1_000_000_000)
     return later
 
 

@@ -107,6 +107,32 @@ def test_what_occurs_twice_is_encoded_once(text, tower):
     assert torch.equal(encoded[0], encoded[1])
 
 
+def test_the_oldest_are_forgotten_where_many_were_encoded(text, tower, monkeypatch):
+    monkeypatch.setattr(clip_text, "CACHED", 4)
+    counted = Counted(tower)
+    text.encode(["dog", "cat"], ["{}"])
+    text.encode(["bird", "fish"], ["{}"])
+    text.encode(["dog", "cow"], ["{}"])  # for the cow the cat goes: the dog is older, but wanted
+    assert counted.passes == [2, 2, 1]
+    text.encode(["fish", "bird", "dog", "cow"], ["{}"])
+    assert counted.passes == [2, 2, 1]
+    text.encode(["cat"], ["{}"])
+    assert counted.passes == [2, 2, 1, 1]
+
+
+def test_a_set_that_is_larger_than_what_is_remembered_is_encoded_all_the_same(text, tower, monkeypatch):
+    names = [f"{i} dogs" for i in range(9)]
+    at_once = ClipText("small", tower, Tokenizer(12)).encode(names, ["{}"])
+    monkeypatch.setattr(clip_text, "CACHED", 4)
+    counted = Counted(tower)
+    for _ in range(2):
+        torch.testing.assert_close(text.encode(names, ["{}"]), at_once, rtol=1e-4, atol=1e-5)
+    assert counted.passes == [9]
+    for i in range(20):
+        text.encode([f"{i} cats"], ["{}"])
+    assert len(text._cache) == 4
+
+
 @pytest.mark.parametrize(("prompts", "passes"), [(3, [6]), (4, [8]), (5, [8, 2]), (9, [8, 8, 2])])
 def test_more_texts_than_a_batch_holds_make_several(text, tower, prompts, passes, monkeypatch):
     names = [f"{i} dogs" for i in range(prompts)]

@@ -133,6 +133,9 @@ def test_a_long_name_is_cut_at_the_rim_and_the_next_one_has_its_own_row(length: 
     assert (upper[0] < lower[0]) == (length > 1)
     assert (upper[1] == lower[1]) == (length > 1)
     assert (drawn[300:400] == 100).all()
+    one_row = label_overlay(image, labels, {0: "a", 1: "dog"})
+    heights = [(picture[300:] != 100).any((1, 2)).sum() for picture in (one_row, drawn)]
+    assert heights[1] == (1 + (length > 1)) * heights[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (8, 8), (13, 17), (30, 20), (20, 400)])
