@@ -89,7 +89,8 @@ def labelled(
         geometry: Maps this size to the source image.
         options: Threshold and smallest region.
     """
-    ids = [labels.id_of(BACKGROUND), *labels.ids]
+    ground = [number for number, prompt in labels.names().items() if is_background(prompt)]
+    ids = [ground[0] if ground else UNLABELLED, *labels.ids]
     table = np.array(ids, np.uint8)
     sure = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
     ids_map = table[classes.cpu().numpy()]
@@ -97,6 +98,11 @@ def labelled(
     sure = np.where(ids_map == UNLABELLED, np.float32(0), sure)
     detections = regions(ids_map, sure, labels, geometry, min_area=options.min_area)
     return SemanticResult(detections, geometry, ids_map != UNLABELLED, labels, ids_map, sure)
+
+
+def is_background(prompt: str) -> bool:
+    """Whether a prompt is the word background, which the text tower reads without regard to case and spaces."""
+    return " ".join(prompt.lower().split()) == BACKGROUND
 
 
 def regions(
@@ -115,7 +121,7 @@ def regions(
     scores: list[npt.NDArray[np.float64]] = [np.empty(0)]
     names: list[str] = []
     for number, prompt in labels.names().items():
-        if prompt == BACKGROUND or not (ids == number).any():
+        if is_background(prompt) or not (ids == number).any():
             continue
         found = components(ids == number)
         large = found.areas >= min_area * ids.size

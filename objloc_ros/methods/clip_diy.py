@@ -54,7 +54,8 @@ def resized_windows(
 ) -> Tensor:
     """All windows of all images, resized as CLIP's preprocessing does.
 
-    Bicubic with antialiasing on bytes: within one grey level of Pillow, through which the original takes each window.
+    Bicubic with antialiasing on bytes, as Pillow does it, through which the original takes each window: a few values in
+    a hundred thousand differ by two grey levels, all others by one or none.
 
     Args:
         images: uint8 [B, 3, S, S] RGB.
