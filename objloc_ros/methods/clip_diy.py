@@ -70,7 +70,9 @@ def resized_windows(
     for patch_size in patch_sizes:
         cut = windows(images, patch_size, stride).flatten(0, 2)
         if patch_size != side:
-            cut = F.interpolate(cut.contiguous(), size=(side, side), mode="bicubic", antialias=True)
+            pixels = cut.contiguous() if cut.device.type == "cpu" else cut.float()  # CUDA has no such kernel for bytes
+            fine = F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
+            cut = fine if fine.dtype == torch.uint8 else fine.clamp(0, 255).round().to(torch.uint8)
         resized.append(cut)
     return torch.cat(resized)
 
