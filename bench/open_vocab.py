@@ -10,76 +10,44 @@ default, except for the node, which runs as it would on a robot.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import product
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import literal_open_vocab as literal
 import numpy as np
 import torch
 from harness import Pair, machine, print_pairs, wall_ms, write_json
-from open_clip.transformer import TextTransformer
-from safetensors.torch import load_file
+from live_prompts import BEFORE_S, live_changes
+from open_vocab_models import (
+    AT_ONCE,
+    CLASSES,
+    CPU,
+    build_model,
+    build_pipeline,
+    build_towers,
+    dinoiser_classes,
+    diy_classes,
+    frames,
+    fresh_prompts,
+    random_texts,
+    smooth_saliency,
+    squares,
+)
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import ClipText
-from objloc_ros.backbones.clip_weights import KNOWN, VISUAL
-from objloc_ros.backbones.registry import entry_of
-from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
-from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.device import has_bfloat16_units
-from objloc_ros.engine.found import FoundHead
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import BACKGROUND, DEFAULT_TEMPLATES, IMAGENET, EncodedPrompts, check_prompts, expanded
-from objloc_ros.engine.segmentation import SegmentationHead, Towers
-from objloc_ros.methods import clip_dinoiser as dinoiser
-from objloc_ros.methods.clip_dinoiser import DinoiserHead
-from objloc_ros.methods.clip_diy import PATCH_SIZES, SIDE, fuse, resized_windows, similarity, split_windows
-from objloc_ros.methods.clip_diy import windows_per_row as per_row
-from objloc_ros.methods.maskclip import value_features
-from objloc_ros.scenes.attributes import COLOURS, PATTERNS, SHAPES
+from objloc_ros.methods.clip_diy import PATCH_SIZES
 from objloc_ros.scenes.video import drive_video
-from objloc_ros.types import Image, LabelSet, Size
+from objloc_ros.types import LabelSet
 
-CPU = torch.device("cpu")
 BATCH = 8
-AT_ONCE = 20
-"""Prompts that change together."""
-
-BEFORE_S = 5
-"""Seconds before a change that the second of the change is compared with."""
-
-CAMERA = "/camera"
-START_LIMIT_S = 180.0
-
-CLASSES = (
-    BACKGROUND, "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv/monitor",
-)  # fmt: skip
-"""Pascal VOC's, as CLIP-DIY names them."""
-
-SENTENCES = ("{} {} {}", "picture of a {} {} {}", "photo of the {} {} {}")
-"""Around a colour, a pattern and a shape: prompts of words that the embedded pair knows."""
-
-
 PARTS = ("literal", "frames", "prompts", "node", "gpu")
-
-
-class Model(NamedTuple):
-    """Both towers of a CLIP model."""
-
-    image: ClipImage
-    text: TextTransformer
-    tokenizer: Tokenizer
 
 
 def main() -> None:
@@ -175,46 +143,6 @@ def diy_pairs(name: str, smoke: bool) -> Iterator[Pair]:
             )
 
 
-def diy_classes(
-    pixels: Tensor,
-    tower: ClipImage,
-    texts: Tensor,
-    saliency: Tensor,
-    *,
-    scales: Sequence[int] = PATCH_SIZES,
-    bfloat16: bool = False,
-) -> Tensor:
-    """CLIP-DIY as the product computes it, laid out as in the original: int64 [B, SIDE, SIDE].
-
-    Args:
-        pixels: uint8 [B, 3, SIDE, SIDE].
-        tower: CLIP's image tower.
-        texts: Unit vectors [C, D], the background's first.
-        saliency: float32 [B, SIDE, SIDE].
-        scales: Sides of the windows.
-        bfloat16: Run the tower in it.
-    """
-    cut = resized_windows(pixels, tower.side, scales).float()
-    mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] * 255 for value in (tower.mean, tower.std))
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bfloat16):
-        embedded = tower((cut - mean) / std)
-    scattered = split_windows(embedded, len(pixels), per_row(patch_sizes=scales))
-    return fuse(similarity(scattered, texts, size=SIDE), saliency)
-
-
-def dinoiser_classes(
-    inputs: Tensor, tower: ClipImage, head: DinoiserHead, texts: Tensor, *, bfloat16: bool = False
-) -> Tensor:
-    """CLIP-DINOiser with its background as the product computes it, one pass per image: int64 [B, H, W]."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bfloat16):
-        tokens = tower.tokens(inputs)
-        features = value_features(tower, tokens)
-    correlations, objects = head(tokens.middle, tokens.grid)
-    found = dinoiser.probabilities(dinoiser.pooled(features, correlations), texts).unflatten(2, tokens.grid)
-    found = dinoiser.apply_background(found, objects <= 0)
-    return F.interpolate(found, size=inputs.shape[-2:], mode="bilinear", align_corners=False).argmax(1)
-
-
 def frame_costs(smoke: bool) -> dict[str, tuple[float, float]]:
     """Best milliseconds per frame of the engine, image to labels and regions: one by one and a batch at once."""
     methods = {"tiny_clip": ("clip_diy", "maskclip", "clip_dinoiser"), "clip_vitb16": ("maskclip", "clip_dinoiser")}
@@ -298,141 +226,6 @@ def counted_text_passes() -> Iterator[Callable[[], int]]:
         handle.remove()
 
 
-def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]:
-    """What a running node's frames lose while its prompts change, heard over DDS from a process of its own.
-
-    Frames in a second are read from a line through the answers' times of arrival, so that their number is not a whole
-    one. The second before each change, compared in the same way, shows what is noise.
-    """
-    from objloc_ros.cli.children import Child
-    from objloc_ros.nodes.profile import fast_dds_environment
-
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
-    os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-
-        def child(name: str, *options: str) -> Child:
-            module = ("-m", f"objloc_ros.nodes.{name}", "--ros-args", "-r", f"__ns:={CAMERA}")
-            command = [sys.executable, *module, *(part for option in options for part in ("-p", option))]
-            return stack.enter_context(Child(name, command, log=folder / f"{name}.log"))
-
-        children = [
-            child("segmentation", "idle_priority:=false"),
-            child("image_source", f"rate:={rate}", "wait_for_subscribers:=1"),
-        ]
-        listener = stack.enter_context(listening(lambda: [one.check() for one in children]))
-        fresh = fresh_prompts()
-        listener.change(next(fresh))
-        listener.wait(lambda: listener.answers, START_LIMIT_S, "an answer")
-        times, delays = [], []
-        for number in range(changes):
-            pause = 1 + before_s + 0.618 * number % 1  # changes come anywhere between two frames
-            listener.spin(pause)
-            start, taken_over = listener.change(next(fresh))
-            times.append(start)
-            delays.append(1e3 * (taken_over - start))
-        listener.spin(1.5)
-    answers = np.array(listener.answers)
-    lost = np.array([loss(answers, start, before_s) for start in times])
-    noise = np.array([loss(answers, start - 1, before_s - 1) for start in times])
-    root = np.sqrt(changes)
-    return {
-        "frames/s between changes": float(np.mean([answered(answers, t - before_s, t) / before_s for t in times])),
-        "lost in the second of the change, mean %": float(lost.mean()),
-        "  standard deviation": float(lost.std(ddof=1)),
-        "  standard error of the mean": float(lost.std(ddof=1) / root),
-        "lost in the second before it, mean %": float(noise.mean()),
-        "  standard deviation ": float(noise.std(ddof=1)),
-        "  standard error of the mean ": float(noise.std(ddof=1) / root),
-        "ms from request to LabelInfo, median": float(np.median(delays)),
-        "  largest": float(np.max(delays)),
-    }
-
-
-def loss(answers: np.ndarray, start: float, before_s: float) -> float:
-    """Percent of frames that the second from `start` lacks, compared with the mean of the seconds before."""
-    usual = answered(answers, start - before_s, start) / before_s
-    return 100 * (1 - answered(answers, start, start + 1) / usual)
-
-
-def answered(answers: np.ndarray, start: float, end: float) -> float:
-    """Frames answered in an interval, with fractions, from ascending times of arrival in seconds."""
-    return float(np.subtract(*np.interp((end, start), answers, np.arange(len(answers)))))
-
-
-@contextmanager
-def listening(check: Callable[[], Any]) -> Iterator[Any]:
-    """The rest of the robot: hears answers and label sets, and changes the prompts; `check` looks after the others."""
-    from rcl_interfaces.srv import SetParameters
-    from rclpy.context import Context
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.node import Node
-    from rclpy.parameter import Parameter
-    from vision_msgs.msg import Detection2DArray, LabelInfo
-
-    from objloc_ros.nodes.labels import label_info_qos
-
-    class Listener:
-        def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
-            self.answers: list[float] = []
-            self._executor = executor
-            self._labels: dict[frozenset[str], float] = {}
-            topic = f"{CAMERA}/segmentation"
-            node.create_subscription(Detection2DArray, f"{topic}/detections", self._hear, 20, raw=True)
-            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, label_info_qos())
-            self._set = node.create_client(SetParameters, f"{topic}/set_parameters")
-
-        def change(self, prompts: Sequence[str]) -> tuple[float, float]:
-            """Set prompts; when that was asked for, and when the label set came."""
-            self.wait(self._set.service_is_ready, START_LIMIT_S, "the node")
-            parameter = Parameter("prompts", value=list(prompts)).to_parameter_msg()
-            start = time.time()
-            future = self._set.call_async(SetParameters.Request(parameters=[parameter]))
-            names = frozenset(prompts)
-            self.wait(lambda: future.done() and names in self._labels, START_LIMIT_S, "the new label set")
-            (result,) = future.result().results
-            if not result.successful:
-                raise RuntimeError(f"the prompts were refused: {result.reason}")
-            return start, self._labels[names]
-
-        def spin(self, seconds: float) -> None:
-            """Hear for some time."""
-            end = time.monotonic() + seconds
-            while (left := end - time.monotonic()) > 0:
-                self._executor.spin_once(timeout_sec=min(left, 0.05))
-                check()
-
-        def wait(self, condition: Callable[[], Any], limit_s: float, what: str) -> None:
-            """Hear until something is true."""
-            end = time.monotonic() + limit_s
-            while not condition():
-                self.spin(0.01)
-                if time.monotonic() > end:
-                    raise TimeoutError(f"{what} did not come within {limit_s:.0f} s")
-
-        # rclpy tells the two kinds of callback apart by their number of arguments. The times are the middleware's.
-        def _hear(self, _data: bytes, info: dict[str, int]) -> None:
-            self.answers.append(info["received_timestamp"] / 1e9)
-
-        def _learn(self, message: LabelInfo, info: dict[str, int]) -> None:
-            names = frozenset(one.class_name for one in message.class_map)
-            self._labels[names] = info["received_timestamp"] / 1e9
-
-    context = Context()
-    context.init()
-    node = Node("listener", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    try:
-        yield Listener(node, executor)
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        context.try_shutdown()
-
-
 def gpu_rates(device: torch.device) -> dict[str, tuple[float, float]]:
     """Frames per second, one by one and a batch at once.
 
@@ -472,70 +265,6 @@ def cuda_rate(work: Callable[[], Any], images: int, rounds: int = 20) -> float:
         torch.cuda.synchronize()
         times.append(start.elapsed_time(end))
     return 1e3 * images / min(times)
-
-
-def build_model(name: str) -> Model:
-    """Both towers: the embedded weights of `tiny_clip`, random ones of any other."""
-    image = build_clip_image(name).eval()
-    if name != "tiny_clip":
-        return Model(image, build_text_transformer(name).eval(), Tokenizer(image.spec.context))
-    state = load_file(entry_of(name).path)
-    known = state.pop(KNOWN)
-    text = build_text_transformer(name, len(known) + SPECIAL).eval()
-    image.visual.load_state_dict({k.removeprefix(VISUAL): v for k, v in state.items() if k.startswith(VISUAL)})
-    text.load_state_dict({k: v for k, v in state.items() if k in text.state_dict()})
-    return Model(image, text, Tokenizer(image.spec.context, known))
-
-
-def build_towers(name: str, device: torch.device = CPU) -> Towers:
-    """What the heads run on; CLIP-DINOiser's convolutions are random."""
-    clip = build_model(name).image if name == "tiny_clip" else build_clip_image(name).eval()
-    found = FoundHead(backbone="tiny", path=None, device=device)
-    return Towers(clip.to(device), found, DinoiserHead(clip.spec.width).eval().to(device))
-
-
-def build_pipeline(towers: Towers, methods: Sequence[str], texts: Tensor, device: torch.device = CPU) -> Pipeline:
-    """An engine around the embedded backbone and any towers, without a file for them.
-
-    Args:
-        towers: What the heads run on.
-        methods: The heads.
-        texts: Unit vectors [1 + P, D], the background's first; the prompts are named like `CLASSES`.
-        device: Where it runs.
-    """
-    vit = load_backbone("tiny", device=device)
-    heads = {method: SegmentationHead(method, towers, device) for method in methods}
-    pipeline = Pipeline(vit, heads, backbone_name="tiny", device=device, short_side=vit.spec.short_side)
-    pipeline.use_prompts(EncodedPrompts(LabelSet.following(CLASSES[1 : len(texts)]), texts))
-    return pipeline
-
-
-def random_texts(towers: Towers, device: torch.device = CPU) -> Tensor:
-    """Unit vectors in the place of `CLASSES`."""
-    return F.normalize(torch.randn(len(CLASSES), towers.clip.embed_dim, device=device), dim=-1)
-
-
-def fresh_prompts() -> Iterator[tuple[str, ...]]:
-    """Sets of prompts, no prompt in two of them."""
-    each = (sentence.format(*words) for sentence in SENTENCES for words in product(COLOURS, PATTERNS, SHAPES))
-    return zip(*(each,) * AT_ONCE, strict=False)
-
-
-def frames(count: int, size: Size = (480, 640)) -> list[Image]:
-    """Frames of the procedural drive."""
-    return [image for image, _ in drive_video(seed=3, size=size, frames=count)]
-
-
-def squares(images: Sequence[Image]) -> Tensor:
-    """Images as CLIP-DIY takes them, uint8 [B, 3, SIDE, SIDE]."""
-    resized = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for image in images])
-    return torch.from_numpy(resized).permute(0, 3, 1, 2)
-
-
-def smooth_saliency(count: int) -> Tensor:
-    """Something in the place of FOUND's maps: float32 [B, SIDE, SIDE] in [0, 1]."""
-    coarse = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    return F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _agreement(expected: np.ndarray, found: np.ndarray) -> str:

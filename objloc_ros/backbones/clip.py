@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from objloc_ros.backbones.stem import ConvStemMap
 from objloc_ros.backbones.vit import patch_grid, sized_pos_embed
@@ -129,8 +130,11 @@ class ClipImage(nn.Module):
         Args:
             images: float32 [B, 3, S, S], normalised with `mean` and `std`; S is `side`.
         """
-        embedded: Tensor = self.visual(images)
-        return embedded.float()
+        x = self._embedded(images)
+        for block in self._blocks():
+            x, _ = run_block(block, x)
+        pooled: Tensor = self.visual.ln_post(x[:, 0]) @ self.visual.proj
+        return pooled.float()
 
     def tokens(self, images: Tensor) -> ClipTokens:
         """Tokens of images of any size; the position embedding is resampled, its parameter left untouched.
@@ -141,24 +145,49 @@ class ClipImage(nn.Module):
         Raises:
             InputError: If a side is not a positive multiple of the patch size.
         """
-        grid = self.grid_of(images)
+        x = middle = self._embedded(images)
+        for number, block in enumerate(self._blocks()[:-1], start=1):
+            x, entering_mlp = run_block(block, x)
+            if number == self.spec.layers - 2:
+                middle = entering_mlp
+        return ClipTokens(x.float(), middle[:, 1:].float(), self.grid_of(images))
+
+    def _embedded(self, images: Tensor) -> Tensor:
+        """Input of the first block, CLS first: [B, 1 + N, W]."""
+        position = sized_pos_embed(self.visual.positional_embedding[None], self.grid_of(images))
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        position = sized_pos_embed(self.visual.positional_embedding[None], grid)
-        x = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)
-        blocks = cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks[:-1])
-        entering = x
-        for number, block in enumerate(blocks, start=1):
-            x = x + block.ls_1(block.attention(block.ln_1(x)))
-            normed = block.ln_2(x)
-            x = x + block.ls_2(block.mlp(normed))
-            if number == self.spec.layers - 2:
-                entering = normed
-        return ClipTokens(x.float(), entering[:, 1:].float(), grid)
+        embedded: Tensor = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)
+        return embedded
+
+    def _blocks(self) -> list[ResidualAttentionBlock]:
+        return list(cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks))
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""
         return patch_grid(images, self.patch)
+
+
+def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
+    """One block of an image tower.
+
+    Attention is written out: PyTorch's module transposes the batch, and under autocast then copies its weights once for
+    each image.
+
+    Args:
+        block: open_clip's.
+        x: Tokens [B, N, W].
+
+    Returns:
+        Its output [B, N, W], and what enters its MLP [B, N, W].
+    """
+    attention = block.attn
+    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    x = x + block.ls_1(attention.out_proj(mixed))
+    normed = block.ln_2(x)
+    return x + block.ls_2(block.mlp(normed)), normed
 
 
 def clip_spec(name: str) -> ClipSpec:

@@ -17,9 +17,9 @@ from objloc_ros.cli.options import add_options, given_options
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.heads import HEADS
 from objloc_ros.engine.memory import Memory
-from objloc_ros.engine.pipeline import Pipeline, Result, load_pipeline
+from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
-from objloc_ros.engine.results import HeadResult, SemanticResult
+from objloc_ros.engine.results import HeadResult, Result, SemanticResult
 from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.media import VideoReader, expand, is_video, read_image

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros import __version__
-from objloc_ros.engine.pipeline import Pipeline, Result
-from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
+from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.results import HeadResult, InstanceResult, Result, SemanticResult
 from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco import CocoRecords
@@ -51,7 +51,9 @@ class Output:
         }
         if pipeline.labels is not None and method in SEGMENTATION:
             info["labels"] = pipeline.labels.names()
-        self.records = CocoRecords(info)
+            self.records = CocoRecords(info, pipeline.labels.prompts)
+        else:
+            self.records = CocoRecords(info)
 
     def draw(self, image: Image, found: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record what was found in an image, and return its picture with it drawn in."""

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -21,29 +21,10 @@ from objloc_ros.engine.discovery import DiscoveryHead
 from objloc_ros.engine.heads import HEADS, Models, build_heads
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
-from objloc_ros.engine.results import HeadResult
+from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry, plan, to_input
 from objloc_ros.types import Features, Image, LabelSet, Size, check_image, size_of
-
-
-@dataclass(frozen=True)
-class Result:
-    """What every head said about one image.
-
-    Args:
-        source: Height and width of the image.
-        heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods.
-        timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
-    """
-
-    source: Size
-    heads: Mapping[str, Any]
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
-
-    def __getitem__(self, method: str) -> Any:
-        """The result of one method."""
-        return self.heads[method]
 
 
 class Encoded(NamedTuple):

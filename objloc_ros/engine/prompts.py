@@ -71,11 +71,10 @@ class PromptEncoder:
             ParameterError: If prompts or templates break a constraint.
             WeightsError: If the text tower's weights are missing or refused.
         """
-        check_prompts(self._name, prompts, templates)
+        labels, sentences = LabelSet.following(prompts), expanded(templates)
         if self._tower is None:
             self._tower = load_clip_text(self._name, path=self._path, device=self._device)
-        labels = LabelSet.following(prompts)
-        return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], expanded(templates)))
+        return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], sentences))
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
         """Words that the text tower has never met, each once; none for the large towers, which read letters."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.ops.geometry import Geometry, map_to_source
-from objloc_ros.types import Detections, Image, LabelSet
+from objloc_ros.types import Detections, Image, LabelSet, Size
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,22 @@ class SemanticResult(HeadResult):
     def confidence_u8(self) -> Image:
         """Confidence scaled to 0-255: uint8 [H, W] at the source size."""
         return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What every head said about one image.
+
+    Args:
+        source: Height and width of the image.
+        heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods.
+        timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
+    """
+
+    source: Size
+    heads: Mapping[str, Any]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, method: str) -> Any:
+        """The result of one method."""
+        return self.heads[method]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from objloc_ros.types import Detections, Size
@@ -12,13 +13,14 @@ class CocoRecords:
 
     Args:
         info: What made them (version, method, backbone, options); any JSON values.
+        categories: Labels that the detections may have; further ones are added as they come.
     """
 
-    def __init__(self, info: dict[str, Any]) -> None:
+    def __init__(self, info: dict[str, Any], categories: Sequence[str] = ("object",)) -> None:
         self._info = info
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-        self._categories: dict[str, int] = {"object": 1}
+        self._categories = {name: number for number, name in enumerate(categories, start=1)}
         self._failures: list[dict[str, str]] = []
 
     def add(self, file_name: str, size: Size, detections: Detections, **extra: Any) -> None:

@@ -20,7 +20,9 @@ from objloc_ros.scenes.video import drive_video
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import literal_open_vocab as literal
+import live_prompts
 import open_vocab as bench
+import open_vocab_models as models
 
 SIZES = [(120, 160), (256, 256), (333, 217)]
 
@@ -52,7 +54,7 @@ def random_texts(classes, width, seed=0):
 
 def telling_texts(image, tower, classes=12):
     """Texts that tell windows of an image apart; random ones do not, since a random tower sees little difference."""
-    square = bench.squares([image])[0].permute(1, 2, 0).numpy()
+    square = models.squares([image])[0].permute(1, 2, 0).numpy()
     windows = [square[y : y + 64, x : x + 64] for y in range(0, 193, 48) for x in range(0, 193, 48)]
     seen = tower(torch.stack([literal.window_input(window, tower) for window in windows]))
     return F.normalize(seen - seen.mean(0), dim=1)[:classes]
@@ -69,7 +71,7 @@ class MeanColour:
 
 @pytest.mark.parametrize("side", [64, 224])
 def test_windows_are_pillows_but_for_rounding(side):
-    square = bench.squares([frame((333, 217))])
+    square = models.squares([frame((333, 217))])
     pixels = square[0].permute(1, 2, 0).numpy()
     found = iter(resized_windows(square, side))
     for size in literal.SCALES:
@@ -87,7 +89,7 @@ def test_windows_are_pillows_but_for_rounding(side):
 def test_similarity_maps_agree(tower, size):
     image = frame(size)
     texts = telling_texts(image, tower)
-    cut = resized_windows(bench.squares([image]), tower.side)
+    cut = resized_windows(models.squares([image]), tower.side)
     mean, std = (torch.tensor(value)[:, None, None] * 255 for value in (tower.mean, tower.std))
     scattered = split_windows(tower((cut.float() - mean) / std), 1, windows_per_row())
     maps = literal.similarity_maps(image, tower, texts)
@@ -98,10 +100,10 @@ def test_similarity_maps_agree(tower, size):
 @pytest.mark.parametrize("scales", [(256, 128, 64), (128,)])
 @pytest.mark.parametrize("size", SIZES)
 def test_classes_agree_but_where_two_are_equally_good(tower, size, scales):
-    image, saliency = frame(size), bench.smooth_saliency(1)
+    image, saliency = frame(size), models.smooth_saliency(1)
     texts = telling_texts(image, tower)
     expected = literal.clip_diy(image, tower, texts, saliency[0], scales)
-    found = bench.diy_classes(bench.squares([image]), tower, texts, saliency, scales=scales)[0].numpy()
+    found = models.diy_classes(models.squares([image]), tower, texts, saliency, scales=scales)[0].numpy()
     assert len(np.unique(expected)) >= 3, "too few classes to tell anything"
     assert (found == expected).mean() > 0.99
     maps = literal.similarity_maps(image, tower, texts, scales)
@@ -111,9 +113,9 @@ def test_classes_agree_but_where_two_are_equally_good(tower, size, scales):
 
 
 def test_a_batch_gives_each_image_its_own_classes(tower):
-    images, saliency = [frame(size, seed) for seed, size in enumerate(SIZES)], bench.smooth_saliency(3)
+    images, saliency = [frame(size, seed) for seed, size in enumerate(SIZES)], models.smooth_saliency(3)
     texts = telling_texts(images[0], tower)
-    found = bench.diy_classes(bench.squares(images), tower, texts, saliency).numpy()
+    found = models.diy_classes(models.squares(images), tower, texts, saliency).numpy()
     for image, one, seen in zip(images, found, saliency, strict=True):
         assert (one == literal.clip_diy(image, tower, texts, seen)).mean() > 0.99
     assert (found[0] != found[1]).any()
@@ -128,7 +130,7 @@ def test_both_see_red_to_the_left_blue_to_the_right_and_ground_where_nothing_is_
     expected = np.zeros((256, 256), int)
     expected[80:, :128], expected[80:, 128:] = 2, 1
     np.testing.assert_array_equal(literal.clip_diy(image, MeanColour(), texts, saliency), expected)
-    found = bench.diy_classes(bench.squares([image]), MeanColour(), texts, saliency[None])[0]
+    found = models.diy_classes(models.squares([image]), MeanColour(), texts, saliency[None])[0]
     np.testing.assert_array_equal(found, expected)
 
 
@@ -154,17 +156,17 @@ def test_texts_one_by_one_are_those_of_one_batch(compact):
 def towers():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return bench.build_towers("tiny_clip")
+        return models.build_towers("tiny_clip")
 
 
 def test_the_benchmark_times_the_engines_clip_diy(towers):
-    texts = random_texts(len(bench.CLASSES), towers.clip.embed_dim)
-    pipeline = bench.build_pipeline(towers, ["clip_diy"], texts)
+    texts = random_texts(len(models.CLASSES), towers.clip.embed_dim)
+    pipeline = models.build_pipeline(towers, ["clip_diy"], texts)
     pipeline.configure("clip_diy", background="none", placement="tiled")
     image = frame((96, 128), seed=3)
     salient = torch.ones(1, 256, 256)  # nothing is ground, as in the engine without a background
-    bfloat16 = has_bfloat16_units(bench.CPU)
-    classes = bench.diy_classes(bench.squares([image]), towers.clip, texts, salient, bfloat16=bfloat16)[0].numpy()
+    bfloat16 = has_bfloat16_units(models.CPU)
+    classes = models.diy_classes(models.squares([image]), towers.clip, texts, salient, bfloat16=bfloat16)[0].numpy()
     assert (classes > 0).all(), "the prompts do not fit anywhere"
     np.testing.assert_array_equal(pipeline.run(image)["clip_diy"].classes, classes - 1)
 
@@ -177,10 +179,10 @@ def test_the_benchmark_times_the_engines_clip_dinoiser(towers):
     tokens = towers.clip.tokens(inputs)
     towers.dinoiser.bkg_decoder.bias -= towers.dinoiser(tokens.middle, tokens.grid)[1].median()  # half is ground
     # Near each other, so that none is certain and the ground counts.
-    texts = F.normalize(1 + 0.1 * random_texts(len(bench.CLASSES), towers.clip.embed_dim), dim=1)
-    found = bench.build_pipeline(towers, ["clip_dinoiser"], texts).run(image)["clip_dinoiser"].classes
-    bfloat16 = has_bfloat16_units(bench.CPU)
-    classes = bench.dinoiser_classes(inputs, towers.clip, towers.dinoiser, texts, bfloat16=bfloat16)[0].numpy()
+    texts = F.normalize(1 + 0.1 * random_texts(len(models.CLASSES), towers.clip.embed_dim), dim=1)
+    found = models.build_pipeline(towers, ["clip_dinoiser"], texts).run(image)["clip_dinoiser"].classes
+    bfloat16 = has_bfloat16_units(models.CPU)
+    classes = models.dinoiser_classes(inputs, towers.clip, towers.dinoiser, texts, bfloat16=bfloat16)[0].numpy()
     assert 0.2 < (found == 255).mean() < 0.8
     np.testing.assert_array_equal(found, np.array([255, *range(20)])[classes])
 
@@ -201,7 +203,7 @@ def test_counting_stops_with_the_block():
 
 
 def test_prompts_never_come_twice_and_are_accepted():
-    sets = list(islice(bench.fresh_prompts(), 31))
+    sets = list(islice(models.fresh_prompts(), 31))
     assert len({prompt for prompts in sets for prompt in prompts}) == 31 * 20, "31 sets serve 30 changes"
     for prompts in sets:
         check_prompts("tiny_clip", prompts, ["a photo of a {}"])
@@ -211,7 +213,7 @@ def test_prompts_never_come_twice_and_are_accepted():
     ("start", "end", "expected"), [(1.0, 2.0, 10), (1.03, 1.98, 9.5), (1.0, 1.05, 0.5), (-5.0, 0.0, 0), (3.0, 3.0, 0)]
 )
 def test_frames_in_an_interval_have_fractions(start, end, expected):
-    assert bench.answered(np.arange(0, 8, 0.1), start, end) == pytest.approx(expected)
+    assert live_prompts.answered(np.arange(0, 8, 0.1), start, end) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_frames_in_an_interval_have_fractions(start, end, expected):
 )
 def test_loss_compares_a_second_with_those_before(missing, expected):
     answers = np.arange(0, 8, 0.1)
-    assert bench.loss(answers[~missing(answers)], 5.0, 5.0) == pytest.approx(expected, abs=1)
+    assert live_prompts.loss(answers[~missing(answers)], 5.0, 5.0) == pytest.approx(expected, abs=1)
 
 
 def test_agreement_is_told_in_percent():
