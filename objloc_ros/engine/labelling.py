@@ -120,8 +120,9 @@ def regions(
     boxes: list[npt.NDArray[np.int64]] = [np.empty((0, 4), np.int64)]
     scores: list[npt.NDArray[np.float64]] = [np.empty(0)]
     names: list[str] = []
+    present = np.bincount(ids.ravel(), minlength=UNLABELLED + 1)
     for number, prompt in labels.names().items():
-        if is_background(prompt) or not (ids == number).any():
+        if is_background(prompt) or not present[number]:
             continue
         found = components(ids == number)
         large = found.areas >= min_area * ids.size
