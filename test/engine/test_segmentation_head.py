@@ -36,7 +36,7 @@ def weights(tmp_path_factory):
     tower(images)
     value_features(tower, tower.tokens(images))
     hook.remove()
-    common, _ = torch.linalg.qr(torch.stack([normed[0][:, 0].mean(0), normed[1].mean((0, 1))], dim=1))
+    common, _ = torch.linalg.qr(torch.stack([normed[0].mean(0), normed[1].mean((0, 1))], dim=1))
     tower.visual.proj -= common @ (common.T @ tower.visual.proj)
     known = torch.tensor(sorted(byte_pairs().encode("a background blue circle of photo red the triangle")))
     state = {f"visual.{key}": value for key, value in tower.visual.state_dict().items()}
