@@ -19,6 +19,7 @@ from objloc_ros.backbones.clip_weights import KNOWN, VISUAL
 from objloc_ros.backbones.registry import entry_of
 from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
 from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.found import FoundHead
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import BACKGROUND, EncodedPrompts
@@ -86,7 +87,8 @@ def build_pipeline(towers: Towers, methods: Sequence[str], texts: Tensor, device
     """
     vit = load_backbone("tiny", device=device)
     heads = {method: SegmentationHead(method, towers, device) for method in methods}
-    pipeline = Pipeline(vit, heads, backbone_name="tiny", device=device, short_side=vit.spec.short_side)
+    backbone = Backbone(vit, name="tiny", device=device, short_side=vit.spec.short_side)
+    pipeline = Pipeline(backbone, heads)
     pipeline.use_prompts(EncodedPrompts(LabelSet.following(CLASSES[1 : len(texts)]), texts))
     return pipeline
 

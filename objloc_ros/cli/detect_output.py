@@ -45,8 +45,8 @@ class Output:
         info: dict[str, Any] = {
             "software": f"objloc_ros {__version__}",
             "method": method,
-            "backbone": pipeline.backbone_name,
-            "short_side": pipeline.short_side,
+            "backbone": pipeline.backbone.name,
+            "short_side": pipeline.backbone.short_side,
             "options": asdict(pipeline.options[method]),
         }
         if pipeline.labels is not None and method in SEGMENTATION:

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 
-from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.engine.backbone import Backbone, timed
 from objloc_ros.engine.batch import Batch, Head
-from objloc_ros.engine.device import has_bfloat16_units, resolve_device
+from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.discovery import DiscoveryHead
 from objloc_ros.engine.heads import HEADS, Models, build_heads
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.errors import ParameterError
-from objloc_ros.ops.geometry import Geometry, plan, to_input
-from objloc_ros.types import Features, Image, LabelSet, Size, check_image, size_of
-
-
-class Encoded(NamedTuple):
-    """Features of a batch, and how each image became the backbone's input."""
-
-    features: Features
-    geometries: list[Geometry]
+from objloc_ros.ops.geometry import Geometry
+from objloc_ros.types import Image, LabelSet, Size, check_image, size_of
 
 
 def load_pipeline(
@@ -79,37 +70,21 @@ def load_pipeline(
     )
     heads = build_heads(methods, models)
     encoder = PromptEncoder(clip, path=clip_weights, device=target)
-    short_side = short_side or vit.spec.short_side
-    return Pipeline(vit, heads, backbone_name=backbone, device=target, short_side=short_side, encoder=encoder)
+    seen = Backbone(vit, name=backbone, device=target, short_side=short_side or vit.spec.short_side)
+    return Pipeline(seen, heads, encoder)
 
 
 class Pipeline:
     """Images in, detections and masks out.
 
     Args:
-        vit: The backbone, on `device` and in eval mode.
+        backbone: What the heads share.
         heads: One head per method.
-        backbone_name: Name of the backbone.
-        device: Where the backbone runs.
-        short_side: See `load_pipeline`; None keeps the native resolution.
         encoder: What prompts are encoded by; needed for open-vocabulary heads only.
     """
 
-    def __init__(
-        self,
-        vit: ViT,
-        heads: Mapping[str, Head],
-        *,
-        backbone_name: str,
-        device: torch.device,
-        short_side: int | None,
-        encoder: PromptEncoder | None = None,
-    ) -> None:
-        self.vit = vit
-        self.backbone_name = backbone_name
-        self.device = device
-        self.short_side = short_side
-        self._bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
+    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], encoder: PromptEncoder | None = None) -> None:
+        self.backbone = backbone
         self._heads = dict(heads)
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
@@ -176,7 +151,12 @@ class Pipeline:
 
     def geometry(self, source: Size) -> Geometry:
         """How an image of this height and width is resized and padded."""
-        return plan(source, patch=self.vit.patch, short_side=self.short_side)
+        return self.backbone.geometry(source)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.backbone.device
 
     def warm_up(self, source: Size, methods: Sequence[str] | None = None) -> None:
         """Run once on a grey image of this height and width, so that the first frame does not pay for it."""
@@ -231,7 +211,7 @@ class Pipeline:
         answers: dict[str, HeadResult] = {}
         for method in methods:
             head, memory = self._heads[method], memories.get(method)
-            with _timed(timings, method, 1):
+            with timed(timings, method, 1):
                 if memory is None:
                     (answers[method],) = head(batch, options[method])
                 elif isinstance(head, DiscoveryHead):
@@ -239,28 +219,6 @@ class Pipeline:
                 else:
                     raise ParameterError(f"only discovery methods follow a video, not {method!r}")
         return Result(size_of(image), answers, timings)
-
-    @torch.inference_mode()
-    def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
-        """The backbone's features of images that share one padded size.
-
-        Args:
-            images: RGB uint8 [H, W, 3] each.
-            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given.
-
-        Raises:
-            InputError: If an image is empty or not RGB uint8.
-        """
-        timings = {} if timings is None else timings
-        for image in images:
-            check_image(image)
-        with _timed(timings, "pre", len(images)):
-            geometries = [self.geometry(size_of(image)) for image in images]
-            pairs = zip(images, geometries, strict=True)
-            inputs = torch.cat([to_input(i, g, self.vit.mean, self.vit.std, self.device) for i, g in pairs])
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16)
-        with _timed(timings, "vit", len(images)), autocast:
-            return Encoded(self.vit(inputs), geometries)
 
     def _checked(self, method: str) -> str:
         if method not in self._heads:
@@ -274,7 +232,7 @@ class Pipeline:
         batch = self._batch(images, methods, options, timings)
         answers: dict[str, Sequence[HeadResult]] = {}
         for method in methods:
-            with _timed(timings, method, len(images)):
+            with timed(timings, method, len(images)):
                 answers[method] = self._heads[method](batch, options[method])
         return [
             Result(size_of(image), {method: answers[method][i] for method in answers}, timings)
@@ -287,15 +245,8 @@ class Pipeline:
         """Run the backbone if one of the methods reads its features."""
         prompts = self._prompts
         if any(self._heads[method].reads_features(options[method]) for method in methods):
-            features, geometries = self.encode(images, timings)
+            features, geometries = self.backbone.encode(images, timings)
             return Batch(images, geometries, features, prompts)
         for image in images:
             check_image(image)
         return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts)
-
-
-@contextmanager
-def _timed(timings: dict[str, float], stage: str, images: int) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    timings[stage] = (time.perf_counter() - start) * 1e3 / images

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from objloc_ros.backbones.vit import build_vit
+from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.discovery import METHODS, result
-from objloc_ros.engine.pipeline import Encoded, Pipeline
+from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.evaluation.metrics import Scored, coco_metrics, is_hit
 from objloc_ros.methods.found import background_mask
 from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
@@ -78,9 +79,9 @@ def evaluate_pipeline(
     meters = _Meters()
     for batch in batches(scenes, BATCH):
         images = [scene.image for scene in batch]
-        encoded = pipeline.encode(images)
+        encoded = pipeline.backbone.encode(images)
         meters.discovery(encoded.features, encoded.geometries, batch)
-        meters.ground(encoded, batch, pipeline.vit.n_heads)
+        meters.ground(encoded, batch, pipeline.backbone.vit.n_heads)
         if "found" in pipeline.methods:
             for scene, answer in zip(batch, pipeline.run(images), strict=True):
                 meters.add("found", _iou(answer["found"].mask_u8() > 0, scene.identities > 0))
@@ -98,13 +99,11 @@ def evaluate_baselines(
         mean and standard deviation of each patch's colours, centred, for the methods that need no attention.
     """
     torch.manual_seed(0)
-    untrained = build_vit(pipeline.backbone_name).eval().to(pipeline.device)
-    random_pipeline = Pipeline(
-        untrained, {}, backbone_name="random", device=pipeline.device, short_side=pipeline.short_side
-    )
+    untrained = build_vit(pipeline.backbone.name).eval().to(pipeline.device)
+    random = Backbone(untrained, name="random", device=pipeline.device, short_side=pipeline.backbone.short_side)
     meters = {"random ViT": _Meters(), "colour patches": _Meters()}
     for batch in batches(scenes, BATCH):
-        encoded = random_pipeline.encode([scene.image for scene in batch])
+        encoded = random.encode([scene.image for scene in batch])
         meters["random ViT"].discovery(_with_keys(encoded.features, encoded.features.keys), encoded.geometries, batch)
         meters["random ViT"].ground(encoded, batch, untrained.n_heads)
         colours = torch.cat([_colours(scene.image, pipeline) for scene in batch])
@@ -171,7 +170,7 @@ def _with_keys(features: Features, keys: Tensor) -> Features:
 def _colours(image: Image, pipeline: Pipeline) -> Tensor:
     """Mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
-    pixels = to_input(image, geometry, pipeline.vit.mean, pipeline.vit.std, "cpu")
+    pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
     patches = torch.nn.functional.unfold(pixels, geometry.patch, stride=geometry.patch).unflatten(1, (3, -1))
     return torch.cat([patches.mean(2), patches.std(2)], dim=1).transpose(1, 2)
 

@@ -6,6 +6,7 @@ import torch
 
 import objloc_ros
 from objloc_ros.backbones.vit import build_vit
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.found import FoundHead
 from objloc_ros.engine.pipeline import Pipeline
@@ -130,9 +131,8 @@ def test_native_resolution_is_the_default_of_dino(files, tmp_path):
     save_head(tmp_path / "head.safetensors", torch.randn(1, 384, 1, 1), torch.zeros(1))
     head = FoundHead(backbone="dino_vits16", path=tmp_path / "head.safetensors", device=torch.device("cpu"))
     vit = build_vit("dino_vits16").eval()
-    pipeline = Pipeline(
-        vit, {"found": head}, backbone_name="dino_vits16", device=torch.device("cpu"), short_side=vit.spec.short_side
-    )
+    backbone = Backbone(vit, name="dino_vits16", device=torch.device("cpu"), short_side=vit.spec.short_side)
+    pipeline = Pipeline(backbone, {"found": head})
     geometry = pipeline.geometry((50, 70))
     assert (geometry.resized, geometry.padded, geometry.grid) == ((50, 70), (64, 80), (4, 5))
 
@@ -142,7 +142,7 @@ def test_bfloat16_changes_next_to_nothing(monkeypatch):
     scene = next(held_out_scenes(1, seed=5)).image
     masks = []
     for units in (False, True):
-        monkeypatch.setattr("objloc_ros.engine.pipeline.has_bfloat16_units", lambda device, units=units: units)
+        monkeypatch.setattr("objloc_ros.engine.backbone.has_bfloat16_units", lambda device, units=units: units)
         masks.append(objloc_ros.load_pipeline(device="cpu").run(scene)["found"].mask)
     assert masks[0].any()
     assert (masks[0] & masks[1]).sum() > 0.97 * (masks[0] | masks[1]).sum()

@@ -13,6 +13,7 @@ from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image, build_text_t
 from objloc_ros.backbones.clip_weights import load_clip_text
 from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
 from objloc_ros.backbones.vit import build_vit
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import (
     DEFAULT_TEMPLATES,
@@ -80,9 +81,7 @@ class Setup:
 def setup(encoder):
     head = Head()
     vit = build_vit("tiny").eval()
-    return Setup(
-        Pipeline(vit, {"head": head}, backbone_name="tiny", device=CPU, short_side=None, encoder=encoder), head
-    )
+    return Setup(Pipeline(Backbone(vit, name="tiny", device=CPU, short_side=None), {"head": head}, encoder), head)
 
 
 def test_the_background_is_encoded_first(encoder, weights):
@@ -285,7 +284,7 @@ def test_a_run_ends_with_the_prompts_it_began_with(setup):
 
 
 def test_a_pipeline_without_a_text_tower_says_so():
-    pipeline = Pipeline(build_vit("tiny").eval(), {"head": Head()}, backbone_name="tiny", device=CPU, short_side=None)
+    pipeline = Pipeline(Backbone(build_vit("tiny").eval(), name="tiny", device=CPU, short_side=None), {"head": Head()})
     with pytest.raises(ParameterError, match="this pipeline has no text tower"):
         pipeline.set_prompts(["dog"])
     assert pipeline.unknown_words() == []

@@ -50,7 +50,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def single(monkeypatch):
     """Single precision, whatever this machine's CPU prefers: only then are two ways of computing comparable."""
-    for module in ("pipeline", "segmentation"):
+    for module in ("backbone", "segmentation"):
         monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device: False)
 
 
@@ -235,7 +235,7 @@ def test_the_backbone_runs_only_for_those_who_read_it(load, backgrounds, methods
     for method, background in zip(BOTH, backgrounds, strict=True):
         pipeline.configure(method, background=background)
     calls = []
-    pipeline.vit.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
+    pipeline.backbone.vit.register_forward_hook(lambda module, inputs, output: calls.append(len(inputs[0])))
     image = picture(40, 56)
     result = pipeline.run(image, methods)
     assert len(calls) == passes
@@ -312,7 +312,7 @@ def test_options_are_checked(load):
 def test_bfloat16_changes_little(weights, monkeypatch):
     confidences = []
     for units in (False, True):
-        for module in ("pipeline", "segmentation"):
+        for module in ("backbone", "segmentation"):
             monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device, units=units: units)
         pipeline = objloc_ros.load_pipeline(BOTH, device="cpu", clip_weights=weights)
         pipeline.set_prompts(PROMPTS)

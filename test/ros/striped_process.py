@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import torch
 
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.labelling import labelled
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
@@ -71,7 +72,7 @@ def load(frame_s, encode_s):
     heads = {method: StripedHead(method, frame_s) for method in METHODS}
     vit = SimpleNamespace(patch=8, spec=SimpleNamespace(bfloat16=False))
     encoder = SlowEncoder(encode_s)
-    return Pipeline(vit, heads, backbone_name="none", device=CPU, short_side=None, encoder=encoder)
+    return Pipeline(Backbone(vit, name="none", device=CPU, short_side=None), heads, encoder)
 
 
 if __name__ == "__main__":
