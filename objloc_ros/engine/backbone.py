@@ -1,0 +1,88 @@
+"""Images through a ViT: resized, normalised, batched, one pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from objloc_ros.backbones.vit import ViT
+from objloc_ros.engine.device import has_bfloat16_units
+from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.types import Features, Image, Size, check_image, size_of
+
+
+class Encoded(NamedTuple):
+    """Features of a batch, and how each image became the backbone's input."""
+
+    features: Features
+    geometries: list[Geometry]
+
+
+class Backbone:
+    """A ViT with the sizes that it sees images at.
+
+    Args:
+        vit: On `device` and in eval mode.
+        name: Its name in the weights registry.
+        device: Where it runs.
+        short_side: Images are scaled down until their shorter side has this many pixels, never up; None keeps the
+            native resolution.
+    """
+
+    def __init__(self, vit: ViT, *, name: str, device: torch.device, short_side: int | None) -> None:
+        self.vit = vit
+        self.name = name
+        self.device = device
+        self.short_side = short_side
+        self._bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
+
+    def geometry(self, source: Size) -> Geometry:
+        """How an image of this height and width is resized and padded."""
+        return plan(source, patch=self.vit.patch, short_side=self.short_side)
+
+    def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
+        """The features of images that share one padded size.
+
+        Args:
+            images: RGB uint8 [H, W, 3] each.
+            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given.
+
+        Raises:
+            InputError: If an image is empty or not RGB uint8.
+        """
+        timings = {} if timings is None else timings
+        with timed(timings, "pre", len(images)):
+            prepared = [self.prepare(image) for image in images]
+            inputs = torch.cat([pixels for pixels, _ in prepared])
+        with timed(timings, "vit", len(images)):
+            return Encoded(self.forward(inputs), [geometry for _, geometry in prepared])
+
+    def prepare(self, image: Image) -> tuple[Tensor, Geometry]:
+        """One image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
+
+        Raises:
+            InputError: If the image is empty or not RGB uint8.
+        """
+        check_image(image)
+        geometry = self.geometry(size_of(image))
+        return to_input(image, geometry, self.vit.mean, self.vit.std, self.device), geometry
+
+    @torch.inference_mode()
+    def forward(self, inputs: Tensor) -> Features:
+        """One pass over float32 [B, 3, Hp, Wp]."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            features: Features = self.vit(inputs)
+        return features
+
+
+@contextmanager
+def timed(timings: dict[str, float], stage: str, images: int) -> Iterator[None]:
+    """Note the milliseconds per image that a stage takes."""
+    start = time.perf_counter()
+    yield
+    timings[stage] = (time.perf_counter() - start) * 1e3 / images
