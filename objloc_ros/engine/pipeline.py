@@ -11,12 +11,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.backbone import Backbone, timed
 from objloc_ros.engine.batch import Batch, Head
 from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.discovery import DiscoveryHead
-from objloc_ros.engine.heads import HEADS, Models, build_heads
+from objloc_ros.engine.heads import HEADS, Models
+from objloc_ros.engine.loading import Loader
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import HeadResult, Result
@@ -36,6 +36,7 @@ def load_pipeline(
     clip: str = "tiny_clip",
     clip_weights: str | Path | None = None,
     dinoiser_weights: str | Path | None = None,
+    loader: Loader | None = None,
 ) -> Pipeline:
     """Load a backbone and the heads that share its pass.
 
@@ -50,6 +51,7 @@ def load_pipeline(
         clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
         clip_weights: File to load it from instead of the registered one.
         dinoiser_weights: File to load CLIP-DINOiser's head from instead of the registered one.
+        loader: What loads the networks; None loads them for this pipeline alone.
 
     Raises:
         ParameterError: If a method, a model or the device is unknown.
@@ -59,7 +61,8 @@ def load_pipeline(
     if unknown or not methods:
         raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
     target = resolve_device(device)
-    vit = load_backbone(backbone, path=weights, device=target)
+    loader = loader or Loader()
+    seen = loader.backbone(backbone, weights=weights, device=target, short_side=short_side)
     models = Models(
         backbone=backbone,
         device=target,
@@ -68,10 +71,7 @@ def load_pipeline(
         clip_weights=clip_weights,
         dinoiser_weights=dinoiser_weights,
     )
-    heads = build_heads(methods, models)
-    encoder = PromptEncoder(clip, path=clip_weights, device=target)
-    seen = Backbone(vit, name=backbone, device=target, short_side=short_side or vit.spec.short_side)
-    return Pipeline(seen, heads, encoder)
+    return Pipeline(seen, loader.heads(methods, models), loader.encoder(models))
 
 
 class Pipeline:
@@ -85,7 +85,7 @@ class Pipeline:
 
     def __init__(self, backbone: Backbone, heads: Mapping[str, Head], encoder: PromptEncoder | None = None) -> None:
         self.backbone = backbone
-        self._heads = dict(heads)
+        self._heads = heads  # itself: pipelines that share heads hold them together
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: EncodedPrompts | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -48,7 +49,7 @@ class EncodedPrompts:
 
 
 class PromptEncoder:
-    """A text tower that is loaded when the first prompts come, and remembers what it has encoded.
+    """A text tower that is loaded when the first prompts come, and remembers what it has encoded; thread-safe.
 
     Args:
         name: Name of the CLIP model.
@@ -59,6 +60,7 @@ class PromptEncoder:
     def __init__(self, name: str, *, path: str | Path | None = None, device: torch.device) -> None:
         self._name, self._path, self._device = name, path, device
         self._tower: ClipText | None = None
+        self._lock = threading.Lock()
 
     def encode(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
         """Check and encode prompts, numbered from 0.
@@ -72,9 +74,10 @@ class PromptEncoder:
             WeightsError: If the text tower's weights are missing or refused.
         """
         labels, sentences = LabelSet.following(prompts), expanded(templates)
-        if self._tower is None:
-            self._tower = load_clip_text(self._name, path=self._path, device=self._device)
-        return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], sentences))
+        with self._lock:
+            if self._tower is None:
+                self._tower = load_clip_text(self._name, path=self._path, device=self._device)
+            return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], sentences))
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
         """Words that the text tower has never met, each once; none for the large towers, which read letters."""

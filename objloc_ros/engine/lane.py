@@ -1,0 +1,170 @@
+"""One worker per device: requests of many callers, batched where they are alike, fair to every caller."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from objloc_ros.errors import ObjlocError, ParameterError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+RECOVERY = 100
+"""Good batches after which a limit that memory has lowered is doubled again."""
+
+
+class OutOfMemoryError(ObjlocError):
+    """The device has no room for a single frame; frames are counted under `cause`."""
+
+    cause = "out_of_memory"
+
+
+@dataclass(eq=False)
+class _Request(Generic[T, R]):
+    client: Hashable
+    kind: Hashable
+    item: T
+    order: int
+    done: Future[R] = field(default_factory=Future)
+
+
+class Lane(Generic[T, R]):
+    """Runs requests in a thread of its own, those of one kind together.
+
+    Nothing waits for a batch to fill: when the worker is free it takes what is there. First comes whoever has waited
+    longest since it was last served, so a fast client cannot starve a slow one; with it go the requests of the same
+    kind, in the same order, one per client as long as each waits for its answer before it asks again.
+
+    Args:
+        run: Called in the worker with a kind and items of it; gives one result per item.
+        max_batch: Most items in one call.
+        out_of_memory: Exceptions after which a smaller batch is tried.
+        name: Name of the worker thread.
+
+    Raises:
+        ParameterError: `max_batch` is below 1.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any, list[T]], Sequence[R]],
+        *,
+        max_batch: int = 8,
+        out_of_memory: tuple[type[BaseException], ...] = (MemoryError,),
+        name: str = "objloc-lane",
+    ) -> None:
+        if max_batch < 1:
+            raise ParameterError(f"max_batch must be at least 1, got {max_batch}")
+        self._run, self._out_of_memory = run, out_of_memory
+        self._max_batch = self._limit = max_batch
+        self._good = 0
+        self._changed = threading.Condition()
+        self._waiting: list[_Request[T, R]] = []
+        self._served: dict[Hashable, int] = {}
+        self._numbers = count()
+        self._stopping = False
+        # A daemon: a device stuck in its driver must not keep the process alive.
+        self._worker = threading.Thread(target=self._work, name=name, daemon=True)
+        self._worker.start()
+
+    @property
+    def limit(self) -> int:
+        """Most items in one call at present: `max_batch`, or fewer after the device ran out of memory."""
+        return self._limit
+
+    def submit(self, client: Hashable, kind: Hashable, item: T) -> Future[R]:
+        """Ask for one item; never blocks.
+
+        Args:
+            client: Who asks, for fairness.
+            kind: Only items of equal kind go into one call.
+            item: What to run.
+
+        Raises:
+            RuntimeError: If the lane has been stopped.
+        """
+        request: _Request[T, R] = _Request(client, kind, item, next(self._numbers))
+        with self._changed:
+            if self._stopping:
+                raise RuntimeError("the lane has been stopped")
+            self._waiting.append(request)
+            self._changed.notify()
+        return request.done
+
+    def forget(self, client: Hashable) -> None:
+        """Drop what is remembered of a client that will not ask again."""
+        with self._changed:
+            self._served.pop(client, None)
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Finish the batch in work and cancel what waits.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether the worker has ended.
+        """
+        with self._changed:
+            self._stopping = True
+            leftover, self._waiting = self._waiting, []
+            self._changed.notify()
+        for request in leftover:
+            request.done.cancel()
+        if self._worker is not threading.current_thread():
+            self._worker.join(timeout)
+        return not self._worker.is_alive()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._answer(batch)
+            del batch  # results live as long as their callers want, not until the next frame
+
+    def _take(self) -> list[_Request[T, R]]:
+        with self._changed:
+            while not self._waiting and not self._stopping:
+                self._changed.wait()
+            if self._stopping:
+                return []
+            queue = sorted(self._waiting, key=lambda one: (self._served.get(one.client, -1), one.order))
+            batch = [one for one in queue if one.kind == queue[0].kind][: self._limit]
+            self._waiting = [one for one in self._waiting if one not in batch]
+            for one in batch:
+                self._served[one.client] = next(self._numbers)
+            return batch
+
+    def _answer(self, batch: list[_Request[T, R]]) -> None:
+        try:
+            results = self._run(batch[0].kind, [request.item for request in batch])
+        except self._out_of_memory as error:
+            self._shrink(batch, error)
+        except Exception as error:  # noqa: BLE001 - goes to every caller of this batch, and the lane goes on
+            for request in batch:
+                request.done.set_exception(error)
+        else:
+            for request, result in zip(batch, results, strict=True):
+                request.done.set_result(result)
+            self._grow()
+
+    def _shrink(self, batch: list[_Request[T, R]], error: BaseException) -> None:
+        """Try again in halves; give a single item up."""
+        self._good = 0
+        if len(batch) == 1:
+            self._limit = 1
+            failure = OutOfMemoryError(f"no memory for a single frame: {error}")
+            failure.__cause__ = error
+            batch[0].done.set_exception(failure)
+            return
+        half = self._limit = len(batch) // 2
+        self._answer(batch[:half])
+        self._answer(batch[half:])
+
+    def _grow(self) -> None:
+        self._good += 1
+        if self._good >= RECOVERY and self._limit < self._max_batch:
+            self._good, self._limit = 0, min(2 * self._limit, self._max_batch)

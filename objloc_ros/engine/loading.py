@@ -1,0 +1,124 @@
+"""Where a pipeline's networks come from: loaded for it alone, or shared with the other pipelines of a process."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.engine.backbone import Backbone
+from objloc_ros.engine.batch import Head
+from objloc_ros.engine.heads import Models, build_heads
+from objloc_ros.engine.passes import PassLane, PassMemory, SharedBackbone
+from objloc_ros.engine.prompts import PromptEncoder
+
+T = TypeVar("T")
+
+
+class Loader:
+    """Loads everything afresh."""
+
+    def backbone(
+        self, name: str, *, weights: str | Path | None, device: torch.device, short_side: int | None
+    ) -> Backbone:
+        """A backbone.
+
+        Args:
+            name: Name in the weights registry.
+            weights: File; None takes the registered one.
+            device: Where it runs.
+            short_side: See `Backbone`; None takes the model's own.
+
+        Raises:
+            ParameterError: If the name is unknown.
+            WeightsError: If weights are missing or refused.
+        """
+        vit = load_backbone(name, path=weights, device=device)
+        return Backbone(vit, name=name, device=device, short_side=short_side or vit.spec.short_side)
+
+    def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
+        """Heads by method, see `build_heads`."""
+        return build_heads(methods, models)
+
+    def encoder(self, models: Models) -> PromptEncoder:
+        """What encodes prompts."""
+        return PromptEncoder(models.clip, path=models.clip_weights, device=models.device)
+
+
+class SharedLoader:
+    """Loads each network once for all the pipelines of a process, and lets it go with the last of them.
+
+    Pipelines with equal backbones share passes, see `SharedBackbone`; there is one worker for each device.
+
+    Args:
+        max_batch: Most frames in one forward pass.
+        loader: What loads a network the first time.
+    """
+
+    def __init__(self, max_batch: int = 8, loader: Loader | None = None) -> None:
+        self.max_batch = max_batch
+        self._loader = loader or Loader()
+        self._lock = threading.RLock()  # a model needs its device's worker
+        self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
+        self._memory = PassMemory()
+
+    def client(self, name: Hashable) -> Loader:
+        """A loader for one caller: a camera, to which the workers are fair."""
+        return _Client(self, name)
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made for this key, as long as somebody holds it."""
+        with self._lock:
+            known = self._shared.get(key)
+            if known is None:
+                known = self._shared[key] = make()
+            return known
+
+    def backbone(
+        self, client: Hashable, name: str, weights: str | Path | None, device: torch.device, short_side: int | None
+    ) -> Backbone:
+        """A client's view of a shared backbone, see `Loader.backbone`."""
+        lane = self.get(("lane", device), lambda: PassLane(self.max_batch, f"objloc-{device}"))
+
+        def load() -> Backbone:
+            return self._loader.backbone(name, weights=weights, device=device, short_side=None)
+
+        shared = self.get(("backbone", name, weights, device), load)
+        short_side = short_side or shared.short_side
+        return SharedBackbone(shared, lane, self._memory, client=client, short_side=short_side)
+
+    def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
+        """Heads of methods for some models, each loaded once."""
+        return self.get(("heads", tuple(methods), models), lambda: _Heads(self._loader.heads(methods, models)))
+
+    def encoder(self, models: Models) -> PromptEncoder:
+        """The one encoder of a text tower."""
+        key = ("encoder", models.clip, models.clip_weights, models.device)
+        return self.get(key, lambda: self._loader.encoder(models))
+
+
+class _Heads(dict[str, Head]):
+    """A dictionary that can be held weakly."""
+
+
+class _Client(Loader):
+    """What one client of a `SharedLoader` loads with."""
+
+    def __init__(self, shared: SharedLoader, name: Hashable) -> None:
+        self._shared, self._name = shared, name
+
+    def backbone(
+        self, name: str, *, weights: str | Path | None, device: torch.device, short_side: int | None
+    ) -> Backbone:
+        return self._shared.backbone(self._name, name, weights, device, short_side)
+
+    def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
+        return self._shared.heads(methods, models)
+
+    def encoder(self, models: Models) -> PromptEncoder:
+        return self._shared.encoder(models)
