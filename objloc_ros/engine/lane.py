@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ R = TypeVar("R")
 
 RECOVERY = 100
 """Good batches after which a limit that memory has lowered is doubled again."""
+
+LINGER, MOST_LINGER_S = 0.15, 0.01
+"""How long the clients of a batch are waited for, as a part of the time that the batch took, and at most, seconds."""
+
+PATIENCE = 16
+"""Batches without waiting after one for which waiting brought nobody."""
 
 
 class OutOfMemoryError(ObjlocError):
@@ -36,9 +43,10 @@ class _Request(Generic[T, R]):
 class Lane(Generic[T, R]):
     """Runs requests in a thread of its own, those of one kind together.
 
-    Nothing waits for a batch to fill: when the worker is free it takes what is there. First comes whoever has waited
-    longest since it was last served, so a fast client cannot starve a slow one; with it go the requests of the same
-    kind, in the same order, one per client as long as each waits for its answer before it asks again.
+    When the worker is free it takes what is there. First comes whoever has waited longest since it was last served, so
+    a fast client cannot starve a slow one; with it go the requests of the same kind, in the same order, one per client
+    as long as each waits for its answer before it asks again. Clients that are always ready would take turns for ever:
+    those of the batch before are therefore given a moment to come back, see `LINGER`.
 
     Args:
         run: Called in the worker with a kind and items of it; gives one result per item.
@@ -66,6 +74,8 @@ class Lane(Generic[T, R]):
         self._changed = threading.Condition()
         self._waiting: list[_Request[T, R]] = []
         self._served: dict[Hashable, int] = {}
+        self._answered: set[Hashable] = set()  # clients of the last batch
+        self._linger_s, self._impatient = 0.0, 0
         self._numbers = count()
         self._stopping = False
         # A daemon: a device stuck in its driver must not keep the process alive.
@@ -122,13 +132,17 @@ class Lane(Generic[T, R]):
 
     def _work(self) -> None:
         while batch := self._take():
+            start = time.monotonic()
             self._answer(batch)
+            self._linger_s = min(LINGER * (time.monotonic() - start), MOST_LINGER_S)
+            self._answered = {request.client for request in batch}
             del batch  # results live as long as their callers want, not until the next frame
 
     def _take(self) -> list[_Request[T, R]]:
         with self._changed:
             while not self._waiting and not self._stopping:
                 self._changed.wait()
+            self._gather()
             if self._stopping:
                 return []
             queue = sorted(self._waiting, key=lambda one: (self._served.get(one.client, -1), one.order))
@@ -137,6 +151,21 @@ class Lane(Generic[T, R]):
             for one in batch:
                 self._served[one.client] = next(self._numbers)
             return batch
+
+    def _gather(self) -> None:
+        """Wait for those that were answered last, unless that was in vain a short while ago."""
+        if self._impatient:
+            self._impatient -= 1
+            return
+        end = time.monotonic() + self._linger_s
+        missing = self._missing()
+        while self._missing() and not self._stopping and self._changed.wait(end - time.monotonic()):
+            pass
+        if missing and self._missing() == missing:
+            self._impatient = PATIENCE
+
+    def _missing(self) -> set[Hashable]:
+        return self._answered - {request.client for request in self._waiting}
 
     def _answer(self, batch: list[_Request[T, R]]) -> None:
         try:

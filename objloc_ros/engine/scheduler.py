@@ -52,8 +52,8 @@ class LatestSlot(Generic[T]):
         stats: Where the frames are counted.
         age_ms: Age of a frame now, milliseconds.
         max_age_ms: Frames older than this when their turn comes are dropped; infinity switches the limit off.
-        on_drop: Told the cause of every drop and the exception behind it, if any; called without locks held, in the
-            thread that dropped the frame. Must not raise.
+        on_done: Told of every frame when it has ended, with the cause of its drop ("" if it was published) and the
+            exception behind it, if any; called without locks held, in the thread that ended the frame. Must not raise.
         name: Name of the worker thread.
 
     Raises:
@@ -67,13 +67,13 @@ class LatestSlot(Generic[T]):
         *,
         age_ms: Callable[[T], float],
         max_age_ms: float = math.inf,
-        on_drop: Callable[[str, Exception | None], None] = lambda cause, error: None,
+        on_done: Callable[[T, str, Exception | None], None] = lambda frame, cause, error: None,
         name: str = "objloc-worker",
     ) -> None:
         self._process = process
         self._stats = stats
         self._age_ms = age_ms
-        self._on_drop = on_drop
+        self._on_done = on_done
         self.max_age_ms = max_age_ms
         self._changed = threading.Condition()
         self._waiting: T | None = None
@@ -97,14 +97,20 @@ class LatestSlot(Generic[T]):
         """Hand over a frame; never blocks on the worker."""
         with self._changed:
             self._stats.received()
+            dropped: T | None
             if self._stopping:
-                cause = SHUTDOWN
+                dropped, cause = frame, SHUTDOWN
             else:
-                cause = SUPERSEDED if self._waiting is not None else ""
+                dropped, cause = self._waiting, SUPERSEDED
                 self._waiting = frame
                 self._changed.notify()
-        if cause:
-            self._drop(cause)
+        if dropped is not None:
+            self._drop(dropped, cause)
+
+    def skip(self) -> None:
+        """Count a frame as superseded that was given up before it got here."""
+        self._stats.received()
+        self._stats.dropped(SUPERSEDED)
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Drop the waiting frame and let the one in work finish.
@@ -120,7 +126,7 @@ class LatestSlot(Generic[T]):
             leftover, self._waiting = self._waiting, None
             self._changed.notify()
         if leftover is not None:
-            self._drop(SHUTDOWN)
+            self._drop(leftover, SHUTDOWN)
         if self._worker is not threading.current_thread():
             self._worker.join(timeout)
         return not self._worker.is_alive()
@@ -128,6 +134,7 @@ class LatestSlot(Generic[T]):
     def _work(self) -> None:
         while (frame := self._take()) is not None:
             self._handle(frame)
+            del frame  # its pixels and features need not wait for the next one
 
     def _take(self) -> T | None:
         with self._changed:
@@ -144,10 +151,11 @@ class LatestSlot(Generic[T]):
             self._process(frame)
             age = self._age_ms(frame)
         except Exception as error:  # noqa: BLE001 - one frame must never end the worker; the cause is counted and told
-            self._drop(drop_cause(error), error)
+            self._drop(frame, drop_cause(error), error)
             return
         self._stats.published(age_ms=age, processing_ms=1e3 * (time.perf_counter() - start))
+        self._on_done(frame, "", None)
 
-    def _drop(self, cause: str, error: Exception | None = None) -> None:
+    def _drop(self, frame: T, cause: str, error: Exception | None = None) -> None:
         self._stats.dropped(cause)
-        self._on_drop(cause, error)
+        self._on_done(frame, cause, error)

@@ -5,26 +5,25 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Float32, Header
 from std_srvs.srv import SetBool
 
 from objloc_ros.engine.age import AgeClock, Arrival, Oddity
-from objloc_ros.engine.scheduler import FrameDroppedError, LatestSlot
+from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError, LatestSlot
 from objloc_ros.engine.stats import FrameStats
 from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes import qos
-from objloc_ros.nodes.conversions import compressed_to_rgb, image_to_rgb
 from objloc_ros.nodes.diagnostics import NOT_WANTED, Diagnoser, Report
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, ImageMessage
+from objloc_ros.nodes.frame import Frame
+from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, Input, InputFactory
 from objloc_ros.nodes.live import LiveParameters, Values
 from objloc_ros.nodes.outputs import Outputs
 from objloc_ros.nodes.params import Spec, Table
@@ -49,9 +48,9 @@ SPECS = (
 
 @dataclass(frozen=True)
 class Job:
-    """One message and when it came."""
+    """One frame and when it came."""
 
-    msg: ImageMessage
+    frame: Frame
     arrival: Arrival
 
 
@@ -64,13 +63,17 @@ class PerceptionNode(LifecycleNode, abc.ABC):
     Args:
         name: Node name.
         table: All parameters of the node, `SPECS` among them.
+        open_camera: Makes the node's way to its camera.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
 
     Raises:
         ParameterError: A start-up value breaks a constraint.
     """
 
-    def __init__(self, name: str, table: Table, **options: Any) -> None:
+    leads = False
+    """Whether the node keeps its camera's rate, so that slower ones may follow it, see `SharedCamera`."""
+
+    def __init__(self, name: str, table: Table, *, open_camera: InputFactory = ImageInput, **options: Any) -> None:
         super().__init__(name, **options)
         self._voice = Voice(self.get_logger())
         self._stats = FrameStats()
@@ -81,7 +84,8 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         self.outputs = Outputs(self, self._follow_demand)
         self.outputs.add("debug/age_ms", Float32)
         self.outputs.add("debug/processing_ms", Float32)
-        self._input = ImageInput(self, self.parameters.values()["image_transport"], self._on_image, self._voice.warn)
+        transport = self.parameters.values()["image_transport"]
+        self._input: Input = open_camera(self, transport, self._on_frame, self._voice.warn)
         self._diagnoser = Diagnoser(self.get_fully_qualified_name())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
         # Steady time: a paused or absent simulation clock must not silence the diagnostics.
@@ -111,6 +115,10 @@ class PerceptionNode(LifecycleNode, abc.ABC):
     @abc.abstractmethod
     def describe_engine(self) -> dict[str, str]:
         """Facts for the diagnostics: `device` and whatever else there is to say."""
+
+    def pass_key(self) -> Hashable:
+        """Nodes with equal keys read the same backbone passes."""
+        return self.get_fully_qualified_name()
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; returns False when that failed."""
@@ -168,7 +176,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
             self._stats,
             age_ms=lambda job: self._ages.age_ms(job.arrival),
             max_age_ms=_limit(self.parameters.values()),
-            on_drop=self._voice.dropped,
+            on_done=self._done,
             name=f"{self.get_name()}-worker",
         )
 
@@ -196,25 +204,37 @@ class PerceptionNode(LifecycleNode, abc.ABC):
             self._slot.max_age_ms = _limit(parameters)
         self.apply_parameters(parameters)
 
-    def _on_image(self, msg: ImageMessage) -> None:
-        stamp = msg.header.stamp
+    def skip(self) -> None:
+        """Count a frame that the node's camera gave up for it."""
+        if self._slot is not None:
+            self._slot.skip()
+
+    def _on_frame(self, frame: Frame) -> None:
+        stamp = frame.header.stamp
         arrival = self._ages.arrive(stamp.sec * 1_000_000_000 + stamp.nanosec)
         if arrival.oddity is not None:
             self._voice.odd(arrival.oddity)
         if arrival.oddity is Oddity.JUMPED_BACK:
             self._stats.forget_ages()
-        if self._slot is not None:
-            self._slot.offer(Job(msg, arrival))
+        slot = self._slot
+        if slot is None:
+            frame.done(SHUTDOWN)
+        else:
+            slot.offer(Job(frame, arrival))
 
     def _handle(self, job: Job) -> None:
         if not (self._enabled and self.outputs.any_wanted()):
             raise FrameDroppedError(NOT_WANTED)
         start = time.perf_counter()
-        rgb = compressed_to_rgb(job.msg) if isinstance(job.msg, CompressedImage) else image_to_rgb(job.msg)
-        self.answer(rgb, job.msg.header)
+        self.answer(job.frame.rgb(), job.frame.header)
         elapsed_ms = 1e3 * (time.perf_counter() - start)
         self.outputs.publish("debug/processing_ms", lambda: Float32(data=elapsed_ms))
         self.outputs.publish("debug/age_ms", lambda: Float32(data=self._ages.age_ms(job.arrival)))
+
+    def _done(self, job: Job, cause: str, error: Exception | None) -> None:
+        if cause:
+            self._voice.dropped(cause, error)
+        job.frame.done(cause)
 
     def _diagnose(self) -> None:
         self._follow_demand()

@@ -71,6 +71,8 @@ class FoundNode(PipelineNode):
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
+    leads = True
+
     def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
         super().__init__("found", PARAMETERS, ("found",), pipeline_factory, **options)
         self.outputs.add("detections", Detection2DArray, depth=5)

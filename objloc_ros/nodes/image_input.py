@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from rclpy.node import Node
 from rclpy.qos_overriding_options import InvalidQosOverridesError
@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes import qos
+from objloc_ros.nodes.frame import Frame, ImageMessage
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -27,7 +28,34 @@ INTRODUCTION_S = 0.5
 SILENCE_S = 3.0
 """Publishers that send nothing for this long are worth a word, seconds."""
 
-ImageMessage: TypeAlias = "Image | CompressedImage"
+OnFrame: TypeAlias = Callable[[Frame], None]
+Warn: TypeAlias = Callable[[str, str], None]
+"""Takes a cause, by which it is throttled, and a line of text."""
+
+
+class Input(Protocol):
+    """A node's way to its camera."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames come in at present."""
+        ...
+
+    def open(self) -> None:
+        """Let frames come."""
+        ...
+
+    def close(self) -> None:
+        """Let no more frames come."""
+        ...
+
+    def check(self) -> str:
+        """Say why no frames come; empty when they do or need not. Called about once a second."""
+        ...
+
+
+InputFactory: TypeAlias = Callable[[Any, str, OnFrame, Warn], Input]
+"""Makes the input of a node from its `image_transport`, where frames go, and where warnings go."""
 
 
 class ImageInput:
@@ -38,18 +66,18 @@ class ImageInput:
     Args:
         node: Owner of the subscription.
         transport: A key of `TRANSPORTS`.
-        on_image: Called in the executor with each message.
-        warn: Called with a cause and a line of text about frames that do not come.
+        on_frame: Called in the executor with each frame.
+        warn: Told about frames that do not come.
     """
 
     def __init__(
         self,
         node: Node,
         transport: str,
-        on_image: Callable[[ImageMessage], None],
-        warn: Callable[[str, str], None],
+        on_frame: OnFrame,
+        warn: Warn,
     ) -> None:
-        self._node, self._on_image, self._warn = node, on_image, warn
+        self._node, self._on_frame, self._warn = node, on_frame, warn
         self._msg_type = TRANSPORTS[transport]
         self.topic: str = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
         self._subscription: Any = None
@@ -119,4 +147,4 @@ class ImageInput:
 
     def _receive(self, msg: ImageMessage) -> None:
         self._heard = time.monotonic()
-        self._on_image(msg)
+        self._on_frame(Frame(msg))

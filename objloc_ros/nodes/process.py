@@ -1,4 +1,4 @@
-"""Running one node as a process: plain errors at the start, an ordered end on any number of signals."""
+"""Running nodes as a process: plain errors at the start, an ordered end on any number of signals."""
 
 from __future__ import annotations
 
@@ -6,52 +6,65 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes.base import PerceptionNode
+from objloc_ros.nodes.spinner import Spinner
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = None) -> int:
-    """Spin a node until SIGINT or SIGTERM.
+    """Spin one node until SIGINT or SIGTERM; see `run_groups`."""
+
+    def make() -> list[list[Node]]:
+        node = make_node()
+        if node.parameters.values().get("idle_priority"):
+            give_way()
+        return [[node]]
+
+    return run_groups(make, args)
+
+
+def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] | None = None) -> int:
+    """Spin groups of nodes, each in a thread of its own, until SIGINT or SIGTERM.
 
     rclpy's own handlers shut the context down under the running callbacks, and Python's raises KeyboardInterrupt
     anywhere, a second time in the middle of the clean-up (a terminal and ros2 launch both send SIGINT). Here a signal
     only adds to a queue: the frame in work is finished and published, then everything is taken down in order.
 
     Args:
-        make_node: Called once ROS is up.
+        make_groups: Called once ROS is up.
         args: Command line; None means `sys.argv`.
 
     Returns:
-        Exit code: 0 after an ordered end, 1 when the node could not start or a callback failed.
+        Exit code: 0 after an ordered end, 1 when no group could start or a callback failed.
     """
     # Not an event: a second signal that comes while the first one sets it would wait for ever. This queue is reentrant.
-    endings: SimpleQueue[None] = SimpleQueue()
+    news: SimpleQueue[bool] = SimpleQueue()  # whether there is reason to end
     for number in SIGNALS:
-        signal.signal(number, lambda *_: endings.put(None))
+        signal.signal(number, lambda *_: news.put(True))
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = make_node()
+        groups = make_groups()
     except (ObjlocError, ParameterException) as error:
         sys.stderr.write(f"cannot start: {error}\n")
         rclpy.try_shutdown()
         return 1
+    spinners = [Spinner(nodes, on_started=lambda: news.put(False), on_end=lambda: news.put(True)) for nodes in groups]
     try:
-        return _serve(node, endings)
+        return _serve(spinners, news)
     finally:
-        node.close()
-        node.destroy_node()
+        for spinner in spinners:
+            spinner.close()
         rclpy.try_shutdown()
         # At its end the interpreter gives signals back their deadly default, unless they are ignored.
         for number in SIGNALS:
@@ -71,30 +84,14 @@ def give_way() -> None:
             os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _serve(node: PerceptionNode, endings: SimpleQueue[None]) -> int:
-    if node.parameters.values().get("idle_priority"):
-        give_way()
-    if not node.autostart():
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-    ordered: list[bool] = []
-
-    def spin() -> None:
-        try:
-            while not stop.is_set():
-                executor.spin_once()
-            ordered.append(True)
-        finally:
-            endings.put(None)
-
+def _serve(spinners: Sequence[Spinner], news: SimpleQueue[bool]) -> int:
     # The main thread only waits, so that Python runs the signal handlers at once and not when the middleware wakes up.
-    spinner = threading.Thread(target=spin, name="executor")
-    spinner.start()
-    endings.get()
-    stop.set()
-    executor.wake()
-    spinner.join()
-    executor.shutdown()
-    return 0 if ordered else 1
+    for spinner in spinners:
+        spinner.start()
+    serving = [spinner for spinner in spinners if spinner.serves]
+    while not news.get() and not all(spinner.failed for spinner in serving):
+        pass
+    for spinner in spinners:
+        spinner.stop()
+    done = all(spinner.ordered for spinner in spinners)
+    return 0 if done and not all(spinner.failed for spinner in serving) else 1

@@ -158,3 +158,41 @@ def test_stopping_cancels_what_waits_and_finishes_what_runs(device):
 def test_a_batch_of_none_is_refused():
     with pytest.raises(ParameterError, match="max_batch must be at least 1, got 0"):
         Lane(lambda kind, items: items, max_batch=0)
+
+
+def test_clients_that_are_always_ready_come_to_go_together():
+    calls = []
+
+    def run(kind, items):
+        time.sleep(0.03)
+        calls.append(len(items))
+        return items
+
+    lane, end = Lane(run), time.monotonic() + 0.6
+
+    def client(name):
+        while time.monotonic() < end:
+            lane.submit(name, "k", name).result(5)
+            time.sleep(0.001)  # what it does with its answer
+
+    threads = [threading.Thread(target=client, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.01)  # they start out taking turns
+    for thread in threads:
+        thread.join(5)
+    lane.stop()
+    assert calls.count(2) > len(calls) / 2
+
+
+def test_a_client_that_went_away_is_not_waited_for_every_time(make, device):
+    device.gate.set()
+    lane = Lane(lambda kind, items: (time.sleep(0.02), items)[1])
+    together = [lane.submit("a", "k", 1), lane.submit("gone", "k", 2)]
+    assert [future.result(5) for future in together] == [1, 2]
+    lane.submit("a", "k", 3).result(5)
+    limit = time.monotonic() + 5
+    while not lane._impatient and time.monotonic() < limit:
+        lane.submit("a", "k", 4).result(5)
+    assert lane._impatient > 0
+    lane.stop()

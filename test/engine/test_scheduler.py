@@ -54,7 +54,7 @@ def wait_for(condition):
 
 def test_only_the_newest_frame_waits(slot_of, stats):
     gate, drops = Gate(), []
-    slot = slot_of(gate, on_drop=lambda cause, error: drops.append((cause, error)))
+    slot = slot_of(gate, on_done=lambda frame, cause, error: drops.append((frame, cause, error)))
     slot.offer(1)
     assert gate.entered.acquire(timeout=WAIT_S)
     for frame in (2, 3, 4):
@@ -63,7 +63,8 @@ def test_only_the_newest_frame_waits(slot_of, stats):
     gate.leave.release(2)
     wait_for(lambda: stats.snapshot().in_flight == 0)
     assert gate.seen == [1, 4]
-    assert drops == [("superseded", None)] * 2
+    wait_for(lambda: len(drops) == 4)
+    assert drops == [(2, "superseded", None), (3, "superseded", None), (1, "", None), (4, "", None)]
     assert stats.snapshot().published == 2
 
 
@@ -122,14 +123,21 @@ def test_an_error_costs_one_frame_and_not_the_worker(slot_of, stats, error, caus
         if frame == "bad":
             raise error
 
-    slot = slot_of(process, on_drop=lambda *drop: drops.append(drop))
+    slot = slot_of(process, on_done=lambda *done: drops.append(done))
     slot.offer("bad")
     wait_for(lambda: stats.snapshot().in_flight == 0)
     slot.offer("good")
     wait_for(lambda: stats.snapshot().published == 1)
-    assert drops == [(cause, error)]
+    wait_for(lambda: len(drops) == 2)
+    assert drops == [("bad", cause, error), ("good", "", None)]
     assert drop_cause(error) == cause
     assert dict(stats.snapshot().dropped) == {cause: 1}
+
+
+def test_a_skipped_frame_counts_as_superseded(slot_of, stats):
+    slot_of(lambda frame: None).skip()
+    assert (stats.snapshot().received, dict(stats.snapshot().dropped)) == (1, {"superseded": 1})
+    assert conserved(stats.snapshot())
 
 
 def test_stop_in_mid_frame_publishes_it_and_drops_the_waiting_one(slot_of, stats):
