@@ -53,6 +53,7 @@ bench: setup
 	@$(BIN)/python bench/discovery.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/beside.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/open_vocab.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/exported.py $(if $(SMOKE),--smoke)
 
 clean:
 	rm -rf .venv build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -125,9 +125,13 @@ class ViT(nn.Module):
         grid = self.grid_of(images)
         tokens = self.vit.patch_embed(images)
         cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
-        tokens = torch.cat([cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = torch.cat([cls_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+        return tokens + self.position(pos_embed, grid)
+
+    def position(self, pos_embed: Tensor, grid: Grid) -> Tensor:
+        """The learned table [1, 1 + n * n, C] resampled by this backbone's rule: [1, 1 + N, C]."""
         resample = dino_pos_embed if self.spec.pos_embed == "dino" else sized_pos_embed
-        return tokens + resample(pos_embed, grid)
+        return resample(pos_embed, grid)
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""

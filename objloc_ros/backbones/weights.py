@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from objloc_ros.backbones.exported import load_exported
+from objloc_ros.backbones.exported_info import SUFFIX
 from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
 from objloc_ros.backbones.store import check_file, fetch, missing, verify
 from objloc_ros.backbones.vit import SPECS, ViT, build_vit
@@ -32,7 +34,7 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     Args:
         name: Architecture, a key of `vit.SPECS`.
         path: Weights file; None for the embedded or the fetched one. Accepts the DINO and timm layouts, bare or as a
-            full training checkpoint (its teacher is taken).
+            full training checkpoint (its teacher is taken), and what `objloc export` wrote: a file ending in .onnx.
         device: Where to put the parameters.
 
     Raises:
@@ -41,6 +43,8 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     """
     if name not in SPECS:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
+    if path is not None and Path(path).suffix == SUFFIX:
+        return load_exported(path, device, backbone=name)
     file = verified(name, path)
     state = _vit_state(read_state(file))
     model = build_vit(name)

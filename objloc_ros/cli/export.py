@@ -1,0 +1,99 @@
+"""`objloc export`: a backbone as an ONNX file, compared with the eager one before it is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from tqdm import tqdm
+
+from objloc_ros.backbones.exported_info import FACETS, SUFFIX
+from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, export_backbone
+from objloc_ros.backbones.registry import entry_of
+from objloc_ros.backbones.store import sha256_of
+from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.cli.weights import megabytes, print_table
+from objloc_ros.errors import ParameterError
+from objloc_ros.types import Size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what to export and where to."""
+    parser.add_argument("--backbone", default="tiny", choices=SPECS, help="architecture (default: tiny)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the registered ones)")
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="fix height and width of the input in pixels (default: any size)"
+    )
+    parser.add_argument(
+        "--batch", type=_batch, metavar="N", help="fix the number of images in a pass, or 'dynamic' (the default)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar=f"FILE{SUFFIX}", help="file to write")
+    parser.add_argument("--json", action="store_true", help="print JSON for scripts")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, compare and print how far the exported model is from the eager one.
+
+    Raises:
+        InputError: If a side of the size is not a multiple of the patch size.
+        ParameterError: If a file has the wrong ending.
+        WeightsError: If weights are missing or refused, a package is missing, the exported model differs, or the file
+            cannot be written.
+    """
+    out: Path = args.out.expanduser()
+    if out.suffix != SUFFIX:
+        raise ParameterError(f"--out must end in {SUFFIX}, by which it is known as an exported model, got {str(out)!r}")
+    if args.weights is not None and args.weights.suffix == SUFFIX:
+        raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
+    model = load_backbone(args.backbone, path=args.weights)
+    weights = entry_of(args.backbone).path if args.weights is None else args.weights.expanduser()
+    with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
+
+        def progress(stage: str) -> None:
+            bar.set_description(stage)
+            bar.update()
+
+        differences = export_backbone(
+            model,
+            out,
+            backbone=args.backbone,
+            weights_sha256=sha256_of(weights),
+            size=args.size,
+            batch=args.batch,
+            progress=progress,
+        )
+    _report(out, args.backbone, differences, as_json=args.json)
+    return 0
+
+
+def _report(out: Path, backbone: str, differences: list[Difference], *, as_json: bool) -> None:
+    size_bytes = out.stat().st_size
+    if as_json:
+        rows = [{"input": difference.shape, **difference.facets} for difference in differences]
+        facts = {"path": str(out), "backbone": backbone, "size_bytes": size_bytes, "tolerance": TOLERANCE}
+        print(json.dumps({**facts, "differences": rows}, indent=2))
+        return
+    print(f"{out}: {backbone}, {megabytes(size_bytes)}\n\nlargest difference from eager, of the largest value:")
+    numbers = [
+        ("x".join(map(str, difference.shape)), *(f"{difference.facets[name]:.1e}" for name in FACETS))
+        for difference in differences
+    ]
+    print_table([("INPUT", *(name.upper() for name in FACETS)), *numbers])
+
+
+def _size(text: str) -> Size:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected height x width such as 192x256, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on or 'dynamic', got {text!r}")
+    return int(text)
