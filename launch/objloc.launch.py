@@ -11,13 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
+
+from objloc_ros.nodes import launching
 
 CONFIG = Path(__file__).parent.parent / "config"
 METHODS = ("found", "discovery", "segmentation")
-# Fast DDS 2 and 3; without the profile images get lost between processes, see the file.
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 ARGUMENTS = (
     DeclareLaunchArgument("camera", default_value="/camera/image_raw", description="Image topic of the camera."),
@@ -55,7 +55,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
     camera = topic_name(given["camera"])
     namespace = namespace_of(camera, given["namespace"])
-    settings = node_settings(given)
+    settings = launching.settings(given)
     remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
     nodes = [
         Node(
@@ -64,7 +64,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name=method,
             namespace=namespace,
             parameters=[
-                existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")),
+                launching.existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")),
                 settings | (prompt_settings(given["prompts"]) if method == "segmentation" else {}),
             ],
             remappings=remappings,
@@ -72,7 +72,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         for method in method_names(given["methods"])
     ]
-    return [*profile_variables(context), *nodes]
+    return [*launching.profile_variables(context, CONFIG / "fastdds_shm.xml"), *nodes]
 
 
 def topic_name(text: str) -> str:
@@ -90,37 +90,13 @@ def namespace_of(camera: str, given: str) -> str:
 
 def method_names(text: str) -> list[str]:
     """Split ``found,…`` (or a YAML list of them) and check every name."""
-    names = [name.strip(" '\"") for name in text.strip("[] ").split(",")]
+    names = launching.names(text)
     unknown = [name for name in names if name not in METHODS]
     if unknown or len(set(names)) != len(names):
         raise ValueError(f"methods must be different ones of {', '.join(METHODS)}; got {text!r}")
     return names
 
 
-def node_settings(given: dict[str, str]) -> dict[str, str | bool]:
-    """Return the node parameters that arguments set; what they leave out stays with the parameter file."""
-    settings: dict[str, str | bool] = {
-        name: given[name] for name in ("backbone", "device", "image_transport") if given[name]
-    }
-    if given["autostart"]:
-        settings["autostart"] = given["autostart"] == "true"
-    return settings
-
-
 def prompt_settings(text: str) -> dict[str, list[str]]:
     """Return the prompts of ``red car, traffic cone``; empty leaves them to the parameter file."""
     return {"prompts": [prompt.strip() for prompt in text.split(",")]} if text else {}
-
-
-def existing_file(text: str) -> str:
-    """Return the path; a missing parameter file would otherwise show only in a node's log."""
-    if not Path(text).is_file():
-        raise ValueError(f"params_file must be an existing file, got {text!r}")
-    return text
-
-
-def profile_variables(context: LaunchContext) -> list[SetEnvironmentVariable]:
-    """Give Fast DDS room for images unless the user chose a profile."""
-    if any(context.environment.get(name) for name in PROFILE_VARIABLES):
-        return []
-    return [SetEnvironmentVariable(name, str(CONFIG / "fastdds_shm.xml")) for name in PROFILE_VARIABLES]

@@ -48,6 +48,11 @@ class Child:
             )
 
     @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process has not ended yet."""
         return self._process.poll() is None

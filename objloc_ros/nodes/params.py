@@ -138,9 +138,15 @@ class Table(Mapping[str, Spec]):
 
 def tables() -> dict[str, Table]:
     """Parameter tables of all nodes, by node name."""
-    from objloc_ros.nodes import discovery, found, image_source, segmentation
+    from objloc_ros.nodes import discovery, found, image_source, perception, segmentation
 
-    nodes = {"found": found, "discovery": discovery, "segmentation": segmentation, "image_source": image_source}
+    nodes = {
+        "found": found,
+        "discovery": discovery,
+        "segmentation": segmentation,
+        "perception": perception,
+        "image_source": image_source,
+    }
     return {name: module.PARAMETERS for name, module in nodes.items()}
 
 

@@ -35,9 +35,9 @@ NODES: Mapping[str, Callable[..., PipelineNode]] = {
 }
 """What can run on a camera."""
 
-PARAMETERS = Table(
-    Spec("cameras", ("camera",), "Names of the cameras, which are their nodes' namespaces."),
-    Spec("methods", ("found",), "Nodes of a camera that has no `methods` of its own: found, discovery, segmentation."),
+GENERAL = Table(
+    Spec("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
+    Spec("methods", ("found",), "Nodes of each camera that has no list of its own: found, discovery, segmentation."),
     Spec("max_batch", 8, "Most frames in one forward pass.", minimum=1, maximum=64),
 )
 
@@ -48,6 +48,10 @@ def camera_parameters(camera: str, methods: tuple[str, ...]) -> Table:
         Spec(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
         Spec(f"{camera}.methods", methods, "Nodes of this camera."),
     )
+
+
+PARAMETERS = Table(*GENERAL.values(), *camera_parameters("<camera>", ("found",)).values())
+"""All of them, with a placeholder for the camera's name."""
 
 
 class Perception(Node):
@@ -62,7 +66,7 @@ class Perception(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("perception", **options)
-        general = self._declare(PARAMETERS)
+        general = self._declare(GENERAL)
         self.max_batch: int = general["max_batch"]
         self.cameras = tuple(general["cameras"])
         check_names(self.cameras)

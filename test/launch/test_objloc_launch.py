@@ -1,11 +1,6 @@
-"""The launch file under the real launch and launch_ros, around real nodes."""
+"""The launch file of one camera."""
 
-import os
-import signal
-import subprocess
 import sys
-import threading
-import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -14,136 +9,25 @@ import pytest
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
 torch = pytest.importorskip("torch")
-import rclpy  # noqa: E402
-from ament_index_python import PackageNotFoundError, get_package_prefix  # noqa: E402
 from launch import LaunchContext  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parent))
+from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
-from rcl_interfaces.srv import GetParameters  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import parameter_value_to_python  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_FILE = ROOT / "launch/objloc.launch.py"
-PROFILE = str(ROOT / "config/fastdds_shm.xml")
-DOMAIN = 60 + os.getpid() % 40
-TIMEOUT_S = 40.0
+from objloc_ros.nodes import launching  # noqa: E402
 
-# What `ros2 launch` does, where ros2cli may be missing.
-LAUNCHER = """
-import sys
-from launch import LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-arguments = [argument.split(":=") for argument in sys.argv[2:]]
-service = LaunchService(noninteractive=True)
-source = PythonLaunchDescriptionSource(sys.argv[1])
-service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=arguments))
-sys.exit(service.run())
-"""
-
-spec = spec_from_file_location("objloc_launch", LAUNCH_FILE)
+spec = spec_from_file_location("objloc_launch", ROOT / "launch/objloc.launch.py")
 launch_file = module_from_spec(spec)
 spec.loader.exec_module(launch_file)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def installed():
-    try:
-        get_package_prefix("objloc_ros")
-    except PackageNotFoundError as error:
-        pytest.skip(str(error))
-
-
-class Launched:
-    """`ros2 launch objloc.launch.py ARGUMENTS` in a process group of its own."""
-
-    def __init__(self, log, *arguments, **environment):
-        self._log = log
-        inherited = {key: value for key, value in os.environ.items() if "DEFAULT_PROFILES_FILE" not in key}
-        with log.open("w") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", LAUNCHER, str(LAUNCH_FILE), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**inherited, "ROS_DOMAIN_ID": str(DOMAIN), "OMP_NUM_THREADS": "1", **environment},
-            )
-
-    @property
-    def log(self):
-        return self._log.read_text()
-
-    def child_environment(self):
-        """Environment of the one node that was launched."""
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        entries = Path(f"/proc/{child}/environ").read_bytes().decode().split("\0")
-        return dict(entry.split("=", 1) for entry in entries if entry)
-
-    def end(self):
-        """Ctrl-C, as from a terminal; returns the exit code."""
-        try:
-            self.process.send_signal(signal.SIGINT)
-            return self.process.wait(20)
-        finally:
-            if self.process.poll() is None:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-
-
 @pytest.fixture
-def start(tmp_path):
-    running = []
-
-    def _start(*arguments, **environment):
-        running.append(Launched(tmp_path / f"{len(running)}.log", *arguments, **environment))
-        return running[-1]
-
-    yield _start
-    for launched in running:
-        if launched.process.poll() is None:
-            launched.end()
-
-
-@pytest.fixture
-def peer():
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    node = rclpy.create_node("peer", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    thread = threading.Thread(target=executor.spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown()
-    thread.join()
-    node.destroy_node()
-    context.shutdown()
-
-
-def wait_for(condition, launched):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"timed out; the launch said:\n{launched.log}"
-        time.sleep(0.05)
-    return value
-
-
-def call(peer, kind, name, request, launched):
-    client = peer.create_client(kind, name)
-    wait_for(client.service_is_ready, launched)
-    future = client.call_async(request)
-    wait_for(future.done, launched)
-    return future.result()
-
-
-def parameters(peer, node, names, launched):
-    request = GetParameters.Request(names=names)
-    answer = call(peer, GetParameters, f"{node}/get_parameters", request, launched)
-    return dict(zip(names, map(parameter_value_to_python, answer.values), strict=True))
+def start(start_file):
+    return lambda *arguments, **environment: start_file("objloc.launch.py", *arguments, **environment)
 
 
 def test_arguments_reach_the_node(start, peer):
@@ -254,4 +138,4 @@ def test_own_fast_dds_profile_is_left_alone():
     context = LaunchContext()
     context.environment.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
     context.environment["FASTDDS_DEFAULT_PROFILES_FILE"] = "/own.xml"
-    assert launch_file.profile_variables(context) == []
+    assert launching.profile_variables(context, Path(PROFILE)) == []

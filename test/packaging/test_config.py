@@ -1,6 +1,7 @@
 """Presets and layouts must name parameters and topics that exist, with values that the nodes accept."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def settings_of(preset):
     for key, body in yaml.safe_load(preset.read_text()).items():
         node = key.rpartition("/")[2]
         for name, value in body["ros__parameters"].items():
-            yield node, name, value
+            yield node, re.sub(r"^\w+\.", "<camera>.", name), value
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)

@@ -1,0 +1,60 @@
+"""Object localization on several cameras, in one process around one engine.
+
+ros2 launch objloc_ros multi_camera.launch.py cameras:=front,rear methods:=found,discovery
+
+Cameras are named after their namespaces: the nodes of ``front`` are ``/front/found`` and so on, with the topics that
+processes of their own would have, and its images come from ``/front/image_raw`` unless the parameter file says
+otherwise. Empty arguments leave a setting to the parameter file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+
+from objloc_ros.nodes import launching
+
+CONFIG = Path(__file__).parent.parent / "config"
+
+ARGUMENTS = (
+    DeclareLaunchArgument("cameras", default_value="", description="Comma-separated names: front, rear."),
+    DeclareLaunchArgument("methods", default_value="", description="Of: found, discovery, segmentation."),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(CONFIG / "multi_camera.yaml"),
+        description="ROS parameter file: cameras, their image topics, and the parameters of their nodes.",
+    ),
+    DeclareLaunchArgument("backbone", default_value="", description="Backbone of all nodes."),
+    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=["", "true", "false"],
+        description="false: wait for `ros2 lifecycle`.",
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and postpone the rest until they have values."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=launch_cameras)])
+
+
+def launch_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return the environment and the process."""
+    given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
+    lists = {name: launching.names(given[name]) for name in ("cameras", "methods") if given[name]}
+    # Without a name, so that the parameters hold for every node of the process.
+    perception = Node(
+        package="objloc_ros",
+        executable="perception",
+        parameters=[launching.existing_file(given["params_file"]), {**launching.settings(given), **lists}],
+        output="screen",
+    )
+    return [*launching.profile_variables(context, CONFIG / "fastdds_shm.xml"), perception]
