@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Generic, TypeVar
 
+from objloc_ros.engine.scheduler import OUT_OF_MEMORY
 from objloc_ros.errors import ObjlocError, ParameterError
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ PATIENCE = 16
 class OutOfMemoryError(ObjlocError):
     """The device has no room for a single frame; frames are counted under `cause`."""
 
-    cause = "out_of_memory"
+    cause = OUT_OF_MEMORY
 
 
 @dataclass(eq=False)

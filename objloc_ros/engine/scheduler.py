@@ -18,6 +18,7 @@ TOO_OLD = "too_old"
 SHUTDOWN = "shutdown"
 BAD_INPUT = "bad_input"
 FAILED = "processing_error"
+OUT_OF_MEMORY = "out_of_memory"
 
 
 class FrameDroppedError(ObjlocError):

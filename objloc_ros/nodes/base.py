@@ -9,8 +9,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Float32, Header
 from std_srvs.srv import SetBool
@@ -19,17 +17,15 @@ from objloc_ros.engine.age import AgeClock, Arrival, Oddity
 from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError, LatestSlot
 from objloc_ros.engine.stats import FrameStats
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes import qos
-from objloc_ros.nodes.diagnostics import NOT_WANTED, Diagnoser, Report
+from objloc_ros.nodes.diagnostics import NOT_WANTED, Report
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.frame import Frame
 from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, Input, InputFactory
 from objloc_ros.nodes.live import LiveParameters, Values
 from objloc_ros.nodes.outputs import Outputs
 from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.reporter import Reporter
 from objloc_ros.nodes.voice import Voice
-
-DIAGNOSTICS_PERIOD_S = 1.0
 
 SPECS = (
     Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
@@ -86,10 +82,8 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         self.outputs.add("debug/processing_ms", Float32)
         transport = self.parameters.values()["image_transport"]
         self._input: Input = open_camera(self, transport, self._on_frame, self._voice.warn)
-        self._diagnoser = Diagnoser(self.get_fully_qualified_name())
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
-        # Steady time: a paused or absent simulation clock must not silence the diagnostics.
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._diagnose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._step = ""
+        self._reporter = Reporter(self, self._report)
         self.create_service(SetBool, "~/enable", self._on_enable)
 
     @abc.abstractmethod
@@ -153,6 +147,11 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         """Fall back to unconfigured after a transition that failed half-way."""
         return self._transition("error", self.close, state)
 
+    def begin(self, step: str) -> None:
+        """Tell the diagnostics of a step of a transition that takes long, such as "warming up"."""
+        self._step = step
+        self._reporter.speak()
+
     def close(self) -> None:
         """Stop the worker and release the engine; safe to call more than once."""
         self._stop()
@@ -168,6 +167,8 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         except Exception as error:  # noqa: BLE001 - told in full below, and the state machine takes it from there
             self._voice.failed(name, error, trace=True)
             return TransitionCallbackReturn.FAILURE
+        finally:
+            self._step = ""
         return getattr(super(), f"on_{name}")(state)
 
     def _start(self) -> None:
@@ -236,16 +237,14 @@ class PerceptionNode(LifecycleNode, abc.ABC):
             self._voice.dropped(cause, error)
         job.frame.done(cause)
 
-    def _diagnose(self) -> None:
+    def _report(self) -> Report:
         self._follow_demand()
-        report = Report(
-            self._state(), self._stats.snapshot(), self.describe_engine(), self._input.check(), self._voice.last_error
-        )
-        message = DiagnosticArray(status=[self._diagnoser.status(report)])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        frames, engine = self._stats.snapshot(), self.describe_engine()
+        return Report(self._state(), frames, engine, self._input.check(), self._voice.last_error)
 
     def _state(self) -> str:
+        if self._step:
+            return self._step
         if self._slot is None:
             return "not active"
         if not self._enabled:

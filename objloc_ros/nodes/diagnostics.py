@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from objloc_ros.engine.scheduler import FAILED, SHUTDOWN, SUPERSEDED, TOO_OLD
+from objloc_ros.engine.scheduler import FAILED, OUT_OF_MEMORY, SHUTDOWN, SUPERSEDED, TOO_OLD
 from objloc_ros.engine.stats import Percentiles, Snapshot
 
 NOT_WANTED = "not_wanted"
@@ -65,7 +65,7 @@ class Diagnoser:
 
 def judge(report: Report, new_drops: Mapping[str, int]) -> tuple[bytes, str]:
     """Level and headline: errors in processing first, then frames that are unusable, then frames that do not come."""
-    failed = new_drops.get(FAILED, 0)
+    failed = new_drops.get(FAILED, 0) + new_drops.get(OUT_OF_MEMORY, 0)
     if failed:
         return DiagnosticStatus.ERROR, f"{failed} frame(s) failed in processing: {report.last_error}"
     bad = {cause: n for cause, n in new_drops.items() if cause not in HARMLESS}

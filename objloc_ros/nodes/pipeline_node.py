@@ -92,6 +92,7 @@ class PipelineNode(PerceptionNode):
 
     def load_engine(self, parameters: Values) -> None:
         """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
+        self.begin(f"loading {parameters['backbone']}")
         pipeline = self._pipeline_factory(
             methods=self._methods,
             backbone=parameters["backbone"],
@@ -101,6 +102,7 @@ class PipelineNode(PerceptionNode):
             **self.more_models(parameters),
         )
         self._configure(pipeline, parameters)
+        self.begin(f"warming up on {pipeline.device}")
         self.prepare(pipeline, parameters)
         self._pipeline = pipeline
         self.get_logger().info(f"loaded {parameters['backbone']} on {pipeline.device}")

@@ -26,6 +26,7 @@ def report(dropped=None, **changes):
         ({"encoding": 2}, report({"encoding": 3}), WARN, ("encoding 1",)),
         ({}, report(input_problem="no publisher of '/image'"), WARN, ("no publisher",)),
         ({}, report({"processing_error": 1, "size": 1}, last_error="out of memory"), ERROR, ("1", "out of memory")),
+        ({}, report({"out_of_memory": 3}, last_error="no room"), ERROR, ("3", "no room")),
         ({}, report(state="not active"), OK, ("not active",)),
     ],
 )

@@ -46,14 +46,14 @@ def process(start, configured):
 
 @pytest.fixture(scope="module")
 def accounts(peer):
-    """The latest diagnostics of a node, as `accounts("/front/found")`."""
+    """The latest diagnostics of a node, as `accounts("/front/found")`; earlier ones as `accounts(name, -2)`..."""
     inbox = peer.subscribe(DiagnosticArray, "/diagnostics", depth=200)
 
-    def latest(name):
+    def latest(name, number=-1):
         statuses = [status for msg in list(inbox.messages) for status in msg.status if status.name.startswith(name)]
-        if not statuses:
+        if len(statuses) < abs(number):
             return {}
-        status = statuses[-1]
+        status = statuses[number]
         return {"level": status.level, "message": status.message} | {pair.key: pair.value for pair in status.values}
 
     return latest
@@ -194,7 +194,7 @@ def test_a_failing_head_leaves_the_others_alone(process, peer, found, disc, acco
     peer.unsubscribe(slow)
 
 
-def test_cameras_come_and_go_without_disturbing_others(process, peer, found, disc, wait_for):
+def test_cameras_come_and_go_without_disturbing_others(process, peer, found, disc, accounts, wait_for):
     peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
     found["front"].messages.clear()
     with Camera(peer, "front", 10, disc) as camera:
@@ -207,6 +207,8 @@ def test_cameras_come_and_go_without_disturbing_others(process, peer, found, dis
             assert peer.change_state(transition, "/rear/found")
         peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
         time.sleep(0.5)
+    states = [accounts("/rear/found", number).get("state", "") for number in range(-20, 0)]
+    assert [step for step in states if "ing " in step] == ["loading tiny", "warming up on cpu"]
     missed = wait_for(lambda: (n := len(set(camera.stamps[3:]) - set(stamps(found["front"])))) <= 1 and [n])
     assert missed[0] <= 1
 
