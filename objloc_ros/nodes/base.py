@@ -94,6 +94,9 @@ class PerceptionNode(LifecycleNode, abc.ABC):
     def release_engine(self) -> None:
         """Let go of what `load_engine` took; also called when nothing is loaded."""
 
+    def rest(self) -> None:
+        """Let go of what frames have left behind; also called when there were none."""
+
     @abc.abstractmethod
     def answer(self, rgb: RgbImage, header: Header) -> None:
         """Process one image and publish the results with this very header; runs in the worker thread."""
@@ -186,6 +189,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         if self._slot is not None and not self._slot.stop():
             self.get_logger().error("the engine is still busy with a frame; its results will be dropped")
         self._slot = None
+        self.rest()
 
     def _follow_demand(self) -> None:
         if self._slot is not None and self._enabled and self.outputs.any_wanted():

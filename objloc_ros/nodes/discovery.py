@@ -97,6 +97,12 @@ class DiscoveryNode(PipelineNode):
         super().apply_parameters(parameters)
         self._settings = parameters
 
+    def rest(self) -> None:
+        """Forget the video, too."""
+        self._memories = {}
+        self._tracker.forget()
+        super().rest()
+
     def answer(self, rgb: RgbImage, header: Header) -> None:
         """Run the method and publish what is listened to."""
         self._notice_cuts(header)

@@ -19,6 +19,8 @@ from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
 
 if TYPE_CHECKING:
+    import torch
+
     from objloc_ros.engine.pipeline import Pipeline
 
 WARM_UP_SIZE = (480, 640)
@@ -52,6 +54,15 @@ def load_pipeline(**arguments: Any) -> Pipeline:
     from objloc_ros.engine import pipeline
 
     return pipeline.load_pipeline(**arguments)
+
+
+def give_back(device: torch.device) -> None:
+    """Return a GPU's free memory, which PyTorch would keep for itself."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 class PipelineNode(PerceptionNode):
@@ -115,15 +126,16 @@ class PipelineNode(PerceptionNode):
         """Run a freshly loaded pipeline once."""
         pipeline.warm_up(WARM_UP_SIZE)
 
-    def release_engine(self) -> None:
-        """Drop the pipeline and give the device's memory back, which PyTorch would keep for itself."""
-        on_cuda = self._pipeline is not None and str(self._pipeline.device).startswith("cuda")
-        self._pipeline = None
-        if on_cuda:
-            import torch
+    def rest(self) -> None:
+        """Give back the memory of the device that frames have taken; networks stay until the clean-up."""
+        if self._pipeline is not None:
+            give_back(self._pipeline.device)
 
-            gc.collect()
-            torch.cuda.empty_cache()
+    def release_engine(self) -> None:
+        """Drop the pipeline and give its memory back, too."""
+        device, self._pipeline = None if self._pipeline is None else self._pipeline.device, None
+        if device is not None:
+            give_back(device)
 
     def check_parameters(self, parameters: Values) -> None:
         """Let the methods' options judge for themselves."""

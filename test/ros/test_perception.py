@@ -150,6 +150,26 @@ def test_under_overload_frames_are_fresh_and_all_accounted_for(process, peer, fo
         peer.unsubscribe(inbox)
 
 
+def test_bursts_pauses_and_a_stop_in_mid_frame_lose_no_account(process, peer, found, disc, accounts, wait_for):
+    nodes = ("/front/found", "/front/discovery", "/rear/found")
+    slow = peer.subscribe(Detection2DArray, "/front/discovery/detections")
+    peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
+    publishers = [peer.publisher(Image, f"/{name}/image_raw") for name in ("front", "rear")]
+    for number in range(6):
+        for _ in range(15):
+            for publisher in publishers:
+                publisher.publish(peer.image(disc()))
+        time.sleep(0.05)
+        if number % 2:
+            assert peer.change_state("deactivate", "/front/found")
+            assert peer.change_state("activate", "/front/found")
+        time.sleep(0.4)
+    for node in nodes:
+        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", what=f"the last frame of {node}")
+        assert conserved(accounts(node)), node
+    peer.unsubscribe(slow)
+
+
 def test_frames_of_several_cameras_share_passes(process, peer, found, disc):
     before = process.log.count("pass of 2")
     with Camera(peer, "front", 30, disc), Camera(peer, "rear", 30, disc):

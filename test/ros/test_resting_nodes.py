@@ -1,0 +1,88 @@
+"""What nodes hold while they rest: their networks, and nothing of the frames they have seen."""
+
+import gc
+
+import pytest
+
+pytest.importorskip("vision_msgs")
+import rclpy
+import torch
+from rclpy.parameter import Parameter
+from std_msgs.msg import Header
+
+from objloc_ros.engine.loading import SharedLoader
+from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.nodes.discovery import DiscoveryNode
+from objloc_ros.nodes.found import FoundNode
+from objloc_ros.nodes.frame import Frame
+from objloc_ros.nodes.segmentation import SegmentationNode
+
+
+@pytest.fixture(scope="module")
+def context(domain):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    yield context
+    context.shutdown()
+
+
+@pytest.fixture(scope="module")
+def make(context):
+    nodes, loader = [], SharedLoader()
+
+    def make(kind):
+        client = loader.client(kind.__name__)
+        node = kind(
+            context=context,
+            pipeline_factory=lambda **arguments: load_pipeline(loader=client, **arguments),
+            parameter_overrides=[Parameter("device", value="cpu")],
+        )
+        nodes.append(node)
+        return node
+
+    yield make
+    for node in nodes:
+        node.close()
+        node.destroy_node()
+
+
+def tensor_bytes():
+    """Memory of all living tensors, each storage once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    return sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}.values())
+
+
+def image_message(disc):
+    from sensor_msgs.msg import Image
+
+    pixels = disc(size=(240, 320))
+    return Image(height=240, width=320, step=960, encoding="rgb8", data=pixels.tobytes(), header=Header())
+
+
+@pytest.mark.parametrize("kind", [FoundNode, DiscoveryNode, SegmentationNode])
+def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
+    node = make(kind)
+    assert node.trigger_configure().name == "SUCCESS"
+    networks = tensor_bytes()
+    assert node.trigger_activate().name == "SUCCESS"
+    for _ in range(3):
+        frame = Frame(image_message(disc))
+        node.answer(frame.rgb(), frame.header)
+    assert tensor_bytes() > networks  # the frame's features
+    del frame
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert tensor_bytes() <= networks
+    assert node.trigger_cleanup().name == "SUCCESS"
+    assert tensor_bytes() < networks
+
+
+def test_a_second_camera_costs_next_to_nothing(make):
+    first, second = make(SegmentationNode), make(SegmentationNode)
+    before = tensor_bytes()
+    first.trigger_configure()
+    one = tensor_bytes() - before
+    second.trigger_configure()
+    both = tensor_bytes() - before
+    assert one > 2_000_000
+    assert both - one < 0.01 * one
