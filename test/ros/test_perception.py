@@ -127,7 +127,11 @@ def test_under_overload_frames_are_fresh_and_all_accounted_for(process, peer, fo
     slow = peer.subscribe(Detection2DArray, "/front/discovery/detections")
     pictures = {"front": disc(), "rear": disc(), "side": disc(size=(96, 96))}  # the last one needs a pass of its own
     cameras = [Camera(peer, name, 40, lambda picture=picture: picture) for name, picture in pictures.items()]
-    for inbox in found.values():
+    peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
+    for name, inbox in found.items():
+        peer.ask(inbox, lambda name=name: peer.image(pictures[name]), f"/{name}/image_raw")
+        inbox.messages.clear()
+    for inbox in ages.values():
         inbox.messages.clear()
     with cameras[0], cameras[1], cameras[2]:
         time.sleep(5)
