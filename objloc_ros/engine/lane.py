@@ -53,6 +53,7 @@ class Lane(Generic[T, R]):
         run: Called in the worker with a kind and items of it; gives one result per item.
         max_batch: Most items in one call.
         out_of_memory: Exceptions after which a smaller batch is tried.
+        prepare: Called in the worker before anything else.
         name: Name of the worker thread.
 
     Raises:
@@ -65,11 +66,12 @@ class Lane(Generic[T, R]):
         *,
         max_batch: int = 8,
         out_of_memory: tuple[type[BaseException], ...] = (MemoryError,),
+        prepare: Callable[[], None] = lambda: None,
         name: str = "objloc-lane",
     ) -> None:
         if max_batch < 1:
             raise ParameterError(f"max_batch must be at least 1, got {max_batch}")
-        self._run, self._out_of_memory = run, out_of_memory
+        self._run, self._out_of_memory, self._prepare = run, out_of_memory, prepare
         self._max_batch = self._limit = max_batch
         self._good = 0
         self._changed = threading.Condition()
@@ -132,6 +134,7 @@ class Lane(Generic[T, R]):
         return not self._worker.is_alive()
 
     def _work(self) -> None:
+        self._prepare()
         while batch := self._take():
             start = time.monotonic()
             self._answer(batch)

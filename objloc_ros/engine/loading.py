@@ -62,6 +62,7 @@ class SharedLoader:
 
     def __init__(self, max_batch: int = 8, loader: Loader | None = None) -> None:
         self.max_batch = max_batch
+        self._threads = torch.get_num_threads()  # now: callers reduce it for what comes after them
         self._loader = loader or Loader()
         self._lock = threading.RLock()  # a model needs its device's worker
         self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
@@ -83,7 +84,7 @@ class SharedLoader:
         self, client: Hashable, name: str, weights: str | Path | None, device: torch.device, short_side: int | None
     ) -> Backbone:
         """A client's view of a shared backbone, see `Loader.backbone`."""
-        lane = self.get(("lane", device), lambda: PassLane(self.max_batch, f"objloc-{device}"))
+        lane = self.get(("lane", device), lambda: PassLane(self.max_batch, self._threads, f"objloc-{device}"))
 
         def load() -> Backbone:
             return self._loader.backbone(name, weights=weights, device=device, short_side=None)

@@ -22,13 +22,18 @@ class PassLane:
 
     Args:
         max_batch: Most images in one pass; see `Lane`.
-        name: Name of its thread.
+        threads: Processor threads that a pass runs on.
+        name: Name of the worker.
     """
 
-    def __init__(self, max_batch: int, name: str) -> None:
+    def __init__(self, max_batch: int, threads: int, name: str) -> None:
         # The thread keeps its lane alive, so that holders get a handle.
         self._lane: Lane[Tensor, Features] = Lane(
-            _forward, max_batch=max_batch, out_of_memory=(torch.OutOfMemoryError, MemoryError), name=name
+            _forward,
+            max_batch=max_batch,
+            out_of_memory=(torch.OutOfMemoryError, MemoryError),
+            prepare=lambda: torch.set_num_threads(threads),
+            name=name,
         )
         weakref.finalize(self, self._lane.stop, 0.0)
 
@@ -40,6 +45,19 @@ class PassLane:
 def _forward(kind: tuple[Backbone, Hashable], inputs: list[Tensor]) -> list[Features]:
     features = kind[0].forward(torch.cat(inputs))
     return [features.image(number) for number in range(len(inputs))]
+
+
+_this_thread = threading.local()
+
+
+def compute_on_one_thread() -> None:
+    """Have what the calling thread computes itself run on that thread alone: the passes have the processors.
+
+    PyTorch keeps this number for each thread; without it every caller would wake a team of its own.
+    """
+    if not getattr(_this_thread, "alone", False):
+        torch.set_num_threads(1)
+        _this_thread.alone = True
 
 
 class PassMemory:
@@ -113,6 +131,7 @@ class SharedBackbone(Backbone):
             FrameDroppedError: If the engine was stopped meanwhile.
         """
         timings = {} if timings is None else timings
+        compute_on_one_thread()
         with timed(timings, "pre", len(images)):
             asked = [self._ask(image) for image in images]
         with timed(timings, "vit", len(images)):
