@@ -87,8 +87,7 @@ def test_table_json_and_markdown_on_stdout(tmp_path, capsys):
 
 
 def test_random_weights_stand_in_for_missing_ones(tmp_path, monkeypatch):
-    monkeypatch.setenv("OBJLOC_WEIGHTS_DIR", str(tmp_path / "none"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("OBJLOC_CACHE", str(tmp_path / "none"))
     arguments = [
         *SMALL,
         "--backbones",
