@@ -54,9 +54,10 @@ bench: setup
 	@$(BIN)/python bench/beside.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/open_vocab.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/exported.py $(if $(SMOKE),--smoke)
+	@$(BIN)/objloc bench $(if $(SMOKE),--smoke)
 
 clean:
-	rm -rf .venv build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build install log dist *.egg-info demo_output objloc_bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 setup: $(VENV)/.package
 

@@ -29,6 +29,7 @@ SUBCOMMANDS: dict[str, Command] = {
     "demo": Command("objloc_ros.cli.demo", "run the ROS 2 nodes on a short video and record what they publish"),
     "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
     "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
+    "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
     "export": Command("objloc_ros.cli.export", "write a backbone as an ONNX file that runs in its place"),
     "weights": Command("objloc_ros.cli.weights", "list, fetch and verify model weights"),
 }
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program name; None for those of the process.
 
     Returns:
-        Exit status: 0 done, 1 done in part, 2 an error in the usage, the input or the weights, 130 interrupted.
+        Exit status: 0 done, 1 done in part, 2 an error in the usage, the input or the weights, 3 (`bench`)
+        slower than a saved run, 130 interrupted.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:

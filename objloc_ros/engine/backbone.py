@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.engine.device import has_bfloat16_units
+from objloc_ros.engine.timings import timed, timed_part
 from objloc_ros.ops.geometry import Geometry, plan, to_input
 from objloc_ros.types import Features, Image, Size, check_image, size_of
 
@@ -39,7 +38,7 @@ class Backbone:
         self.name = name
         self.device = device
         self.short_side = short_side
-        self._bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
+        self.bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
 
     def geometry(self, source: Size) -> Geometry:
         """How an image of this height and width is resized and padded."""
@@ -50,39 +49,40 @@ class Backbone:
 
         Args:
             images: RGB uint8 [H, W, 3] each.
-            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given.
+            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given; fine ones also
+                with those of `upload`, a part of `pre` on a GPU.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
         """
         timings = {} if timings is None else timings
         with timed(timings, "pre", len(images)):
-            prepared = [self.prepare(image) for image in images]
+            prepared = [self.prepare(image, timings, len(images)) for image in images]
             inputs = torch.cat([pixels for pixels, _ in prepared])
         with timed(timings, "vit", len(images)):
             return Encoded(self.forward(inputs), [geometry for _, geometry in prepared])
 
-    def prepare(self, image: Image) -> tuple[Tensor, Geometry]:
+    def prepare(
+        self, image: Image, timings: dict[str, float] | None = None, images: int = 1
+    ) -> tuple[Tensor, Geometry]:
         """One image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+            timings: Fine ones get the stage `upload`.
+            images: Among how many its time is shared out.
 
         Raises:
             InputError: If the image is empty or not RGB uint8.
         """
         check_image(image)
         geometry = self.geometry(size_of(image))
-        return to_input(image, geometry, self.vit.mean, self.vit.std, self.device), geometry
+        uploading = timed_part(timings, "upload", images)
+        return to_input(image, geometry, self.vit.mean, self.vit.std, self.device, uploading=uploading), geometry
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Features:
         """One pass over float32 [B, 3, Hp, Wp]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             features: Features = self.vit(inputs)
         return features
-
-
-@contextmanager
-def timed(timings: dict[str, float], stage: str, images: int) -> Iterator[None]:
-    """Note the milliseconds per image that a stage takes."""
-    start = time.perf_counter()
-    yield
-    timings[stage] = (time.perf_counter() - start) * 1e3 / images

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from objloc_ros.engine.prompts import EncodedPrompts
 from objloc_ros.engine.results import HeadResult
+from objloc_ros.engine.timings import timed_part
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Features, Image
 
@@ -21,12 +23,18 @@ class Batch:
         geometries: How each became the backbone's input.
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
+        timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
     """
 
     images: Sequence[Image]
     geometries: Sequence[Geometry]
     features: Features | None = None
     prompts: EncodedPrompts | None = None
+    timings: dict[str, float] | None = None
+
+    def post(self, method: str) -> AbstractContextManager[None]:
+        """Entered by a head around what follows its answer: masks at pixels, boxes, regions."""
+        return timed_part(self.timings, f"{method}.post", len(self.images))
 
     def seen(self) -> Features:
         """The backbone's features, for a head that said it reads them."""

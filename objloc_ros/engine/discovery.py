@@ -72,6 +72,7 @@ class DiscoveryHead:
 
     def __init__(self, method: str) -> None:
         options, self._find = METHODS[method]
+        self._method = method
         self._crf = DEEP_SPECTRAL if method == "deep_spectral" else MASKCUT
         self.default_options = options()
 
@@ -84,10 +85,11 @@ class DiscoveryHead:
         features = batch.seen()
         found = self._find(features, options)
         each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
-        return [
-            result(objects, keys, image, geometry, post=options.post, crf=self._crf)
-            for objects, keys, image, geometry in each
-        ]
+        with batch.post(self._method):
+            return [
+                result(objects, keys, image, geometry, post=options.post, crf=self._crf)
+                for objects, keys, image, geometry in each
+            ]
 
     def follow(
         self, features: Features, image: Image, geometry: Geometry, options: Any, memory: Memory

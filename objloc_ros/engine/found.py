@@ -40,7 +40,8 @@ class FoundHead:
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Saliency, mask and boxes of each image."""
         logits = self.logits(batch.seen()).cpu()
-        return [self._one(*each, options) for each in zip(logits, batch.images, batch.geometries, strict=True)]
+        with batch.post("found"):
+            return [self._one(*each, options) for each in zip(logits, batch.images, batch.geometries, strict=True)]
 
     @staticmethod
     def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> SaliencyResult:

@@ -10,9 +10,10 @@ from concurrent.futures import CancelledError, Future
 import torch
 from torch import Tensor
 
-from objloc_ros.engine.backbone import Backbone, Encoded, timed
+from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.lane import Lane
 from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError
+from objloc_ros.engine.timings import timed
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Features, Image, check_image, size_of
 
@@ -133,7 +134,7 @@ class SharedBackbone(Backbone):
         timings = {} if timings is None else timings
         compute_on_one_thread()
         with timed(timings, "pre", len(images)):
-            asked = [self._ask(image) for image in images]
+            asked = [self._ask(image, timings, len(images)) for image in images]
         with timed(timings, "vit", len(images)):
             try:
                 rows = [future.result() for future, _ in asked]
@@ -141,13 +142,13 @@ class SharedBackbone(Backbone):
                 raise FrameDroppedError(SHUTDOWN) from None
         return Encoded(_joined(rows), [geometry for _, geometry in asked])
 
-    def _ask(self, image: Image) -> tuple[Future[Features], Geometry]:
+    def _ask(self, image: Image, timings: dict[str, float], images: int) -> tuple[Future[Features], Geometry]:
         check_image(image)
         geometry = self.geometry(size_of(image))
         answer, ours = self._memory.claim(image, (self._backbone, geometry))
         if ours:
             try:
-                inputs, _ = self.prepare(image)
+                inputs, _ = self.prepare(image, timings, images)
                 asked = self._lane.submit(self._client, self._backbone, inputs)
             except BaseException as error:
                 answer.set_exception(error)

@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from objloc_ros.engine.backbone import Backbone, timed
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.batch import Batch, Head
 from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.discovery import DiscoveryHead
@@ -20,6 +20,7 @@ from objloc_ros.engine.loading import Loader
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import HeadResult, Result
+from objloc_ros.engine.timings import FineTimings, timed
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Image, LabelSet, Size, check_image, size_of
@@ -81,6 +82,9 @@ class Pipeline:
         backbone: What the heads share.
         heads: One head per method.
         encoder: What prompts are encoded by; needed for open-vocabulary heads only.
+
+    `fine_timings` may be set to have the results of `run` say how long parts of stages take; the device is then waited
+    for after each, which no camera's frame should do.
     """
 
     def __init__(self, backbone: Backbone, heads: Mapping[str, Head], encoder: PromptEncoder | None = None) -> None:
@@ -89,6 +93,7 @@ class Pipeline:
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: EncodedPrompts | None = None
+        self.fine_timings = False
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -227,7 +232,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
-        timings: dict[str, float] = {}
+        timings: dict[str, float] = FineTimings(self.device) if self.fine_timings else {}
         options = self._options
         batch = self._batch(images, methods, options, timings)
         answers: dict[str, Sequence[HeadResult]] = {}
@@ -246,7 +251,7 @@ class Pipeline:
         prompts = self._prompts
         if any(self._heads[method].reads_features(options[method]) for method in methods):
             features, geometries = self.backbone.encode(images, timings)
-            return Batch(images, geometries, features, prompts)
+            return Batch(images, geometries, features, prompts, timings)
         for image in images:
             check_image(image)
-        return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts)
+        return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts, timings)

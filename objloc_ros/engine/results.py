@@ -104,6 +104,8 @@ class Result:
         source: Height and width of the image.
         heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods.
         timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
+            Fine ones also have their parts: `upload` of `pre`, on a GPU, and `METHOD.post` of each method, what follows
+            its answer.
     """
 
     source: Size

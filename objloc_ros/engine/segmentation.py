@@ -139,7 +139,8 @@ class SegmentationHead:
         scales = split_windows(embedded, len(squares), windows_per_row())
         maps = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)
         geometries = [Geometry(size_of(i), (SIDE, SIDE), (SIDE, SIDE), self._clip.patch) for i in batch.images]
-        return self._decided(maps, geometries, batch, prompts, options)
+        with batch.post("clip_diy"):
+            return self._decided(maps, geometries, batch, prompts, options)
 
     def _maskclip(self, batch: Batch, prompts: EncodedPrompts, options: MaskClipOptions) -> list[SemanticResult]:
         results = []
@@ -148,8 +149,9 @@ class SegmentationHead:
             with self._autocast:
                 features = value_features(self._clip, self._clip.tokens(inputs))
             cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT
-            maps = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)
-            results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
+            with batch.post("maskclip"):
+                maps = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)
+                results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
         return results
 
     def _dinoiser(self, batch: Batch, prompts: EncodedPrompts, options: DinoiserOptions) -> list[SemanticResult]:
@@ -165,9 +167,10 @@ class SegmentationHead:
             probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, ground, delta=options.delta)
-            sure, best = _to_pixels(probabilities, geometry)[0].max(0)
-            classes = best + int(options.background == "none")
-            results.append(labelled(classes, sure, prompts.labels, geometry, options))
+            with batch.post("clip_dinoiser"):
+                sure, best = _to_pixels(probabilities, geometry)[0].max(0)
+                classes = best + int(options.background == "none")
+                results.append(labelled(classes, sure, prompts.labels, geometry, options))
         return results
 
     def _asks_head(self, options: DinoiserOptions) -> bool:

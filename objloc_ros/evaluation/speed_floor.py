@@ -1,0 +1,155 @@
+"""The arithmetic that a frame cannot do without: operations and bytes of the networks and of the graphs.
+
+A multiplication and an addition are two operations. What is counted are the matrix products, the convolutions and the
+products of attention; normalisation, activations, softmax and the resampling of position embeddings are not, so that
+the floor that follows lies below what any implementation can reach.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from objloc_ros.backbones.clip import ClipSpec
+from objloc_ros.backbones.stem import ConvStem
+from objloc_ros.backbones.vit import ViTSpec
+from objloc_ros.methods.clip_diy import windows_per_row
+from objloc_ros.ops.geometry import plan
+from objloc_ros.types import Grid, Size
+
+FLOAT_BYTES = 4
+"""Weights, inputs and answers are float32 everywhere; bfloat16 is what the products are computed in."""
+
+STEM = (3, 32, 64, 128)
+"""Channels of `ConvStem`, whose convolutions halve the sides one after the other."""
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A matrix product [rows, inner] x [inner, columns], whose rate stands for that of the work it is part of."""
+
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def flops(self) -> int:
+        """Its operations."""
+        return 2 * self.rows * self.inner * self.columns
+
+
+@dataclass(frozen=True)
+class Work:
+    """What has to be computed for one image.
+
+    Args:
+        products: Operations of matrix products and convolutions.
+        attention: Operations of the two products of attention, which grow with the square of the patches.
+        weight_bytes: Weights, read once for each call.
+        image_bytes: What goes in and comes out for each image. Everything between may stay in the caches.
+        gemm: The largest kind of its matrix products.
+        bfloat16: Whether those may be computed in bfloat16, where the device has units for it.
+    """
+
+    products: int
+    attention: int
+    weight_bytes: int
+    image_bytes: int
+    gemm: Gemm
+    bfloat16: bool
+
+    @property
+    def flops(self) -> int:
+        """All operations."""
+        return self.products + self.attention
+
+    def bytes(self, batch: int) -> float:
+        """Bytes per image that have to be read and written, in a call of so many images."""
+        return self.image_bytes + self.weight_bytes / batch
+
+
+def vit_work(spec: ViTSpec, grid: Grid) -> Work:
+    """A pass of a backbone, whose last block is only projected.
+
+    Args:
+        spec: Its architecture.
+        grid: Patch rows and columns.
+    """
+    patches, width = grid[0] * grid[1], spec.embed_dim
+    tokens = patches + 1
+    stem_flops, stem_weights = _stem(grid, spec.patch, width, convolutional=spec.stem is ConvStem)
+    blocks, attention = _blocks(tokens, width, spec.depth - 1)
+    last = 2 * tokens * width * 3 * width + 2 * tokens * width  # the projection, and the row of the CLS token
+    return Work(
+        products=stem_flops + blocks + last,
+        attention=attention,
+        weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * (spec.depth - 1) + 3 * width**2),
+        image_bytes=FLOAT_BYTES * (3 * patches * spec.patch**2 + 3 * patches * width),
+        gemm=Gemm(tokens, width, 4 * width),
+        bfloat16=spec.bfloat16,
+    )
+
+
+def clip_windows_work(spec: ClipSpec) -> Work:
+    """CLIP-DIY's windows through the whole image tower."""
+    count, side = sum(n * n for n in windows_per_row()), spec.side // spec.patch
+    patches, width = side * side, spec.width
+    stem_flops, stem_weights = _stem((side, side), spec.patch, width, convolutional=spec.stem is not None)
+    blocks, attention = _blocks(patches + 1, width, spec.layers)
+    return Work(
+        products=count * (stem_flops + blocks + 2 * width * spec.embed_dim),
+        attention=count * attention,
+        weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * spec.layers + width * spec.embed_dim),
+        image_bytes=FLOAT_BYTES * count * (3 * spec.side**2 + spec.embed_dim),
+        gemm=Gemm(count * (patches + 1), width, 4 * width),
+        bfloat16=True,
+    )
+
+
+def clip_dense_work(spec: ClipSpec, source: Size) -> Work:
+    """MaskCLIP's features of a whole image: the last block on its value path."""
+    grid = plan(source, patch=spec.patch, short_side=spec.short_side).grid
+    patches, width = grid[0] * grid[1], spec.width
+    stem_flops, stem_weights = _stem(grid, spec.patch, width, convolutional=spec.stem is not None)
+    blocks, attention = _blocks(patches + 1, width, spec.layers - 1)
+    last = patches * (20 * width**2 + 2 * width * spec.embed_dim)
+    return Work(
+        products=stem_flops + blocks + last,
+        attention=attention,
+        weight_bytes=FLOAT_BYTES * (stem_weights + width**2 * (12 * spec.layers - 2) + width * spec.embed_dim),
+        image_bytes=FLOAT_BYTES * patches * (3 * spec.patch**2 + spec.embed_dim),
+        gemm=Gemm(patches + 1, width, 4 * width),
+        bfloat16=True,
+    )
+
+
+def gram_work(patches: int, channels: int) -> Work:
+    """Inner products of all pairs of patches, each computed and kept once; float32, as the graphs need it.
+
+    The cuts that follow multiply this matrix some ten times by a vector; how often depends on the image.
+    """
+    pairs = patches * (patches + 1) // 2
+    return Work(
+        products=2 * pairs * channels,
+        attention=0,
+        weight_bytes=0,
+        image_bytes=FLOAT_BYTES * (patches * channels + pairs),
+        gemm=Gemm(patches, channels, patches),
+        bfloat16=False,
+    )
+
+
+def _blocks(tokens: int, width: int, blocks: int) -> tuple[int, int]:
+    """Operations of so many transformer blocks: of their projections and MLPs, and of their attention."""
+    return 24 * tokens * width**2 * blocks, 4 * tokens**2 * width * blocks
+
+
+def _stem(grid: Grid, patch: int, width: int, *, convolutional: bool) -> tuple[int, int]:
+    """Operations and weights of a patch embedding: one strided convolution, or `ConvStem`."""
+    patches = grid[0] * grid[1]
+    if not convolutional:
+        return 2 * patches * 3 * patch**2 * width, 3 * patch**2 * width
+    weights = [9 * before * after for before, after in pairwise(STEM)]
+    pixels = [patches * 4**halvings for halvings in (2, 1, 0)]
+    flops = sum(2 * each * count for each, count in zip(weights, pixels, strict=True))
+    return flops + 2 * patches * STEM[-1] * width, sum(weights) + STEM[-1] * width
