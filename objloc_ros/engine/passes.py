@@ -33,7 +33,7 @@ class PassLane:
             _forward,
             max_batch=max_batch,
             out_of_memory=(torch.OutOfMemoryError, MemoryError),
-            prepare=lambda: torch.set_num_threads(threads),
+            prepare=lambda: use_threads(threads),
             name=name,
         )
         weakref.finalize(self, self._lane.stop, 0.0)
@@ -48,16 +48,26 @@ def _forward(kind: tuple[Backbone, Hashable], inputs: list[Tensor]) -> list[Feat
     return [features.image(number) for number in range(len(inputs))]
 
 
+def use_threads(count: int) -> None:
+    """Have what the calling thread computes run on so many threads.
+
+    PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it has been asked
+    for before.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 _this_thread = threading.local()
 
 
-def compute_on_one_thread() -> None:
-    """Have what the calling thread computes itself run on that thread alone: the passes have the processors.
+def compute_alone() -> None:
+    """Have what the calling thread computes run on it alone: the passes have the processors.
 
-    PyTorch keeps this number for each thread; without it every caller would wake a team of its own.
+    Without it every caller would wake a team of its own.
     """
     if not getattr(_this_thread, "alone", False):
-        torch.set_num_threads(1)
+        use_threads(1)
         _this_thread.alone = True
 
 
@@ -132,7 +142,7 @@ class SharedBackbone(Backbone):
             FrameDroppedError: If the engine was stopped meanwhile.
         """
         timings = {} if timings is None else timings
-        compute_on_one_thread()
+        compute_alone()
         with timed(timings, "pre", len(images)):
             asked = [self._ask(image, timings, len(images)) for image in images]
         with timed(timings, "vit", len(images)):

@@ -31,6 +31,14 @@ def single_precision(monkeypatch):
     monkeypatch.setattr("objloc_ros.engine.backbone.has_bfloat16_units", lambda device: False)
 
 
+@pytest.fixture(autouse=True)
+def threads():
+    """Callers of a shared engine compute on one thread from then on: not for the rest of the tests."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 class Passes:
     """Counts the images of every pass; the first one waits for `gate` if it is closed."""
 
@@ -200,6 +208,21 @@ def test_features_go_with_the_image(make):
     del image
     gc.collect()
     assert len(memory) == 0
+
+
+def test_passes_have_the_processors_and_callers_one_thread_each(files):
+    torch.set_num_threads(2)
+    loader, seen = SharedLoader().client("front"), []
+    found = load_pipeline(device="cpu", short_side=64, loader=loader, **files)
+    found.backbone.vit.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+
+    def caller(seed):
+        found.run(picture(seed))
+        return torch.get_num_threads()
+
+    assert together(lambda: caller(1), lambda: caller(2)) == [1, 1]
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 2
 
 
 def test_options_are_each_pipelines_own(make):
