@@ -51,8 +51,8 @@ def _forward(kind: tuple[Backbone, Hashable], inputs: list[Tensor]) -> list[Feat
 def use_threads(count: int) -> None:
     """Have what the calling thread computes run on so many threads.
 
-    PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it has been asked
-    for before.
+    PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it was asked for
+    before.
     """
     torch.get_num_threads()
     torch.set_num_threads(count)
