@@ -14,7 +14,8 @@ from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.batch import Head
 from objloc_ros.engine.heads import Models, build_heads
-from objloc_ros.engine.passes import PassLane, PassMemory, SharedBackbone
+from objloc_ros.engine.pass_lane import PassLane
+from objloc_ros.engine.passes import PassMemory, SharedBackbone
 from objloc_ros.engine.prompts import PromptEncoder
 
 T = TypeVar("T")
@@ -56,13 +57,14 @@ class SharedLoader:
     Pipelines with equal backbones share passes, see `SharedBackbone`; there is one worker for each device.
 
     Args:
-        max_batch: Most frames in one forward pass.
+        max_batch: Most frames in one batch.
         loader: What loads a network the first time.
+        threads: Processor threads for the passes; None takes PyTorch's number, which is that of the cores.
     """
 
-    def __init__(self, max_batch: int = 8, loader: Loader | None = None) -> None:
+    def __init__(self, max_batch: int = 8, loader: Loader | None = None, *, threads: int | None = None) -> None:
         self.max_batch = max_batch
-        self._threads = torch.get_num_threads()  # now: callers reduce it for what comes after them
+        self._threads = threads or torch.get_num_threads()  # now: callers reduce it for what comes after them
         self._loader = loader or Loader()
         self._lock = threading.RLock()  # a model needs its device's worker
         self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
@@ -84,7 +86,7 @@ class SharedLoader:
         self, client: Hashable, name: str, weights: str | Path | None, device: torch.device, short_side: int | None
     ) -> Backbone:
         """A client's view of a shared backbone, see `Loader.backbone`."""
-        lane = self.get(("lane", device), lambda: PassLane(self.max_batch, self._threads, f"objloc-{device}"))
+        lane = self.get(("lane", device), lambda: PassLane(device, self.max_batch, self._threads))
 
         def load() -> Backbone:
             return self._loader.backbone(name, weights=weights, device=device, short_side=None)

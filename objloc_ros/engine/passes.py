@@ -8,67 +8,13 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future
 
 import torch
-from torch import Tensor
 
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.lane import Lane
+from objloc_ros.engine.pass_lane import PassLane, compute_alone
 from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError
 from objloc_ros.engine.timings import timed
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Features, Image, check_image, size_of
-
-
-class PassLane:
-    """The worker that runs the passes of one device; it ends with the last holder of this object.
-
-    Args:
-        max_batch: Most images in one pass; see `Lane`.
-        threads: Processor threads that a pass runs on.
-        name: Name of the worker.
-    """
-
-    def __init__(self, max_batch: int, threads: int, name: str) -> None:
-        # The thread keeps its lane alive, so that holders get a handle.
-        self._lane: Lane[Tensor, Features] = Lane(
-            _forward,
-            max_batch=max_batch,
-            out_of_memory=(torch.OutOfMemoryError, MemoryError),
-            prepare=lambda: use_threads(threads),
-            name=name,
-        )
-        weakref.finalize(self, self._lane.stop, 0.0)
-
-    def submit(self, client: Hashable, backbone: Backbone, inputs: Tensor) -> Future[Features]:
-        """Ask for the features of one image, float32 [1, 3, Hp, Wp]; see `Lane.submit`."""
-        return self._lane.submit(client, (backbone, inputs.shape), inputs)
-
-
-def _forward(kind: tuple[Backbone, Hashable], inputs: list[Tensor]) -> list[Features]:
-    features = kind[0].forward(torch.cat(inputs))
-    return [features.image(number) for number in range(len(inputs))]
-
-
-def use_threads(count: int) -> None:
-    """Have what the calling thread computes run on so many threads.
-
-    PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it was asked for
-    before.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(count)
-
-
-_this_thread = threading.local()
-
-
-def compute_alone() -> None:
-    """Have what the calling thread computes run on it alone: the passes have the processors.
-
-    Without it every caller would wake a team of its own.
-    """
-    if not getattr(_this_thread, "alone", False):
-        use_threads(1)
-        _this_thread.alone = True
 
 
 class PassMemory:

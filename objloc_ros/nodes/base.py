@@ -20,26 +20,12 @@ from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes.diagnostics import NOT_WANTED, Report
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.frame import Frame
-from objloc_ros.nodes.image_input import TRANSPORTS, ImageInput, Input, InputFactory
+from objloc_ros.nodes.image_input import ImageInput, Input, InputFactory
 from objloc_ros.nodes.live import LiveParameters, Values
 from objloc_ros.nodes.outputs import Outputs
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.params import Table
 from objloc_ros.nodes.reporter import Reporter
 from objloc_ros.nodes.voice import Voice
-
-SPECS = (
-    Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
-    Spec("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
-    Spec(
-        "max_age_ms",
-        500.0,
-        "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
-        live=True,
-        minimum=0.0,
-        maximum=60_000.0,
-    ),
-)
-"""Parameters that every perception node has."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +44,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
 
     Args:
         name: Node name.
-        table: All parameters of the node, `SPECS` among them.
+        table: All parameters of the node, `common_params.CAMERA` among them.
         open_camera: Makes the node's way to its camera.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
 

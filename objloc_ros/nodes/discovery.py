@@ -15,13 +15,13 @@ from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.tracking import Tracker
-from objloc_ros.nodes import process
+from objloc_ros.nodes import common_params, process
 from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, IDLE_PRIORITY, PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
 from objloc_ros.ops import drawing
 from objloc_ros.types import size_of
 
@@ -32,8 +32,8 @@ MAX_PAUSE_NS = 5_000_000_000
 """Longest time between two frames of one video, nanoseconds."""
 
 PARAMETERS = Table(
-    *BACKBONE_SPECS,
-    IDLE_PRIORITY,
+    *common_params.BACKBONE,
+    common_params.IDLE_PRIORITY,
     Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
     Spec(
         "max_objects",

@@ -12,13 +12,13 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import process
+from objloc_ros.nodes import common_params, process
 from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
 from objloc_ros.ops import drawing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEFAULTS = FoundOptions()
 
 PARAMETERS = Table(
-    *BACKBONE_SPECS,
+    *common_params.BACKBONE,
     Spec("head_weights", "", "Path of the FOUND head's weights; empty takes the registered ones."),
     Spec(
         "threshold",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from objloc_ros.nodes.base import SPECS, PerceptionNode
+from objloc_ros.nodes.base import PerceptionNode
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.live import Values
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.params import Table
 
 if TYPE_CHECKING:
     import torch
@@ -25,28 +25,6 @@ if TYPE_CHECKING:
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
-
-BACKBONE_SPECS = (
-    Spec("backbone", "tiny", "Backbone by its name in the weights registry."),
-    Spec("device", "auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."),
-    Spec("weights", "", "Path of the backbone's weights; empty takes the registered ones."),
-    Spec(
-        "short_side",
-        0,
-        "Images are scaled down until their shorter side has this many pixels; 0 takes the backbone's own size.",
-        minimum=0,
-        maximum=4096,
-    ),
-    *SPECS,
-)
-"""Parameters that every node with a backbone has."""
-
-IDLE_PRIORITY = Spec(
-    "idle_priority",
-    True,
-    "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
-)
-"""For nodes that follow the camera at the pace they can."""
 
 
 def load_pipeline(**arguments: Any) -> Pipeline:
@@ -70,7 +48,7 @@ class PipelineNode(PerceptionNode):
 
     Args:
         name: Node name.
-        table: All parameters of the node, `BACKBONE_SPECS` among them.
+        table: All parameters of the node, `common_params.BACKBONE` among them.
         methods: Heads to load.
         pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.

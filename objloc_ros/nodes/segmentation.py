@@ -13,14 +13,14 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.age import JUMP_NS
 from objloc_ros.engine.segmentation import METHODS
-from objloc_ros.nodes import process
+from objloc_ros.nodes import common_params, process
 from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.labels import label_info_qos, labels_to_msg
 from objloc_ros.nodes.live import Values
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import BACKBONE_SPECS, IDLE_PRIORITY, WARM_UP_SIZE, PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import WARM_UP_SIZE, PipelineNode, load_pipeline
 from objloc_ros.nodes.prompt_worker import PromptWorker
 from objloc_ros.ops import legend
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from objloc_ros.engine.prompts import EncodedPrompts
 
 PARAMETERS = Table(
-    *BACKBONE_SPECS,
-    IDLE_PRIORITY,
+    *common_params.BACKBONE,
+    common_params.IDLE_PRIORITY,
     Spec("head_weights", "", "Path of FOUND's head; empty takes the registered one."),
     Spec("clip", "tiny_clip", "CLIP model by its name in the weights registry."),
     Spec("clip_weights", "", "Path of its weights; empty takes the registered ones."),

@@ -55,7 +55,7 @@ class Passes:
 
 @pytest.fixture
 def make(files):
-    shared = SharedLoader()
+    shared = SharedLoader(threads=1)
 
     def make(camera="front", methods=("found",), **options):
         options = {"short_side": 64, **files, **options}
@@ -210,19 +210,32 @@ def test_features_go_with_the_image(make):
     assert len(memory) == 0
 
 
-def test_passes_have_the_processors_and_callers_one_thread_each(files):
-    torch.set_num_threads(2)
-    loader, seen = SharedLoader().client("front"), []
-    found = load_pipeline(device="cpu", short_side=64, loader=loader, **files)
-    found.backbone.vit.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+def test_one_image_has_all_processors_and_a_batch_shares_them(files):
+    loader, seen, entered, gate = SharedLoader(threads=2), [], threading.Event(), threading.Event()
+    cameras = [load_pipeline(device="cpu", short_side=64, loader=loader.client(number), **files) for number in range(4)]
 
-    def caller(seed):
-        found.run(picture(seed))
-        return torch.get_num_threads()
+    def note(module, inputs, output):
+        seen.append((len(inputs[0]), torch.get_num_threads()))
+        entered.set()
+        gate.wait(10)
 
-    assert together(lambda: caller(1), lambda: caller(2)) == [1, 1]
-    assert set(seen) == {2}
-    assert torch.get_num_threads() == 2
+    alone = [cameras[0].run(picture(number))["found"].saliency for number in range(3)]
+    cameras[0].backbone.vit.register_forward_hook(note)
+
+    def caller(number):
+        return lambda: (cameras[number].run(picture(number))["found"].saliency, torch.get_num_threads())
+
+    first = threading.Thread(target=lambda: cameras[3].run(picture(9)))
+    first.start()
+    entered.wait(10)
+    threading.Timer(0.5, gate.set).start()
+    results = together(*(caller(number) for number in range(3)))
+    first.join(10)
+    assert seen[0] == (1, 2)
+    assert sorted(seen[1:]) == [(1, 1), (2, 1)]
+    for (saliency, threads), expected in zip(results, alone, strict=True):
+        assert threads == 1
+        np.testing.assert_allclose(saliency, expected, atol=1e-4)
 
 
 def test_options_are_each_pipelines_own(make):
