@@ -2,6 +2,7 @@
 
     python bench/latency.py            1, 2, 4, 8 cameras of 640x480 and 1280x720 at 15 Hz, in one process
     python bench/latency.py --layouts shared separate --cameras 4 --rate 30     beside one process for each camera
+    python bench/latency.py --methods found discovery ...    with slow nodes beside
     python bench/latency.py --smoke    seconds; shows that everything runs
 
 Cameras, nodes and this listener are processes of their own. Every frame carries its number, so that drops are counted.
@@ -45,6 +46,7 @@ class Case:
         height: Pixels.
         rate: Frames per second of each camera.
         seconds: How long to measure.
+        methods: Nodes of each camera, found first; latencies are found's.
     """
 
     layout: str
@@ -53,6 +55,7 @@ class Case:
     height: int
     rate: float
     seconds: float
+    methods: tuple[str, ...]
 
 
 @dataclass
@@ -74,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["shared"])
     parser.add_argument("--cameras", nargs="+", type=int, default=[1, 2, 4, 8])
+    parser.add_argument("--methods", nargs="+", choices=("found", "discovery"), default=["found"])
     parser.add_argument("--sizes", nargs="+", default=["640x480", "1280x720"])
     parser.add_argument("--rate", type=float, default=15.0, help="of each camera, Hz (default: 15)")
     parser.add_argument("--seconds", type=float, default=20.0, help="measured per row (default: 20)")
@@ -85,13 +89,13 @@ def main() -> None:
     os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     print(machine())
-    print(f"{'':40}{'p50':>8}{'p95':>8}{'p99':>8}{'answered':>10}{'in all':>12}{'CPU':>7}{'memory':>10}")
+    print(f"{'':40}{'p50':>8}{'p95':>8}{'p99':>8}{'answered':>10}{'in all':>12}{'CPU':>7}{'memory':>12}{'others':>10}")
     rows = []
     for size in args.sizes:
         width, height = (int(side) for side in size.split("x"))
         for cameras in args.cameras:
             for layout in args.layouts:
-                case = Case(layout, cameras, width, height, args.rate, args.seconds)
+                case = Case(layout, cameras, width, height, args.rate, args.seconds, tuple(args.methods))
                 rows.append(measure(case))
                 print(line(case, rows[-1]), flush=True)
     if args.json:
@@ -101,7 +105,7 @@ def main() -> None:
 def measure(case: Case) -> dict[str, float | str]:
     """Start everything, wait until each camera is answered, measure, and take everything down."""
     os.environ["ROS_DOMAIN_ID"] = str(1 + (os.getpid() + time.monotonic_ns()) % 100)
-    heard = {f"/camera{i}/found/detections": Heard() for i in range(case.cameras)}
+    heard = {f"/camera{i}/{method}/detections": Heard() for method in case.methods for i in range(case.cameras)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         nodes = [stack.enter_context(child) for child in node_processes(case, folder)]
@@ -130,13 +134,15 @@ def node_processes(case: Case, folder: Path) -> Iterator[Child]:
     if case.layout == "shared":
         names = [f"camera{i}" for i in range(case.cameras)]
         command = [sys.executable, "-m", "objloc_ros.nodes.perception", "--ros-args", "-p", f"cameras:={names}"]
+        command += ["-p", f"methods:={list(case.methods)}"]
         yield Child("perception", command, log=folder / "perception.log")
         return
     env = {"OMP_NUM_THREADS": "1"} if "one thread" in case.layout else {}
     for i in range(case.cameras):
         remaps = ["-r", f"__ns:=/camera{i}", "-r", f"image:=/camera{i}/image_raw"]
-        command = [sys.executable, "-m", "objloc_ros.nodes.found", "--ros-args", *remaps]
-        yield Child(f"found{i}", command, log=folder / f"found{i}.log", env=env)
+        for method in case.methods:
+            command = [sys.executable, "-m", f"objloc_ros.nodes.{method}", "--ros-args", *remaps]
+            yield Child(f"{method}{i}", command, log=folder / f"{method}{i}.log", env=env)
 
 
 def listen(listener: Recorder, nodes: list[Child], seconds: float) -> None:
@@ -150,6 +156,8 @@ def listen(listener: Recorder, nodes: list[Child], seconds: float) -> None:
 
 def summary(heard: dict[str, Heard], seconds: float, cpu: float, memory: float) -> dict[str, float | str]:
     """The figures of one row."""
+    others = sum(len(one.numbers) for topic, one in heard.items() if "/found/" not in topic)
+    heard = {topic: one for topic, one in heard.items() if "/found/" in topic}
     latencies = np.concatenate([one.latencies_ms for one in heard.values()])
     p50, p95, p99 = np.percentile(latencies, (50, 95, 99))
     sent = sum(one.numbers[-1] - one.numbers[0] + 1 for one in heard.values())
@@ -163,6 +171,7 @@ def summary(heard: dict[str, Heard], seconds: float, cpu: float, memory: float) 
         "frames_per_s": answered / seconds,
         "cpu": cpu / seconds,
         "memory_mib": memory,
+        "others_per_s": others / seconds,
     }
 
 
@@ -171,7 +180,8 @@ def line(case: Case, row: dict[str, float | str]) -> str:
     name = f"{case.cameras} x {case.width}x{case.height} at {case.rate:g} Hz, {case.layout}"
     times = "".join(f"{row[key]:6.0f}ms" for key in ("p50_ms", "p95_ms", "p99_ms"))
     share = f"{100 * float(row['answered']) / float(row['sent']):8.1f} %"
-    return f"{name:40}{times}{share}{row['frames_per_s']:8.1f} /s{row['cpu']:7.2f}{row['memory_mib']:7.0f} MiB"
+    rates = f"{row['frames_per_s']:8.1f} /s{row['cpu']:7.2f}{row['memory_mib']:8.0f} MiB{row['others_per_s']:7.1f} /s"
+    return f"{name:40}{times}{share}{rates}"
 
 
 def cpu_s(nodes: list[Child]) -> float:

@@ -1,7 +1,8 @@
 """The worker that runs the backbone passes of one device, and how it uses the processors.
 
-On a CPU a pass on two threads is far from twice as fast as on one. So a single image has all threads, for its latency,
-while a batch is shared out: each thread runs images of its own, for the number of frames.
+On a GPU the ready frames of several cameras go through in one batch. On a CPU a batch takes as long as its images one
+by one, and a pass on two threads is far from twice as fast as on one: there an image that is alone has all threads, for
+its latency, and of several each has a thread of its own, for the number of frames.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
@@ -25,21 +26,21 @@ class PassLane:
 
     Args:
         device: Whose worker it is.
-        max_batch: Most images in one batch; see `Lane`.
+        max_batch: Most images in one batch on a GPU.
         threads: Processor threads that there are.
     """
 
     def __init__(self, device: torch.device, max_batch: int, threads: int) -> None:
-        runner = _Runner(threads if device.type == "cpu" else 1, f"objloc-{device}-pass")
-        # The thread keeps its lane alive, so that holders get a handle.
+        batched = batches_pay(device)
+        # The threads keep their lane alive, so that holders get a handle.
         self._lane: Lane[Tensor, Features] = Lane(
-            runner.run,
-            max_batch=max_batch,
+            lambda kind, inputs, alone: _run(kind, inputs, threads if alone else 1),
+            max_batch=max_batch if batched else 1,
+            workers=1 if batched else threads,
             out_of_memory=(torch.OutOfMemoryError, MemoryError),
-            prepare=lambda: use_threads(threads),
             name=f"objloc-{device}",
         )
-        weakref.finalize(self, _end, self._lane, runner)
+        weakref.finalize(self, self._lane.stop, 0.0)
 
     def submit(self, client: Hashable, backbone: Backbone, inputs: Tensor) -> Future[Features]:
         """Ask for the features of one image, float32 [1, 3, Hp, Wp]; see `Lane.submit`."""
@@ -54,37 +55,15 @@ class _Kind:
     shape: torch.Size
 
 
-class _Runner:
-    """Runs batches, in parts side by side where there are several threads."""
-
-    def __init__(self, threads: int, name: str) -> None:
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        if threads > 1:
-            self._pool = ThreadPoolExecutor(threads, name, initializer=lambda: use_threads(1))
-
-    def run(self, kind: _Kind, inputs: list[Tensor]) -> list[Features]:
-        """The features of each input."""
-        if self._pool is None or len(inputs) == 1:
-            return _pass(kind.backbone, inputs)
-        parts = [inputs[first :: self._threads] for first in range(min(self._threads, len(inputs)))]
-        done = list(self._pool.map(lambda part: _pass(kind.backbone, part), parts))
-        return [done[number % len(parts)][number // len(parts)] for number in range(len(inputs))]
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-
-
-def _pass(backbone: Backbone, inputs: list[Tensor]) -> list[Features]:
-    features = backbone.forward(torch.cat(inputs))
+def _run(kind: _Kind, inputs: list[Tensor], threads: int) -> list[Features]:
+    use_threads(threads)
+    features = kind.backbone.forward(torch.cat(inputs))
     return [features.image(number) for number in range(len(inputs))]
 
 
-def _end(lane: Lane[Tensor, Features], runner: _Runner) -> None:
-    lane.stop(0.0)
-    runner.close()
+def batches_pay(device: torch.device) -> bool:
+    """Whether a batch is faster than its images one by one: on a GPU, which one image does not fill."""
+    return device.type != "cpu"
 
 
 def use_threads(count: int) -> None:

@@ -55,6 +55,7 @@ class LatestSlot(Generic[T]):
         max_age_ms: Frames older than this when their turn comes are dropped; infinity switches the limit off.
         on_done: Told of every frame when it has ended, with the cause of its drop ("" if it was published) and the
             exception behind it, if any; called without locks held, in the thread that ended the frame. Must not raise.
+        prepare: Called in the worker thread before anything else.
         name: Name of the worker thread.
 
     Raises:
@@ -69,12 +70,13 @@ class LatestSlot(Generic[T]):
         age_ms: Callable[[T], float],
         max_age_ms: float = math.inf,
         on_done: Callable[[T, str, Exception | None], None] = lambda frame, cause, error: None,
+        prepare: Callable[[], None] = lambda: None,
         name: str = "objloc-worker",
     ) -> None:
         self._process = process
         self._stats = stats
         self._age_ms = age_ms
-        self._on_done = on_done
+        self._on_done, self._prepare = on_done, prepare
         self.max_age_ms = max_age_ms
         self._changed = threading.Condition()
         self._waiting: T | None = None
@@ -133,6 +135,7 @@ class LatestSlot(Generic[T]):
         return not self._worker.is_alive()
 
     def _work(self) -> None:
+        self._prepare()
         while (frame := self._take()) is not None:
             self._handle(frame)
             del frame  # its pixels and features need not wait for the next one

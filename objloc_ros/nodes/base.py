@@ -24,6 +24,7 @@ from objloc_ros.nodes.image_input import ImageInput, Input, InputFactory
 from objloc_ros.nodes.live import LiveParameters, Values
 from objloc_ros.nodes.outputs import Outputs
 from objloc_ros.nodes.params import Table
+from objloc_ros.nodes.priority import thread_gives_way
 from objloc_ros.nodes.reporter import Reporter
 from objloc_ros.nodes.voice import Voice
 
@@ -167,8 +168,13 @@ class PerceptionNode(LifecycleNode, abc.ABC):
             age_ms=lambda job: self._ages.age_ms(job.arrival),
             max_age_ms=_limit(self.parameters.values()),
             on_done=self._done,
+            prepare=self._give_way,
             name=f"{self.get_name()}-worker",
         )
+
+    def _give_way(self) -> None:
+        if self.parameters.values().get("idle_priority"):
+            thread_gives_way()
 
     def _stop(self) -> None:
         self._input.close()

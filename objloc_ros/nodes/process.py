@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 
 import rclpy
@@ -17,6 +14,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes.base import PerceptionNode
+from objloc_ros.nodes.priority import process_gives_way
 from objloc_ros.nodes.spinner import Spinner
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -28,7 +26,7 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
     def make() -> list[list[Node]]:
         node = make_node()
         if node.parameters.values().get("idle_priority"):
-            give_way()
+            process_gives_way()
         return [[node]]
 
     return run_groups(make, args)
@@ -69,19 +67,6 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
         # At its end the interpreter gives signals back their deadly default, unless they are ignored.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-
-
-def give_way() -> None:
-    """Let all threads of this process, and those that they will start, run only when no other work is waiting.
-
-    Nice values do not achieve that: a thread that wakes up waits for the end of a nicer one's time slice, and a network
-    on two threads wakes up some hundred times per frame. Only Linux has such a policy (SCHED_IDLE) and keeps one per
-    thread; elsewhere nothing is done.
-    """
-    tasks = Path("/proc/self/task")
-    for task in map(int, os.listdir(tasks) if tasks.is_dir() else ()):
-        with contextlib.suppress(ProcessLookupError):  # it has ended since
-            os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _serve(spinners: Sequence[Spinner], news: SimpleQueue[bool]) -> int:

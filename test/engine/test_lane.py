@@ -15,7 +15,7 @@ class Device:
     def __init__(self, room=100):
         self.room, self.calls, self.gate = room, [], threading.Event()
 
-    def run(self, kind, items):
+    def run(self, kind, items, alone):
         self.gate.wait(5)
         if len(items) > self.room:
             raise MemoryError(f"no room for {len(items)}")
@@ -84,7 +84,7 @@ def test_a_fast_client_does_not_starve_a_slow_one(make, device):
 def test_every_client_gets_its_turn(make, device):
     device.gate.set()
     served = {"60 Hz": 0, "5 Hz": 0, "other size": 0}
-    lane = Lane(lambda kind, items: (time.sleep(0.002), items)[1], max_batch=1)
+    lane = Lane(lambda kind, items, alone: (time.sleep(0.002), items)[1], max_batch=1)
     end = time.monotonic() + 0.6
 
     def camera(name, period, kind):
@@ -155,44 +155,42 @@ def test_stopping_cancels_what_waits_and_finishes_what_runs(device):
     assert lane.stop(5)
 
 
-def test_a_batch_of_none_is_refused():
-    with pytest.raises(ParameterError, match="max_batch must be at least 1, got 0"):
-        Lane(lambda kind, items: items, max_batch=0)
+@pytest.mark.parametrize("what", ["max_batch", "workers"])
+def test_a_lane_of_nothing_is_refused(what):
+    with pytest.raises(ParameterError, match=f"{what} must be at least 1, got 0"):
+        Lane(lambda kind, items, alone: items, **{what: 0})
 
 
-def test_clients_that_are_always_ready_come_to_go_together():
-    calls = []
+def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
+    calls, gates = [], {item: threading.Event() for item in "0abcde"}
 
-    def run(kind, items):
-        time.sleep(0.03)
-        calls.append(len(items))
+    def run(kind, items, alone):
+        calls.append((items[0], alone))
+        gates[items[0]].wait(5)
         return items
 
-    lane, end = Lane(run), time.monotonic() + 0.6
+    def called(count):
+        limit = time.monotonic() + 5
+        while len(calls) < count and time.monotonic() < limit:
+            time.sleep(0.001)
+        time.sleep(0.05)  # for one too many
+        return calls[:]
 
-    def client(name):
-        while time.monotonic() < end:
-            lane.submit(name, "k", name).result(5)
-            time.sleep(0.001)  # what it does with its answer
-
-    threads = [threading.Thread(target=client, args=(name,)) for name in "ab"]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.01)  # they start out taking turns
-    for thread in threads:
-        thread.join(5)
-    lane.stop()
-    assert calls.count(2) > len(calls) / 2
-
-
-def test_a_client_that_went_away_is_not_waited_for_every_time(make, device):
-    device.gate.set()
-    lane = Lane(lambda kind, items: (time.sleep(0.02), items)[1])
-    together = [lane.submit("a", "k", 1), lane.submit("gone", "k", 2)]
-    assert [future.result(5) for future in together] == [1, 2]
-    lane.submit("a", "k", 3).result(5)
-    limit = time.monotonic() + 5
-    while not lane._impatient and time.monotonic() < limit:
-        lane.submit("a", "k", 4).result(5)
-    assert lane._impatient > 0
-    lane.stop()
+    lane = Lane(run, max_batch=1, workers=2)
+    gates["0"].set()
+    lane.submit("camera a", "k", "0").result(5)
+    first = lane.submit("camera a", "k", "a")
+    assert called(2) == [("0", False), ("a", True)]  # a client that nobody came between
+    others = [lane.submit(f"camera {item}", "k", item) for item in "bcd"]
+    assert len(called(2)) == 2  # the others wait although a worker is free
+    gates["a"].set()
+    assert sorted(called(4)[2:]) == [("b", False), ("c", False)]
+    gates["b"].set()
+    assert called(5)[4] == ("d", False)  # the other worker is not done
+    gates["c"].set()
+    gates["d"].set()
+    assert [future.result(5) for future in (first, *others)] == list("abcd")
+    gates["e"].set()
+    lane.submit("camera a", "k", "e").result(5)
+    assert calls[-1] == ("e", False)  # others were here a moment ago
+    assert lane.stop(5)
