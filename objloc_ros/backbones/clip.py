@@ -16,7 +16,7 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objloc_ros.backbones.stem import ConvStemMap
+from objloc_ros.backbones.stem import DeepStem
 from objloc_ros.backbones.vit import patch_grid, sized_pos_embed
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import Grid
@@ -73,16 +73,16 @@ CLIP_SPECS: dict[str, ClipSpec] = {
     "clip_vitb16_openai": ClipSpec(patch=16, quick_gelu=True),
     "tiny_clip": ClipSpec(
         patch=8,
-        side=64,
-        width=160,
-        layers=4,
-        heads=5,
+        side=48,
+        width=128,
+        layers=3,
+        heads=4,
         embed_dim=128,
         text_width=128,
         text_layers=2,
         text_heads=4,
         compact=True,
-        stem=ConvStemMap,
+        stem=DeepStem,
         ln_pre=False,
         signed=True,
         short_side=192,

@@ -6,6 +6,7 @@ Transformers See Better", NeurIPS 2021).
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -47,17 +48,27 @@ class ConvStem(nn.Module):
         return tokens.flatten(2).transpose(1, 2)
 
 
-class ConvStemMap(ConvStem):
-    """The same convolutions for CLIP: `(B, 3, H, W) -> (B, C, H / 8, W / 8)`.
+class DeepStem(nn.Module):
+    """Five convolutions for a small CLIP: `(B, 3, H, W) -> (B, C, H / 8, W / 8)`.
+
+    Deeper than a patch embedding needs to be: shapes are what a transformer of this size learns last, and convolutions
+    learn first.
 
     Args:
         width: Token width C.
     """
 
     def __init__(self, width: int) -> None:
-        super().__init__(embed_dim=width)
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for after, stride in ((32, 2), (48, 2), (96, 1), (128, 2), (160, 1)):
+            layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            before = after
+        self.stages = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(before, width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """The patch map."""
-        patches: Tensor = self.proj(self.stages(images))
+        patches: Tensor = self.proj(self.stages(images.contiguous(memory_format=torch.channels_last)))
         return patches

@@ -51,7 +51,7 @@ class Group:
 GROUPS = (
     Group(tuple((word,) for word in COLOURS), lambda a: (a.colour,), 0.6),
     Group(tuple((word,) for word in PATTERNS), lambda a: (a.pattern,), 0.6),
-    Group(tuple((word,) for word in SHAPES), lambda a: (a.shape,), 1.2),
+    Group(tuple((word,) for word in SHAPES), lambda a: (a.shape,), 1.5),
     Group(PAIRS, lambda a: (a.colour, a.shape), 1.0),
 )
 

@@ -70,7 +70,7 @@ class ClipBatches(Stream[ClipBatch]):
         easy: int,
         crops: int,
         scenes: int,
-        crop_side: int = 64,
+        crop_side: int = 48,
         scene_side: int = 128,
         patch: int = 8,
     ) -> None:

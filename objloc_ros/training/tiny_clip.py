@@ -3,30 +3,27 @@
 As in CLIP, a picture's embedding is compared with those of captions; as the captions of all kinds fit in a batch, each
 picture chooses among all of them, once per group (colours, patterns, shapes, pairs of colour and shape). The same is
 asked of every token of whole scenes on MaskCLIP's value path. The kinds come from the compositor, which knows what it
-pasted where. The image tower starts from the first blocks of the embedded ViT, which has learned to see objects.
+pasted where.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
-from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer
+from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import embed_tokens
 from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
-from objloc_ros.backbones.vit import ViT, sized_pos_embed
-from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
@@ -35,19 +32,6 @@ from objloc_ros.training.state import Progress, TrainingState
 from objloc_ros.training.tiny import normalise
 
 NAME = "tiny_clip"
-
-_BLOCK = {
-    f"{ours}.{kind}": f"{theirs}.{kind}"
-    for ours, theirs in {
-        "ln_1": "norm1",
-        "attn.out_proj": "attn.proj",
-        "ln_2": "norm2",
-        "mlp.c_fc": "mlp.fc1",
-        "mlp.c_proj": "mlp.fc2",
-    }.items()
-    for kind in ("weight", "bias")
-} | {"attn.in_proj_weight": "attn.qkv.weight", "attn.in_proj_bias": "attn.qkv.bias"}
-"""open_clip's names of a block's parameters, and timm's."""
 
 MAX_SCALE = 100.0
 
@@ -69,13 +53,13 @@ class ClipTraining:
         bank: Backgrounds, and sprites of each combination of attributes.
     """
 
-    steps: int = 5000
+    steps: int = 6000
     seed: int = 0
     peak_rate: float = 1.5e-3
     warmup: int = 150
-    easy: float = 0.2
+    easy: float = 0.15
     crops: int = 80
-    scenes: int = 8
+    scenes: int = 5
     dense: float = 0.5
     average: float = 0.998
     bank: tuple[int, int] = (400, 6)
@@ -134,7 +118,7 @@ def train_tiny_clip(
     Args:
         settings: The run.
         checkpoint: Where the state is written every `save_every` steps and at the end.
-        start: Weights of an earlier run to go on from; None starts from the embedded ViT.
+        start: Weights of an earlier run to go on from; None starts from random ones.
         photographs: Photographed surfaces for the backgrounds, float32 fields in [0, 1].
         workers: Loader processes that compose scenes.
         save_every: Steps between two checkpoints.
@@ -148,9 +132,7 @@ def train_tiny_clip(
     """
     torch.manual_seed(settings.seed)
     model = TinyClip().train()
-    if start is None:
-        warm_start(model.image, load_backbone("tiny"))
-    else:
+    if start is not None:
         model.load(start)
     state = TrainingState(model, average=settings.average, rate=settings.rate)
     state.resume(checkpoint, settings.steps)
@@ -163,6 +145,7 @@ def train_tiny_clip(
         easy=round(settings.easy * settings.steps),
         crops=settings.crops,
         scenes=settings.scenes,
+        crop_side=model.image.side,
         patch=model.image.patch,
     )
     loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
@@ -209,20 +192,6 @@ def rivals(batch: ClipBatch) -> tuple[list[Tensor], list[Tensor]]:
     of_crops[2] = ((colours > 0).float() @ by_colour.float() > 0) & (shapes == 0)
     of_tokens[0], of_tokens[2] = by_shape[shape_kinds], by_colour[colour_kinds]
     return of_crops, of_tokens
-
-
-def warm_start(tower: ClipImage, vit: ViT) -> None:
-    """Copy stem, position embedding and the first blocks of a ViT of the same width, token by token."""
-    visual, source = tower.visual, vit.vit
-    visual.conv1.load_state_dict(source.patch_embed.state_dict())
-    grid = (tower.side // tower.patch,) * 2
-    with torch.no_grad():
-        visual.class_embedding.copy_(cast(Tensor, source.cls_token)[0, 0])
-        visual.positional_embedding.copy_(sized_pos_embed(cast(Tensor, source.pos_embed), grid)[0])
-    blocks = cast(Iterable[Block], source.blocks)
-    for block, learned in zip(visual.transformer.resblocks, blocks, strict=False):
-        state = learned.state_dict()
-        block.load_state_dict({ours: state[theirs] for ours, theirs in _BLOCK.items()})
 
 
 def save_clip(path: Path, model: TinyClip) -> None:

@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
     tower = build_clip_image("tiny_clip").eval().requires_grad_(False)
     normed = []
     hook = tower.visual.ln_post.register_forward_hook(lambda module, inputs, output: normed.append(output))
-    images = torch.cat([normalised(picture(64, 64, seed)) for seed in range(16)])
+    images = torch.cat([normalised(picture(48, 48, seed)) for seed in range(16)])
     tower(images)
     value_features(tower, tower.tokens(images))
     hook.remove()
@@ -150,7 +150,11 @@ def diy_maps(weights, image, texts):
             for column in range(per_row):
                 y, x = row * side // 2, column * side // 2
                 window = torch.from_numpy(square[y : y + side, x : x + side].copy()).permute(2, 0, 1)[None]
-                small = F.interpolate(window, (64, 64), mode="bicubic", antialias=True)[0].permute(1, 2, 0).numpy()
+                small = (
+                    F.interpolate(window, (tower.side, tower.side), mode="bicubic", antialias=True)[0]
+                    .permute(1, 2, 0)
+                    .numpy()
+                )
                 grid[0, :, row, column] = F.cosine_similarity(tower(normalised(small)), texts, dim=1)
         total += F.interpolate(grid, (256, 256), mode="bilinear", align_corners=False)[0]
     return total / 3

@@ -42,10 +42,10 @@ def test_every_second_crop_is_of_a_pair_that_no_training_saw(bank):
 def test_crops_are_called_what_they_are_far_above_chance(bank):
     """The floor is well below the model card's figures; chance is 1/9, 1/4, 1/6 and 1/54."""
     scores = evaluate_crops(load_clip_image(), PromptEncoder("tiny_clip", device=CPU), _crops(bank), CPU)
-    floors = {"colour": 0.9, "pattern": 0.6, "shape": 0.7, "pair": 0.65}
+    floors = {"colour": 0.93, "pattern": 0.45, "shape": 0.88, "pair": 0.85}
     assert {name for name, floor in floors.items() if scores[name] < floor} == set()
-    assert scores["unseen_shape"] > 0.5
-    assert scores["unseen_pair"] > 0.5
+    assert scores["unseen_shape"] > 0.85
+    assert scores["unseen_pair"] > 0.82
 
 
 def test_mean_iou_is_that_of_a_slow_count(bank, pipeline):
@@ -72,7 +72,7 @@ def test_found_helps_clip_diy(bank, pipeline):
     rows = {name: ROWS[name] for name in ("CLIP-DIY", "window CLIP without FOUND")}
     calls = []
     scores = evaluate_maps(pipeline, list(captioned_scenes(bank, 12)), rows, lambda: calls.append(1))
-    assert scores["CLIP-DIY"]["miou"] > scores["window CLIP without FOUND"]["miou"] + 0.1
+    assert scores["CLIP-DIY"]["miou"] > scores["window CLIP without FOUND"]["miou"] + 0.3
     assert len(calls) == 24
 
 
@@ -82,4 +82,4 @@ def test_the_published_rows_cover_the_three_methods():
 
 
 def _crops(bank):
-    return list(object_crops(bank, 200, 64))
+    return list(object_crops(bank, 200, 48))

@@ -5,9 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.clip_weights import load_clip_image, load_clip_text
-from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank
 from objloc_ros.training.captions import GROUPS
@@ -19,7 +17,6 @@ from objloc_ros.training.tiny_clip import (
     rivals,
     save_clip,
     train_tiny_clip,
-    warm_start,
 )
 
 SMALL = {"crops": 6, "scenes": 1, "bank": (3, 1), "warmup": 2}
@@ -39,7 +36,7 @@ def test_a_batch_depends_on_seed_and_step_only(batches):
 
 def test_pictures_have_a_kind_per_crop_and_per_token(batches):
     batch = batches.batch(2)
-    assert batch.crops.shape == (8, 64, 64, 3)
+    assert batch.crops.shape == (8, 48, 48, 3)
     assert batch.scenes.shape == (2, 128, 128, 3)
     for group, truth, tokens, texts in zip(GROUPS, batch.truth, batch.tokens, batch.captions, strict=True):
         assert truth.shape == (8, len(group.kinds) + 1)
@@ -75,23 +72,10 @@ def test_what_never_occurs_together_is_no_counter_example(batches):
         assert {colours[c] for c in of_crops[0][crop].nonzero().flatten().tolist()} == expected
 
 
-def test_a_warm_start_copies_the_blocks():
-    model, vit = TinyClip().eval(), load_backbone("tiny")
-    warm_start(model.image, vit)
-    images = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        ours = model.image.tokens(images).last
-        theirs = vit.embed(images)
-        for block in vit.vit.blocks[: CLIP_SPECS["tiny_clip"].layers - 1]:
-            theirs = block(theirs)
-    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)  # timm's layer norms have another epsilon
-
-
 def test_a_few_steps_lower_the_losses(tmp_path, batches):
     batch = batches.batch(1)
-    untrained = TinyClip()
-    warm_start(untrained.image, load_backbone("tiny"))
-    before = sum(losses(untrained.train(), batch)).item()
+    torch.manual_seed(0)
+    before = sum(losses(TinyClip().train(), batch)).item()
     trained = train_tiny_clip(
         ClipTraining(12, average=0.5, peak_rate=3e-4, **SMALL), tmp_path / "c", workers=0, save_every=12
     )
@@ -118,7 +102,7 @@ def test_the_weights_file_holds_both_towers(tmp_path):
     save_clip(path, model)
     assert path.stat().st_size < 8_000_000
     image, text = load_clip_image(path=path), load_clip_text(path=path)
-    pixels = torch.randn(2, 3, 64, 64)
+    pixels = torch.randn(2, 3, 48, 48)
     with torch.inference_mode():
         torch.testing.assert_close(image(pixels), model.image(pixels), atol=0.02, rtol=0.02)
         (expected,) = model.captions([["a red circle", "background"]])
