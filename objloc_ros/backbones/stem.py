@@ -6,6 +6,8 @@ Transformers See Better", NeurIPS 2021).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,9 @@ class ConvStem(nn.Module):
         bias: Whether the final projection has a bias.
     """
 
+    LAYERS = ((32, 2), (64, 2), (128, 2))
+    """Channels and stride of each convolution."""
+
     def __init__(
         self,
         img_size: int = 128,
@@ -36,11 +41,8 @@ class ConvStem(nn.Module):
         if patch_size != 8:
             raise ValueError(f"the convolutional stem has patch size 8, got {patch_size}")
         self.num_patches = (img_size // patch_size) ** 2
-        layers: list[nn.Module] = []
-        for before, after in ((in_chans, 32), (32, 64), (64, 128)):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.GELU()]
-        self.stages = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(128, embed_dim, 1, bias=bias)
+        self.stages = _convolutions(in_chans, self.LAYERS, nn.GELU)
+        self.proj = nn.Conv2d(self.LAYERS[-1][0], embed_dim, 1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens in row-major order."""
@@ -58,17 +60,23 @@ class DeepStem(nn.Module):
         width: Token width C.
     """
 
+    LAYERS = ((32, 2), (48, 2), (96, 1), (128, 2), (160, 1))
+    """Channels and stride of each convolution."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for after, stride in ((32, 2), (48, 2), (96, 1), (128, 2), (160, 1)):
-            layers += [nn.Conv2d(before, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            before = after
-        self.stages = nn.Sequential(*layers)
-        self.proj = nn.Conv2d(before, width, 1)
+        self.stages = _convolutions(3, self.LAYERS, nn.ReLU)
+        self.proj = nn.Conv2d(self.LAYERS[-1][0], width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """The patch map."""
         patches: Tensor = self.proj(self.stages(images.contiguous(memory_format=torch.channels_last)))
         return patches
+
+
+def _convolutions(channels: int, layers: Iterable[tuple[int, int]], activation: type[nn.Module]) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for after, stride in layers:
+        modules += [nn.Conv2d(channels, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), activation()]
+        channels = after
+    return nn.Sequential(*modules)

@@ -8,10 +8,8 @@ the floor that follows lies below what any implementation can reach.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from objloc_ros.backbones.clip import ClipSpec
-from objloc_ros.backbones.stem import ConvStem
 from objloc_ros.backbones.vit import ViTSpec
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.ops.geometry import plan
@@ -19,9 +17,6 @@ from objloc_ros.types import Grid, Size
 
 FLOAT_BYTES = 4
 """Weights, inputs and answers are float32 everywhere; bfloat16 is what the products are computed in."""
-
-STEM = (3, 32, 64, 128)
-"""Channels of `ConvStem`, whose convolutions halve the sides one after the other."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ def vit_work(spec: ViTSpec, grid: Grid) -> Work:
     """
     patches, width = grid[0] * grid[1], spec.embed_dim
     tokens = patches + 1
-    stem_flops, stem_weights = _stem(grid, spec.patch, width, convolutional=spec.stem is ConvStem)
+    stem_flops, stem_weights = _stem(grid, spec.patch, width, spec.stem)
     blocks, attention = _blocks(tokens, width, spec.depth - 1)
     last = 2 * tokens * width * 3 * width + 2 * tokens * width  # the projection, and the row of the CLS token
     return Work(
@@ -94,7 +89,7 @@ def clip_windows_work(spec: ClipSpec) -> Work:
     """CLIP-DIY's windows through the whole image tower."""
     count, side = sum(n * n for n in windows_per_row()), spec.side // spec.patch
     patches, width = side * side, spec.width
-    stem_flops, stem_weights = _stem((side, side), spec.patch, width, convolutional=spec.stem is not None)
+    stem_flops, stem_weights = _stem((side, side), spec.patch, width, spec.stem)
     blocks, attention = _blocks(patches + 1, width, spec.layers)
     return Work(
         products=count * (stem_flops + blocks + 2 * width * spec.embed_dim),
@@ -110,7 +105,7 @@ def clip_dense_work(spec: ClipSpec, source: Size) -> Work:
     """MaskCLIP's features of a whole image: the last block on its value path."""
     grid = plan(source, patch=spec.patch, short_side=spec.short_side).grid
     patches, width = grid[0] * grid[1], spec.width
-    stem_flops, stem_weights = _stem(grid, spec.patch, width, convolutional=spec.stem is not None)
+    stem_flops, stem_weights = _stem(grid, spec.patch, width, spec.stem)
     blocks, attention = _blocks(patches + 1, width, spec.layers - 1)
     last = patches * (20 * width**2 + 2 * width * spec.embed_dim)
     return Work(
@@ -144,12 +139,16 @@ def _blocks(tokens: int, width: int, blocks: int) -> tuple[int, int]:
     return 24 * tokens * width**2 * blocks, 4 * tokens**2 * width * blocks
 
 
-def _stem(grid: Grid, patch: int, width: int, *, convolutional: bool) -> tuple[int, int]:
-    """Operations and weights of a patch embedding: one strided convolution, or `ConvStem`."""
+def _stem(grid: Grid, patch: int, width: int, stem: object) -> tuple[int, int]:
+    """Operations and weights of a patch embedding: of one strided convolution, or of those that `stem` lists."""
     patches = grid[0] * grid[1]
-    if not convolutional:
+    layers: tuple[tuple[int, int], ...] | None = getattr(stem, "LAYERS", None)
+    if layers is None:
         return 2 * patches * 3 * patch**2 * width, 3 * patch**2 * width
-    weights = [9 * before * after for before, after in pairwise(STEM)]
-    pixels = [patches * 4**halvings for halvings in (2, 1, 0)]
-    flops = sum(2 * each * count for each, count in zip(weights, pixels, strict=True))
-    return flops + 2 * patches * STEM[-1] * width, sum(weights) + STEM[-1] * width
+    flops, weights, channels, pixels = 0, 0, 3, patches * patch**2
+    for after, stride in layers:
+        pixels //= stride**2
+        flops += 2 * pixels * 9 * channels * after
+        weights += 9 * channels * after
+        channels = after
+    return flops + 2 * patches * channels * width, weights + channels * width

@@ -114,10 +114,16 @@ def test_without_a_background_every_pixel_has_a_label(method, peer, node, listen
     wait_for(lambda: 255 not in pixels(peer.ask(mask, lambda: peer.image(scene()))[1]))
 
 
-def test_a_threshold_of_one_leaves_nothing(peer, node, listen, wait_for):
-    mask = listen(Image, "mask")
+def test_a_threshold_of_one_leaves_what_is_certain(peer, node, listen, wait_for):
+    images = [listen(Image, "mask"), listen(Image, "confidence")]
     assert peer.set_parameters(NAME, threshold=1.0, background="prompt") == (True, "")
-    wait_for(lambda: (pixels(peer.ask(mask, lambda: peer.image(scene()))[1]) == 255).mean() > 0.5)
+
+    def only_certain():
+        _, answers = peer.ask_all(images, lambda: peer.image(scene()))
+        mask, confidence = map(pixels, answers)
+        return (mask == 255).any() and set(np.unique(confidence[mask != 255]).tolist()) <= {255}
+
+    wait_for(only_certain)
 
 
 def test_the_next_frame_follows_the_prompts_and_ids_stay(peer, node, listen, labels, wait_for):
