@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -18,6 +19,9 @@ from objloc_ros.nodes.priority import process_gives_way
 from objloc_ros.nodes.spinner import Spinner
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+STARTED, END = b"s", b"e"
+"""News: a group has started or failed to; there is reason to end, as there is with the number of a signal."""
 
 
 def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = None) -> int:
@@ -37,7 +41,7 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
 
     rclpy's own handlers shut the context down under the running callbacks, and Python's raises KeyboardInterrupt
     anywhere, a second time in the middle of the clean-up (a terminal and ros2 launch both send SIGINT). Here a signal
-    only adds to a queue: the frame in work is finished and published, then everything is taken down in order.
+    only writes to a pipe: the frame in work is finished and published, then everything is taken down in order.
 
     Args:
         make_groups: Called once ROS is up.
@@ -46,10 +50,9 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
     Returns:
         Exit code: 0 after an ordered end, 1 when no group could start or a callback failed.
     """
-    # Not an event: a second signal that comes while the first one sets it would wait for ever. This queue is reentrant.
-    news: SimpleQueue[bool] = SimpleQueue()  # whether there is reason to end
+    news = _News()
     for number in SIGNALS:
-        signal.signal(number, lambda *_: news.put(True))
+        signal.signal(number, lambda *_: None)
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     try:
         groups = make_groups()
@@ -57,7 +60,9 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
         sys.stderr.write(f"cannot start: {error}\n")
         rclpy.try_shutdown()
         return 1
-    spinners = [Spinner(nodes, on_started=lambda: news.put(False), on_end=lambda: news.put(True)) for nodes in groups]
+    spinners = [
+        Spinner(nodes, on_started=lambda: news.tell(STARTED), on_end=lambda: news.tell(END)) for nodes in groups
+    ]
     try:
         return _serve(spinners, news)
     finally:
@@ -69,12 +74,34 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
             signal.signal(number, signal.SIG_IGN)
 
 
-def _serve(spinners: Sequence[Spinner], news: SimpleQueue[bool]) -> int:
+class _News:
+    """What the main thread waits for: a pipe, into which Python's own handler writes the number of each signal.
+
+    That handler is C and runs in whichever thread the system picks. One in Python waits for the main thread to wake up,
+    which a signal that another thread was given does not see to.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    def tell(self, what: bytes) -> None:
+        """Say one of `STARTED` and `END`; where thousands wait to be read, one more is not needed."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._write, what)
+
+    def next(self) -> bytes:
+        """Wait for it."""
+        return os.read(self._read, 1)
+
+
+def _serve(spinners: Sequence[Spinner], news: _News) -> int:
     # The main thread only waits, so that Python runs the signal handlers at once and not when the middleware wakes up.
     for spinner in spinners:
         spinner.start()
     serving = [spinner for spinner in spinners if spinner.serves]
-    while not news.get() and not all(spinner.failed for spinner in serving):
+    while news.next() == STARTED and not all(spinner.failed for spinner in serving):
         pass
     for spinner in spinners:
         spinner.stop()
