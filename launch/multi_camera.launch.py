@@ -27,17 +27,7 @@ ARGUMENTS = (
         default_value=str(CONFIG / "multi_camera.yaml"),
         description="ROS parameter file: cameras, their image topics, and the parameters of their nodes.",
     ),
-    DeclareLaunchArgument("backbone", default_value="", description="Backbone of all nodes."),
-    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
-    DeclareLaunchArgument(
-        "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
-    ),
-    DeclareLaunchArgument(
-        "autostart",
-        default_value="",
-        choices=["", "true", "false"],
-        description="false: wait for `ros2 lifecycle`.",
-    ),
+    *launching.NODE_ARGUMENTS,
 )
 
 

@@ -22,8 +22,6 @@ METHODS = ("found", "discovery", "segmentation")
 ARGUMENTS = (
     DeclareLaunchArgument("camera", default_value="/camera/image_raw", description="Image topic of the camera."),
     DeclareLaunchArgument("methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHODS)}."),
-    DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
-    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument(
         "prompts",
         default_value="",
@@ -33,15 +31,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "params_file", default_value="", description="ROS parameter file for all nodes; empty: each one's preset."
     ),
-    DeclareLaunchArgument(
-        "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
-    ),
-    DeclareLaunchArgument(
-        "autostart",
-        default_value="",
-        choices=["", "true", "false"],
-        description="false: wait for `ros2 lifecycle`.",
-    ),
+    *launching.NODE_ARGUMENTS,
 )
 
 

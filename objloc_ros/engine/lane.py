@@ -115,11 +115,6 @@ class Lane(Generic[T, R]):
             self._changed.notify_all()
         return request.done
 
-    def forget(self, client: Hashable) -> None:
-        """Drop what is remembered of a client that will not ask again."""
-        with self._changed:
-            self._served.pop(client, None)
-
     def stop(self, timeout: float = 10.0) -> bool:
         """Finish what runs and cancel what waits.
 

@@ -58,6 +58,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
 
     def __init__(self, name: str, table: Table, *, open_camera: InputFactory = ImageInput, **options: Any) -> None:
         super().__init__(name, **options)
+        self.pass_key: Hashable = self.get_fully_qualified_name()
         self._voice = Voice(self.get_logger())
         self._stats = FrameStats()
         self._ages = AgeClock(lambda: int(self.get_clock().now().nanoseconds))
@@ -99,10 +100,6 @@ class PerceptionNode(LifecycleNode, abc.ABC):
     @abc.abstractmethod
     def describe_engine(self) -> dict[str, str]:
         """Facts for the diagnostics: `device` and whatever else there is to say."""
-
-    def pass_key(self) -> Hashable:
-        """Nodes with equal keys read the same backbone passes."""
-        return self.get_fully_qualified_name()
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; returns False when that failed."""

@@ -39,12 +39,18 @@ class Frame:
         msg: The camera's message.
         on_done: Called with a cause when the node is done with the frame: "" when it was answered, else why it was
             dropped. In whatever thread that happens.
+        picture: Its pixels, where another node has them, too.
     """
 
-    def __init__(self, msg: ImageMessage, on_done: Callable[[str], None] = lambda cause: None) -> None:
+    def __init__(
+        self,
+        msg: ImageMessage,
+        on_done: Callable[[str], None] = lambda cause: None,
+        picture: _Picture | None = None,
+    ) -> None:
         self.msg = msg
         self.done = on_done
-        self._picture = _Picture(msg)
+        self._picture = picture or _Picture(msg)
 
     @property
     def header(self) -> Header:
@@ -61,6 +67,4 @@ class Frame:
 
     def shared(self, on_done: Callable[[str], None] = lambda cause: None) -> Frame:
         """The same frame for another node."""
-        frame = Frame(self.msg, on_done)
-        frame._picture = self._picture
-        return frame
+        return Frame(self.msg, on_done, self._picture)

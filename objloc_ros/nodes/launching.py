@@ -5,9 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch import LaunchContext
-from launch.actions import SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 
 from objloc_ros.nodes.qos import PROFILE_VARIABLES
+
+NODE_ARGUMENTS = (
+    DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
+    DeclareLaunchArgument("device", default_value="", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument(
+        "image_transport", default_value="", choices=["", "raw", "compressed"], description="How images come in."
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        choices=["", "true", "false"],
+        description="false: wait for `ros2 lifecycle`.",
+    ),
+)
+"""What `settings` reads; empty leaves a parameter to the parameter file."""
 
 
 def existing_file(text: str) -> str:
@@ -32,7 +47,7 @@ def profile_variables(context: LaunchContext, profile: Path) -> list[SetEnvironm
 def settings(given: dict[str, str]) -> dict[str, str | bool]:
     """Return the node parameters that arguments set; what they leave out stays with the parameter file."""
     texts = ("backbone", "device", "image_transport")
-    chosen: dict[str, str | bool] = {name: given[name] for name in texts if given.get(name)}
+    chosen: dict[str, str | bool] = {name: given[name] for name in texts if given[name]}
     if given["autostart"]:
         chosen["autostart"] = given["autostart"] == "true"
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import gc
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -60,13 +60,10 @@ class PipelineNode(PerceptionNode):
         self._methods, self._pipeline_factory = tuple(methods), pipeline_factory
         self._pipeline: Pipeline | None = None
         super().__init__(name, table, **options)
+        parameters = self.parameters.values()
+        self.pass_key = tuple(parameters[name] for name in ("backbone", "weights", "device", "short_side"))
         self.outputs.add("overlay", Image)
         self.outputs.add("overlay/compressed", CompressedImage)
-
-    def pass_key(self) -> Hashable:
-        """What decides on the backbone's passes."""
-        parameters = self.parameters.values()
-        return tuple(parameters[name] for name in ("backbone", "weights", "device", "short_side"))
 
     @abc.abstractmethod
     def method_options(self, parameters: Values) -> Mapping[str, Mapping[str, Any]]:

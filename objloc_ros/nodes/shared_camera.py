@@ -14,13 +14,10 @@ from objloc_ros.nodes.voice import Voice
 
 
 class Client(Protocol):
-    """A node that shares a camera."""
+    """A node that shares a camera; nodes with equal `pass_key` read the same backbone passes."""
 
     leads: bool
-
-    def pass_key(self) -> Hashable:
-        """Nodes with equal keys read the same backbone passes."""
-        ...
+    pass_key: Hashable
 
     def skip(self) -> None:
         """Count a frame that was given up before it got here."""
@@ -42,7 +39,7 @@ class Tap:
 
     def follows(self, leader: Tap) -> bool:
         """Whether this node reads what the leader's passes give."""
-        return self is not leader and self.client.pass_key() == leader.client.pass_key()
+        return self is not leader and self.client.pass_key == leader.client.pass_key
 
     def open(self) -> None:
         """Let frames come."""
