@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 
@@ -70,7 +69,7 @@ class DeepStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The patch map."""
-        patches: Tensor = self.proj(self.stages(images.contiguous(memory_format=torch.channels_last)))
+        patches: Tensor = self.proj(self.stages(images))
         return patches
 
 

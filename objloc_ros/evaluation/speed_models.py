@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -18,6 +18,8 @@ from objloc_ros.engine.heads import Models
 from objloc_ros.engine.loading import Loader
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
+
+T = TypeVar("T")
 
 RANDOM = "random:"
 """Before the name of a backbone: its architecture with random weights, on which the time of a pass does not depend."""
@@ -52,35 +54,31 @@ class BenchLoader(Loader):
         self, name: str, *, weights: str | Path | None, device: torch.device, short_side: int | None
     ) -> Backbone:
         """See `Loader.backbone`."""
-        key = ("backbone", name, weights, device, short_side)
-        if key not in self._kept:
-            if self._random:
-                torch.manual_seed(0)
-                vit = build_vit(name).requires_grad_(False).eval().to(device)
-                short_side = short_side or vit.spec.short_side
-                self._kept[key] = Backbone(vit, name=name, device=device, short_side=short_side)
-            else:
-                self._kept[key] = super().backbone(name, weights=weights, device=device, short_side=short_side)
-        loaded: Backbone = self._kept[key]
-        return loaded
+
+        def load() -> Backbone:
+            if not self._random:
+                return super(BenchLoader, self).backbone(name, weights=weights, device=device, short_side=short_side)
+            torch.manual_seed(0)
+            vit = build_vit(name).requires_grad_(False).eval().to(device)
+            return Backbone(vit, name=name, device=device, short_side=short_side or vit.spec.short_side)
+
+        return self._once(("backbone", name, weights, device, short_side), load)
 
     def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
         """See `Loader.heads`."""
-        key = ("heads", tuple(methods), models)
-        if key not in self._kept:
-            if self._random:
-                models = replace(models, head_weights=self._random_head(models.backbone))
-            self._kept[key] = super().heads(methods, models)
-        heads: Mapping[str, Head] = self._kept[key]
-        return heads
+        if self._random:
+            models = replace(models, head_weights=self._random_head(models.backbone))
+        return self._once(("heads", tuple(methods), models), lambda: super(BenchLoader, self).heads(methods, models))
 
     def encoder(self, models: Models) -> PromptEncoder:
         """See `Loader.encoder`."""
-        key = ("encoder", models.clip, models.device)
+        return self._once(("encoder", models.clip, models.device), lambda: super(BenchLoader, self).encoder(models))
+
+    def _once(self, key: Hashable, load: Callable[[], T]) -> T:
         if key not in self._kept:
-            self._kept[key] = super().encoder(models)
-        encoder: PromptEncoder = self._kept[key]
-        return encoder
+            self._kept[key] = load()
+        kept: T = self._kept[key]
+        return kept
 
     def _random_head(self, backbone: str) -> Path:
         """A file, as FOUND's head is read from nothing else."""
