@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
+
+from objloc_ros.evaluation import speed_results
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,9 @@ def wall_ms(function: Callable[[], Any]) -> float:
 
 def machine() -> str:
     """One line on where the numbers were taken."""
-    model = next(
-        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.processor(),
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    load = os.getloadavg()[0]
-    versions = f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}"
-    return f"{model}, {os.cpu_count()} cores, {gpu}, {versions}, load {load:.1f} at the start"
+    facts = speed_results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "numpy", "opencv"))
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}, {versions}, load {facts['load']:.1f} at the start"
 
 
 def print_pairs(pairs: list[Pair]) -> None:
@@ -96,7 +89,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Pair):
         return {**asdict(value), "ratio": value.ratio}
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
