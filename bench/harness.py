@@ -69,7 +69,8 @@ def machine() -> str:
     """One line on where the numbers were taken."""
     facts = speed_results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "numpy", "opencv"))
-    return f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}, {versions}, load {facts['load']:.1f} at the start"
+    place = f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}"
+    return f"{place}, {versions}, load {facts['load']:.1f} at the start"
 
 
 def print_pairs(pairs: list[Pair]) -> None:
