@@ -52,6 +52,7 @@ bench: setup
 	@$(BIN)/python bench/found.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/discovery.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/beside.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/latency.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/open_vocab.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/exported.py $(if $(SMOKE),--smoke)
 	@$(BIN)/objloc bench $(if $(SMOKE),--smoke)
