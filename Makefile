@@ -62,7 +62,7 @@ clean:
 
 setup: $(VENV)/.package
 
-REQUIREMENTS := requirements.txt requirements-bare.txt requirements-dev.txt
+REQUIREMENTS := requirements.txt requirements-bare.txt requirements-evaluation.txt requirements-dev.txt
 INTERFACES := $(wildcard resource/interfaces/*.py resource/interfaces/*/msg/*.msg)
 
 # An environment whose installation broke off lacks the stamp and is completed by the next run.
