@@ -80,6 +80,8 @@ def read_json(path: Path) -> Any:
 
 def _replace(made: Path, path: Path, scratch: Path) -> None:
     """Give what was made its name; a folder cannot replace another, which steps aside first."""
+    if not made.exists():
+        raise FileNotFoundError(f"nothing was made for {path.name}")
     if path.is_dir():
         path.rename(scratch / "replaced")
     made.replace(path)
