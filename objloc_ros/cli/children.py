@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 from objloc_ros.errors import ObjlocError
 
@@ -69,7 +72,7 @@ class Child:
         code = self._process.poll()
         if code is not None and not (may_end and code == 0):
             raise ChildFailedError(
-                f"{self.name} ended with exit code {code}; its last words ({self.log}):\n{self._tail()}"
+                f"{self.name} ended with exit code {code}; its last words ({self.log}):\n{self.last_words()}"
             )
 
     def stop(self) -> None:
@@ -84,6 +87,11 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
+    def last_words(self) -> str:
+        """The end of its output, indented."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
+
     def __enter__(self) -> Child:
         return self
 
@@ -92,9 +100,22 @@ class Child:
     ) -> None:
         self.stop()
 
-    def _tail(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Clean up on SIGTERM as on Ctrl-C; other threads than the main one hear of no signal anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare(parent: int) -> None:

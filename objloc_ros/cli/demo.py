@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
 from objloc_ros.cli.background import Background
-from objloc_ros.cli.children import Child, ChildFailedError
+from objloc_ros.cli.children import Child, ChildFailedError, terminated_like_interrupted
 from objloc_ros.cli.demo_results import measure, write_pictures
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag import BagWriter
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     parse_size(args.size)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        with _terminated_like_interrupted():
+        with terminated_like_interrupted():
             report = _demo(args)
     except ChildFailedError as error:
         print(f"objloc demo: {error}", file=sys.stderr)
@@ -168,20 +167,6 @@ def _environment() -> dict[str, str]:
         "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
         **fast_dds_environment(),
     }
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Clean up on SIGTERM as on Ctrl-C."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

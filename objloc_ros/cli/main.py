@@ -27,6 +27,7 @@ class Command(NamedTuple):
 SUBCOMMANDS: dict[str, Command] = {
     "detect": Command("objloc_ros.cli.detect", "find objects in images, folders and videos"),
     "demo": Command("objloc_ros.cli.demo", "run the ROS 2 nodes on a short video and record what they publish"),
+    "play": Command("objloc_ros.cli.play", "send a bag's images again at their pace, with /clock"),
     "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
     "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
     "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
