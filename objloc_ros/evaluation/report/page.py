@@ -172,7 +172,7 @@ def _plots(run: RunResult, images: Sequence[Mapping[str, Any]], scored: Sequence
     found = []
     if scored:
         caption = f"Scores of {len(scored)} images"
-        caption += f"; {len(images) - len(scored)} have none" if len(scored) < len(images) else ""
+        caption += f"; {len(images) - len(scored)} without one" if len(scored) < len(images) else ""
         found.append((plots.histogram([image.score for image in scored], caption), caption))
     lines = _threshold_lines(images)
     if lines:
@@ -193,8 +193,11 @@ def _threshold_lines(images: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArr
         both = np.array([[image["precision"], image["recall"]] for image in having], np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"precision and recall of the images must be lists of equal length: {error}") from error
-    if both.ndim != 3 or both.shape[2] == 0 or not ((both >= 0) & (both <= 1)).all():
-        raise InputError(f"precision and recall must be lists of fractions in [0, 1], got shape {both.shape}")
+    if both.ndim != 3 or both.shape[2] == 0:
+        raise InputError(f"precision and recall must be lists of fractions, got arrays of shape {both.shape}")
+    if not ((both >= 0) & (both <= 1)).all():
+        ends = f"{both.min():g} to {both.max():g}"
+        raise InputError(f"precision and recall must be lists of fractions in [0, 1], got values from {ends}")
     precision, recall = both.mean(axis=0)
     f = (1 + BETA2) * precision * recall / np.maximum(BETA2 * precision + recall, 1e-12)
     return {"precision": precision, "recall": recall, "F": f}
