@@ -124,6 +124,16 @@ def test_many_images_show_six_and_six_made_smaller(written) -> None:
     assert {(image["width"], image["height"]) for image in seen.images} == {("360", "180")}
 
 
+def test_red_stays_red(written) -> None:
+    def red(key):
+        return np.full((16, 16, 3), (250, 10, 10), np.uint8)
+
+    seen = written(document(), scores(0.5), red)
+    jpeg = base64.b64decode(seen.images[0]["src"].removeprefix("data:image/jpeg;base64,"))
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert np.allclose(bgr.mean(axis=(0, 1)), (10, 10, 250), atol=4)
+
+
 def test_an_image_that_is_gone_leaves_its_reason(written) -> None:
     def gone(key):
         raise InputError(f"cannot read {key}.jpg")

@@ -67,6 +67,8 @@ def test_other_data_and_other_splits_have_columns_of_their_own_and_nothing_publi
     runs = [run(), run(split="test", images=4952), run(dataset="my photos", images=12)]
     headers, rows = shown(only(assemble(runs)))
     assert headers == ["VOC07", "my photos", "voc07 test"]
+    assert notes(only(assemble(runs)))[-1].endswith("(VOC07 has 5011).")
+    assert notes(only(assemble(runs[2:])))[-1].endswith("of the whole data set.")
     assert rows == [["LOST", "dino_vits16", "61.7 / 61.9", "61.7 (n=12) / –", "61.7 (n=4952) / –"]]
 
 
