@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 1 done in part, 2 an error in the usage, the input or the weights, 3 (`bench`)
-        slower than a saved run, 130 interrupted.
+        slower than a saved run, 4 (`evaluate`) a metric below its limit, 130 interrupted.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
