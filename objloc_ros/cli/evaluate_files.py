@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     failed = failed_limits(numbers, limits)
     if args.out is not None:
         write_json(args.out, metrics)
-    print(json.dumps(metrics, indent=1) if args.json else _table(numbers))
+    print(json.dumps(metrics, indent=1) if args.json else table_of(numbers))
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else 0
@@ -160,7 +160,8 @@ def _progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, 
     return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
 
 
-def _table(metrics: dict[str, float]) -> str:
+def table_of(metrics: Mapping[str, float]) -> str:
+    """Names and numbers, a line each."""
     width = max(len(name) for name in metrics)
     cells = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
     return "\n".join(f"{name:<{width}}  {cell:>8}" for name, cell in cells.items())
