@@ -14,7 +14,7 @@ from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
 from objloc_ros.evaluation.bag import decoded
 from objloc_ros.evaluation.bag_reader import BagReader
 from objloc_ros.evaluation.bag_survey import key_of
-from objloc_ros.evaluation.bag_truth_source import mask_of
+from objloc_ros.evaluation.bag_truth_topic import mask_of
 from objloc_ros.types import UNLABELLED
 
 WAITING = 100

@@ -29,15 +29,13 @@ class Matches:
     alone: int
     unused: int
 
-    def of(self, frame: int) -> int | None:
-        """The key of a frame's truth; None if it has none."""
-        place = int(np.searchsorted(self.frames, frame))
-        return int(self.truths[place]) if place < len(self.frames) and self.frames[place] == frame else None
+    def of_frame(self, frame: int) -> int | None:
+        """The place of the pair with this frame; None if the frame has no truth."""
+        return _place(self.frames, frame)
 
-    def uses(self, truth: int) -> bool:
-        """Whether a truth belongs to a frame."""
-        place = int(np.searchsorted(self.truths, truth))  # pairs are in the order of both
-        return place < len(self.truths) and bool(self.truths[place] == truth)
+    def of_truth(self, truth: int) -> int | None:
+        """The place of the pair with this truth; None if no frame has it. Pairs are in the order of both."""
+        return _place(self.truths, truth)
 
     def counts(self) -> dict[str, int]:
         """Stamps with both, without truth, and without a frame."""
@@ -71,10 +69,14 @@ def match(frames: Keys, truths: Keys, slop_ns: int = 0, *, what: str = "the trut
     return Matches(frames[kept], truths[nearest[kept]], len(frames) - matched, len(truths) - matched)
 
 
+def _place(keys: Keys, wanted: int) -> int | None:
+    place = int(np.searchsorted(keys, wanted))
+    return place if place < len(keys) and keys[place] == wanted else None
+
+
 def _nearest(values: Keys, wanted: Keys) -> npt.NDArray[np.intp]:
     """Place of the nearest of ascending `values` for each wanted one, of two equally near ones the earlier."""
-    right = (
-        np.clip(np.searchsorted(values, wanted), 1, len(values) - 1) if len(values) > 1 else np.zeros(len(wanted), int)
-    )
+    most = len(values) - 1
+    right = np.clip(np.searchsorted(values, wanted), min(1, most), most)
     left = np.maximum(right - 1, 0)
     return np.where(np.abs(wanted - values[left]) <= np.abs(values[right] - wanted), left, right)

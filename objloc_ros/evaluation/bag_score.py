@@ -1,7 +1,7 @@
 """How answers to the frames of a camera agree with the truth: the same figures in lockstep and in real time.
 
-Every frame counts that was answered and has truth; what a run has dropped is told by its coverage, not here. Of frames
-with one stamp the first counts.
+Every frame counts that was answered and has truth; what a run has dropped is told by its coverage, not here. Of several
+frames with one stamp, the first has the truth.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class FrameTruths(Protocol):
     classes: Classes | None
 
     def at(self, key: int) -> FrameTruth | None:
-        """The truth of the frame with this stamp, nanoseconds; asked for once."""
+        """The truth of the frame with this stamp, nanoseconds; None if it has none, or was asked for before."""
 
 
 class Scorer:
@@ -126,6 +126,8 @@ class Scorer:
         self._scored.append(Scored(answer.boxes, answer.scores, boxes))
         self._lasting &= truth.lasting
         self._named &= answer.ids is not None
+        if not truth.lasting:
+            self._steadiness.cut()
         self._steadiness.add(objects, answer.boxes, answer.ids)
 
     def _compared(self, answer: Answer, truth: np.ndarray) -> np.ndarray:
@@ -146,18 +148,15 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     """Score answers that come by their frames' stamps, as from a recording of the nodes.
 
     Args:
-        answers: Stamps in nanoseconds and answers, in their order; of one stamp only the first counts.
+        answers: Stamps in nanoseconds and answers, in their order.
         truths: The camera's truth, if there is any.
         scorer: A fresh one.
 
     Returns:
         The summary.
     """
-    seen: set[int] = set()
     for key, answer in answers:
-        if key not in seen:
-            seen.add(key)
-            scorer.add(answer, None if truths is None else truths.at(key))
+        scorer.add(answer, None if truths is None else truths.at(key))
     return scorer.summary()
 
 

@@ -16,7 +16,9 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.bag_truth import Box, FrameTruth
+from objloc_ros.evaluation.bag_match import match
+from objloc_ros.evaluation.bag_survey import Stamps
+from objloc_ros.evaluation.bag_truth import Box, Classes, FrameTruth
 from objloc_ros.evaluation.coco_files import read_truth
 
 Record = Mapping[str, Any]
@@ -96,6 +98,39 @@ class CocoTruth:
                 f"{self.path}: image {image['id']!r} has no stamp_ns, and its file name {image.get('file_name')!r} is "
                 "no number of nanoseconds"
             ) from None
+
+
+class FileTruth:
+    """The truth of one camera from a COCO document.
+
+    Args:
+        file: The document.
+        bag: Path of the bag.
+        camera: Topic of the frames.
+        frames: Their stamps.
+        slop_ns: Greatest difference of the stamps of a frame and its truth, nanoseconds.
+
+    Raises:
+        InputError: No frame has truth.
+    """
+
+    classes: Classes | None = None
+
+    def __init__(self, file: CocoTruth, bag: Path, camera: str, frames: Stamps, slop_ns: int) -> None:
+        self._images = file.images(bag.name, camera)
+        keys = np.array(sorted(self._images), np.int64)
+        self.matches = match(frames.different, keys, slop_ns, what=str(file.path))
+        self.counts = {"messages": len(keys), **self.matches.counts(), "duplicate_stamps": 0}
+        self._asked = np.zeros(len(self.matches.frames), bool)
+        self._file = file
+
+    def at(self, key: int) -> FrameTruth | None:
+        """The truth of the frame with this key; None if it has none, or has been asked for before."""
+        place = self.matches.of_frame(key)
+        if place is None or self._asked[place]:
+            return None
+        self._asked[place] = True
+        return self._file.truth(self._images[int(self.matches.truths[place])])
 
 
 def _corners(box: list[float]) -> Box:

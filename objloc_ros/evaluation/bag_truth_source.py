@@ -1,24 +1,18 @@
-"""Where the truth of a camera's frames is: in topics of the bag, or in a COCO document keyed by stamp."""
+"""Where the truth of the cameras' frames is: in topics of the bag, or in a COCO document keyed by stamp."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import cv2
-import numpy as np
-import numpy.typing as npt
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.bag import decoded
-from objloc_ros.evaluation.bag_match import Matches, match
 from objloc_ros.evaluation.bag_reader import BagReader
-from objloc_ros.evaluation.bag_survey import IMAGE_KINDS, Stamps, key_of, namespaces
-from objloc_ros.evaluation.bag_truth import Classes, FrameTruth, of_detections, of_mask
-from objloc_ros.evaluation.bag_truth_coco import CocoTruth
+from objloc_ros.evaluation.bag_survey import IMAGE_KINDS, Stamps, namespaces
+from objloc_ros.evaluation.bag_truth import Classes
+from objloc_ros.evaluation.bag_truth_coco import CocoTruth, FileTruth
+from objloc_ros.evaluation.bag_truth_topic import TopicTruth
 
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -80,121 +74,38 @@ class TruthSpec:
         return chosen
 
 
-class TopicTruth:
-    """The truth of one camera, read from a topic as far as the frames need it.
-
-    The bag is opened once more for it, so that truth may have been recorded long before or after its frames. As long as
-    it comes in their order, little of it is in memory at a time.
-
-    Args:
-        bag: Its path.
-        topic: Truth topic.
-        frames: Stamps of the camera.
-        truths: Stamps of the topic.
-        spec: Tells the slop.
-        classes: Names of the values of masks, if they are classes.
-
-    Raises:
-        InputError: No frame has truth.
-    """
-
-    def __init__(
-        self, bag: Path, topic: str, frames: Stamps, truths: Stamps, spec: TruthSpec, classes: Classes | None
-    ) -> None:
-        self.classes = classes
-        self._bag, self._topic = bag, topic
-        self.matches: Matches = match(frames.different, truths.different, spec.slop_ns, what=f"{topic} in bag {bag}")
-        self.counts = {"messages": len(truths), **self.matches.counts(), "duplicate_stamps": truths.duplicates}
-        self._waiting: dict[int, FrameTruth] = {}
-        self._source: Iterator[tuple[int, FrameTruth]] = self._read()
-
-    def at(self, key: int) -> FrameTruth | None:
-        """The truth of the frame with this key, once; None if it has none.
-
-        Raises:
-            InputError: The bag is damaged or the truth is none.
-        """
-        wanted = self.matches.of(key)
-        while wanted is not None and wanted not in self._waiting:
-            number, truth = next(self._source)
-            self._waiting[number] = truth
-        return None if wanted is None else self._waiting.pop(wanted)
-
-    def _read(self) -> Iterator[tuple[int, FrameTruth]]:
-        done: set[int] = set()
-        with BagReader(self._bag) as bag:
-            for message in bag.messages([self._topic]):
-                key = key_of(message)
-                if self.matches.uses(key) and key not in done:
-                    done.add(key)
-                    with _named(self._topic, key):
-                        yield key, self._truth(decoded(bag, message.kind, message.data))
-
-    def _truth(self, message: Any) -> FrameTruth:
-        if type(message).__name__ == "Detection2DArray":
-            return of_detections(message)
-        return of_mask(mask_of(message), self.classes)
+Truth = TopicTruth | FileTruth
 
 
-class FileTruth:
-    """The truth of one camera from a COCO document.
+def open_truths(
+    bag: BagReader, stamps: Mapping[str, Stamps], cameras: Sequence[str], spec: TruthSpec
+) -> dict[str, Truth]:
+    """The truth of each camera that has one.
 
     Args:
-        file: The document.
-        bag: Path of the bag.
-        camera: Topic of the frames.
-        frames: Their stamps.
-        spec: Tells the slop.
+        bag: An open bag.
+        stamps: Of all cameras and truth topics.
+        cameras: Topics of images.
+        spec: Where to look.
 
     Raises:
-        InputError: No frame has truth.
+        InputError: There is truth, but no frame for it.
     """
-
-    classes: Classes | None = None
-
-    def __init__(self, file: CocoTruth, bag: Path, camera: str, frames: Stamps, spec: TruthSpec) -> None:
-        self._images = file.images(bag.name, camera)
-        keys = np.array(sorted(self._images), np.int64)
-        self.matches = match(frames.different, keys, spec.slop_ns, what=str(file.path))
-        self.counts = {"messages": len(keys), **self.matches.counts(), "duplicate_stamps": 0}
-        self._file = file
-
-    def at(self, key: int) -> FrameTruth | None:
-        """The truth of the frame with this key; None if it has none."""
-        wanted = self.matches.of(key)
-        return None if wanted is None else self._file.truth(self._images[wanted])
-
-
-def mask_of(message: Any) -> npt.NDArray[np.integer]:
-    """The values of a mask message as they are: mono8, 8UC1, mono16 or 16UC1, or a PNG of 8 or 16 bits.
-
-    Raises:
-        InputError: Another encoding, or sizes that contradict each other.
-    """
-    if not hasattr(message, "encoding"):
-        pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_UNCHANGED) if message.data else None
-        if pixels is None or pixels.ndim != 2 or not bytes(message.data[:4]) == b"\x89PNG":
-            raise InputError(
-                f"a compressed mask must be a grey PNG, got {len(message.data)} bytes of {message.format!r}"
-            )
-        return np.asarray(pixels)
-    kinds = {"mono8": np.uint8, "8UC1": np.uint8, "mono16": np.uint16, "16UC1": np.uint16}
-    if message.encoding not in kinds:
-        raise InputError(f"a mask must be {', '.join(kinds)}, got {message.encoding!r}")
-    kind = np.dtype(kinds[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
-    least = message.width * kind.itemsize
-    if (
-        not message.width
-        or not message.height
-        or message.step < least
-        or len(message.data) < message.height * message.step
-    ):
-        raise InputError(
-            f"a mask of {message.width}x{message.height} pixels, {message.encoding}, needs rows of {least} bytes; got "
-            f"{len(message.data)} bytes in rows of {message.step}"
-        )
-    rows = np.frombuffer(message.data, np.uint8)[: message.height * message.step].reshape(message.height, message.step)
-    return np.ascontiguousarray(rows[:, :least]).view(kind).astype(kinds[message.encoding])
+    found: dict[str, Truth] = {}
+    for camera, topic in spec.by_camera(bag, cameras).items():
+        classes = read_classes(bag, topic, spec)
+        found[camera] = TopicTruth(bag.path, topic, stamps[camera], stamps[topic], spec.slop_ns, classes)
+    if spec.file is None:
+        return found
+    document, problems = CocoTruth(spec.file), []
+    for camera in cameras:  # the document may be of some of them only
+        try:
+            found[camera] = FileTruth(document, bag.path, camera, stamps[camera], spec.slop_ns)
+        except InputError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0]
+    return found
 
 
 def read_classes(bag: BagReader, topic: str, spec: TruthSpec) -> Classes | None:
@@ -236,12 +147,3 @@ def _owner(topic: str, cameras: Sequence[str]) -> str:
             f"{topic} may be the truth of {', '.join(near or cameras)}: say whose it is, {(near or cameras)[0]}={topic}"
         )
     return near[0]
-
-
-@contextmanager
-def _named(topic: str, key: int) -> Iterator[None]:
-    """Errors say which message they are about."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{topic} at {key / 1e9:.3f} s: {error}") from error
