@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     evaluation, dataset = _opened(args)
     folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{args.backbone}"
     dataset.check()
-    claim(folder, evaluation)
+    claim(folder, evaluation.settings())
     started = time.monotonic()
     outcome = run_shards(args, shards(dataset), evaluation, folder / BLOCKS, unit="block")
     if outcome.failed:

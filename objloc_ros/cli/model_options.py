@@ -15,12 +15,13 @@ from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.model import Model
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
     """Declare them, and the options of all methods.
 
     Args:
         parser: The sub-command's parser.
         several: Whether `--method` takes more than one; only for its help.
+        sets: Whether `--prompts` may be repeated, so that its value is a list.
     """
     named = ("one or more of", ", separated by commas") if several else ("one of", "")
     parser.add_argument(
@@ -41,15 +42,18 @@ def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True) 
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="load the backbone from this file")
     parser.add_argument("--head-weights", type=Path, metavar="FILE", help="load FOUND's head from this file")
-    _add_prompts(parser)
+    _add_prompts(parser, sets)
     add_options(parser, HEADS)
 
 
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
+def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
     """Declare what only the open-vocabulary methods read."""
     group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
     group.add_argument(
-        "--prompts", metavar="TEXTS", help='what to look for, separated by commas: "red car, traffic cone"'
+        "--prompts",
+        action="append" if sets else "store",
+        metavar="TEXTS",
+        help='what to look for, separated by commas: "red car, traffic cone"' + ("; may be repeated" if sets else ""),
     )
     group.add_argument(
         "--templates",

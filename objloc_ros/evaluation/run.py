@@ -93,13 +93,17 @@ def shards(dataset: Dataset) -> list[Shard]:
     return [Shard(f"{i:08}.jsonl", (i, min(i + BLOCK, count))) for i in range(0, count, BLOCK)]
 
 
-def claim(folder: Path, evaluation: Evaluation) -> None:
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Mark a folder as that of this run.
+
+    Args:
+        folder: Where its results go.
+        settings: What they depend on, as JSON values.
 
     Raises:
         ParameterError: If it is that of a run with other settings: the first difference is named.
     """
-    settings = json.loads(json.dumps(evaluation.settings()))
+    settings = json.loads(json.dumps(settings))
     path = folder / SETTINGS
     if not path.exists():
         write_json(path, settings)

@@ -1,0 +1,118 @@
+"""`objloc bag`: every frame of recorded bags through the methods, in lockstep, and how right the answers are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from objloc_ros.cli.bag_options import add_arguments as add_arguments
+from objloc_ros.cli.bag_options import lockstep_of
+from objloc_ros.cli.engine_options import run_shards
+from objloc_ros.cli.evaluate_files import BELOW
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.bag_lockstep import REPORT, Lockstep
+from objloc_ros.evaluation.bag_reader import BagReader, storage_files
+from objloc_ros.evaluation.bag_report import broken_limits, table
+from objloc_ros.evaluation.bag_survey import choose_cameras
+from objloc_ros.evaluation.limits import parse_limits
+from objloc_ros.evaluation.run import claim
+from objloc_ros.evaluation.shards import Outcome, Shard
+from objloc_ros.ops.files import read_json, write_json
+
+NOTE = ".source.json"
+"""In the folder of a run, which bags its results are of."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Work on what is left of the bags, print what all of them say, and compare it with the limits.
+
+    Returns:
+        0; 1 if some bags could not be used; 4 if a metric is beyond its limit.
+
+    Raises:
+        InputError: No bag could be used, or the output cannot be written.
+        ParameterError: An option is out of range, or the folder is that of another run.
+        WeightsError: Weights are missing or refused.
+    """
+    least, most = parse_limits(args.fail_under), parse_limits(args.fail_over)
+    make = lockstep_of(args)
+    shards = shards_of(args.bags, args.out)
+    claim(args.out, make.settings() | {"outputs": make.outputs, "overlay": make.overlay})
+    _claim_bags(args.out, shards)
+    outcome = _work(args, make, shards)
+    reports = [read_json(args.out / s.name / REPORT) for s in shards if s.name not in outcome.failed]
+    if not reports:
+        raise InputError(f"none of {len(shards)} bags could be used")
+    print(json.dumps(reports, indent=1) if args.json else f"{table(reports)}\n\nreports in {args.out}")
+    broken = broken_limits(reports, least, most)
+    for text in broken:
+        print(f"objloc: {text}", file=sys.stderr)
+    return BELOW if broken else int(bool(outcome.failed))
+
+
+def shards_of(bags: Sequence[Path], out: Path) -> list[Shard]:
+    """A piece of work per bag, named after it; bags of one name are numbered.
+
+    Raises:
+        InputError: A bag lies in the folder of the results.
+    """
+    names: set[str] = set()
+    shards = []
+    for given in bags:
+        path = given.resolve()
+        if path.is_relative_to(out.resolve()):
+            raise InputError(f"the bag {given} lies in {out}, where results go: choose another folder for them")
+        name, number = path.name.lstrip(".") or "bag", 1
+        while name in names:
+            number += 1
+            name = f"{path.name}_{number}"
+        names.add(name)
+        shards.append(Shard(name, path))
+    return shards
+
+
+def _claim_bags(out: Path, shards: Sequence[Shard]) -> None:
+    """Write down which bags the results are of, so that a bag that has changed is not taken for done.
+
+    Raises:
+        ParameterError: There are results of another bag of that name, or of this one as it was before.
+    """
+    note = out / NOTE
+    before: dict[str, Any] = read_json(note) if note.exists() else {}
+    now = {shard.name: _identity(shard.input) for shard in shards}
+    for name, identity in now.items():
+        if before.get(name, identity) != identity and (out / name).exists():
+            raise ParameterError(f"{out / name} holds results of {before[name]}, not of {identity}: remove it first")
+    write_json(note, before | now)
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    """What tells a bag from others, as JSON values."""
+    files = storage_files(path) if path.exists() else []
+    return {"path": str(path), "bytes": sum(file.stat().st_size for file in files if file.is_file())}
+
+
+def _work(args: argparse.Namespace, make: Lockstep, shards: Sequence[Shard]) -> Outcome:
+    """Do it, with a bar that counts frames where this process does the work."""
+    if args.engine != "local":
+        return run_shards(args, shards, make, args.out, unit="bag")
+    left = [shard.input for shard in shards if not (args.out / shard.name).exists()]
+    total = sum(_count(path, make) for path in left)
+    with tqdm(total=total, unit="frame", disable=None, leave=False, position=1) as bar:
+        return run_shards(args, shards, replace(make, on_frame=bar.update), args.out, unit="bag")
+
+
+def _count(path: Path, make: Lockstep) -> int:
+    """Frames of a bag as it announces them; 0 where it cannot be read, which the work will say."""
+    try:
+        with BagReader(path) as bag:
+            return sum(bag.counts[camera] for camera in choose_cameras(bag, make.topics or None, make.truth.names()))
+    except InputError:
+        return 0
