@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_answers import answer_of
 from objloc_ros.evaluation.bag_follow import Follower, FollowOptions
-from objloc_ros.evaluation.bag_images import BagImage
+from objloc_ros.evaluation.bag_images import BagImage, images
 from objloc_ros.evaluation.bag_outputs import OutputBag
 from objloc_ros.evaluation.bag_reader import BagReader
 from objloc_ros.evaluation.bag_report import frames_of
@@ -64,12 +65,11 @@ class Camera:
     processed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def begin(self, frame: BagImage) -> FrameTruth | None:
-        """Notice jumps of time, and look up the truth of the next frame."""
+    def begin(self, frame: BagImage) -> None:
+        """Notice jumps of time before the next frame."""
         if self.follower.notice(frame.key):
             for scorer in self.scorers.values():
                 scorer.cut()
-        return None if self.truth is None else self.truth.at(frame.key)
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
@@ -118,11 +118,26 @@ class Job:
         self._pipeline_s = 0.0
         self._stages_ms: dict[str, float] = {}
 
-    def answer(self, frame: BagImage, outputs: OutputBag | None) -> None:
+    def frames(self) -> Generator[tuple[BagImage, FrameTruth | None], None, None]:
+        """Read all frames, with what is true of them.
+
+        Raises:
+            InputError: The bag is damaged, or the truth is none.
+        """
+        with ExitStack() as stack:
+            for camera in self.cameras.values():
+                if camera.truth is not None:
+                    stack.callback(camera.truth.close)
+            for frame in images(self.bag, list(self.cameras)):
+                truth = self.cameras[frame.topic].truth
+                yield frame, None if truth is None or frame.image is None else truth.at(frame.key)
+
+    def answer(self, frame: BagImage, truth: FrameTruth | None, outputs: OutputBag | None) -> None:
         """Answer a frame, and judge the answers.
 
         Args:
             frame: The next of its camera.
+            truth: What is true of it.
             outputs: Where the answers go, too.
 
         Raises:
@@ -132,7 +147,7 @@ class Job:
         if frame.image is None:
             camera.dropped[frame.cause] += 1
             return
-        truth = camera.begin(frame)
+        camera.begin(frame)
         for one in self._passes:
             began = time.perf_counter()
             result = camera.follower.run(one.pipeline, frame.image, one.methods)

@@ -19,8 +19,8 @@ from objloc_ros import __version__
 from objloc_ros.engine.pass_lane import use_threads
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.bag import BagWriter
+from objloc_ros.evaluation.bag_ahead import ahead
 from objloc_ros.evaluation.bag_follow import FollowOptions
-from objloc_ros.evaluation.bag_images import images
 from objloc_ros.evaluation.bag_job import Job, cameras_of
 from objloc_ros.evaluation.bag_outputs import OVERLAY, OutputBag, write_films
 from objloc_ros.evaluation.bag_reader import BagReader
@@ -109,8 +109,8 @@ class Lockstep:
             if self.outputs:
                 writer = stack.enter_context(BagWriter(target / OUTPUTS))
                 outputs = OutputBag(writer, pictures=self.overlay)
-            for frame in images(job.bag, list(job.cameras)):
-                job.answer(frame, outputs)
+            for frame, truth in stack.enter_context(ahead(job.frames())):
+                job.answer(frame, truth, outputs)
                 if self.on_frame is not None:
                     self.on_frame()
 

@@ -69,14 +69,12 @@ def table(reports: Iterable[Report]) -> str:
         for camera, about in report["cameras"].items():
             frames = about["frames"]
             for name, row in about["methods"].items():
-                covered = f"{frames['processed']}/{frames['in']}"
-                rows.append(
-                    ({"bag": report["bag"], "camera": camera, "method": name, "frames": covered}, row["metrics"])
-                )
+                first = [report["bag"], camera, name, f"{frames['processed']}/{frames['in']}"]
+                rows.append((first, row["metrics"]))
     names = [metric for metric in LEADING if any(metric in metrics for _, metrics in rows)]
     cells = [["bag", "camera", "method", "frames", *names]]
-    for about_row, metrics in rows:
-        cells.append([*about_row, *(f"{metrics[m]:.3f}" if m in metrics else "" for m in names)])
+    for first, metrics in rows:
+        cells.append([*first, *(f"{metrics[m]:.3f}" if m in metrics else "" for m in names)])
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return "\n".join(_line(line, widths) for line in cells)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import UNLABELLED
@@ -120,13 +121,9 @@ def of_mask(mask: npt.NDArray[np.integer], classes: Classes | None = None) -> Fr
 
 def boxes_of(identities: npt.NDArray[np.integer]) -> dict[Hashable, Box]:
     """The box of each value above 0 of a map [H, W]."""
-    rows, columns = identities.nonzero()
-    values = identities[rows, columns]
-    boxes: dict[Hashable, Box] = {}
-    for value in np.unique(values):
-        y, x = rows[values == value], columns[values == value]
-        boxes[int(value)] = (float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1))
-    return boxes
+    slices = ndimage.find_objects(identities.astype(np.int32))
+    found = {value: each for value, each in enumerate(slices, start=1) if each is not None}
+    return {value: (float(x.start), float(y.start), float(x.stop), float(y.stop)) for value, (y, x) in found.items()}
 
 
 def plain_name(name: str) -> str:

@@ -132,6 +132,9 @@ class FileTruth:
         self._asked[place] = True
         return self._file.truth(self._images[int(self.matches.truths[place])])
 
+    def close(self) -> None:
+        """Nothing is open: the document has been read."""
+
 
 def _corners(box: list[float]) -> Box:
     x, y, width, height = box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,11 @@ class TopicTruth:
             self._waiting[number] = truth
         return self._waiting.pop(place)
 
-    def _messages(self) -> Iterator[tuple[int, FrameTruth]]:
+    def close(self) -> None:
+        """Close the bag, in the thread that has asked for truth."""
+        self._source.close()
+
+    def _messages(self) -> Generator[tuple[int, FrameTruth], None, None]:
         """The truths that frames have, each once."""
         with BagReader(self._bag) as bag:
             for message in bag.messages([self._topic]):
