@@ -74,7 +74,12 @@ def write_unknown(path: Path, messages: Iterable[Message], topic: str = "/odd", 
 
 
 def drive(
-    frames: int = 6, *, camera: str = "/front/image", truth: str | None = "/front/truth", seed: int = 0, start: int = START
+    frames: int = 6,
+    *,
+    camera: str = "/front/image",
+    truth: str | None = "/front/truth",
+    seed: int = 0,
+    start: int = START,
 ) -> list[Message]:
     """A drive's frames and the identities in them; recorded 5 and 6 ms after their stamps."""
     messages: list[Message] = []

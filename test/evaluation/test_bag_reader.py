@@ -21,7 +21,11 @@ assert _spec.loader is not None
 making = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(making)
 
-WORDS = [("/talk", 10, String(data="a" * 3000)), ("/level", 20, Float32(data=0.5)), ("/talk", 30, String(data="b" * 3000))]
+WORDS = [
+    ("/talk", 10, String(data="a" * 3000)),
+    ("/level", 20, Float32(data=0.5)),
+    ("/talk", 30, String(data="b" * 3000)),
+]
 
 
 @pytest.mark.parametrize("container", making.CONTAINERS)
