@@ -1,7 +1,7 @@
 """A bag in lockstep: every frame through the methods, one after the other, however long each takes.
 
-Nothing depends on time: two runs give the same report and the same answers, byte for byte. How long it took stands in a
-file of its own. What real time does to the answers is measured elsewhere, and reported apart from this.
+Nothing depends on time: two runs give the same report, byte for byte, and the same messages. How long it took stands in
+a file of its own. What real time does to the answers is measured elsewhere, and reported apart from this.
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ Report = Mapping[str, Any]
 LEADING = ("corloc", "ap50", "ar100", "recall", "precision", "mask_iou", "miou", "flicker", "switches", "mask_flicker")
 """Metrics in the printed table, in this order."""
 
-LOWER_IS_BETTER = frozenset({"flicker", "switches", "mask_flicker"})
-
 
 def frames_of(received: int, processed: int, dropped: Mapping[str, int], late: int, **more: int) -> dict[str, Any]:
     """The coverage of a camera: received = processed + dropped."""

@@ -92,6 +92,22 @@ def drive(
     return messages
 
 
+def square(frames: int = 6, *, camera: str = "/front/image", truth: str | None = "/front/truth") -> list[Message]:
+    """A square of 48 pixels that slides to the right, 8 pixels a frame; every method finds it."""
+    noise = np.random.default_rng(0).integers(90, 110, (*SIZE, 1)).astype(np.uint8).repeat(3, axis=2)
+    messages: list[Message] = []
+    for number in range(frames):
+        stamp, left = START + number * STEP, 20 + 8 * number
+        image, identities = noise.copy(), np.zeros(SIZE, np.uint8)
+        image[40:88, left : left + 48] = (220, 60, 40)
+        image[50:78, left + 10 : left + 38] = (240, 200, 40)
+        identities[40:88, left : left + 48] = 7
+        messages.append((camera, stamp, rgb_to_image(image, header(stamp))))
+        if truth is not None:
+            messages.append((truth, stamp, mask_to_image(identities, header(stamp))))
+    return messages
+
+
 def boxes(stamp_ns: int, *rows: tuple[float, float, float, float], ids: Sequence[str] = ()) -> Detection2DArray:
     """Corners as a Detection2DArray."""
     detections = []
