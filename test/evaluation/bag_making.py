@@ -93,11 +93,11 @@ def drive(
 
 
 def square(frames: int = 6, *, camera: str = "/front/image", truth: str | None = "/front/truth") -> list[Message]:
-    """A square of 48 pixels that slides to the right, 8 pixels a frame; every method finds it."""
+    """A square of 48 pixels that slides to the right, 8 pixels a frame, and back after ten; every method finds it."""
     noise = np.random.default_rng(0).integers(90, 110, (*SIZE, 1)).astype(np.uint8).repeat(3, axis=2)
     messages: list[Message] = []
     for number in range(frames):
-        stamp, left = START + number * STEP, 20 + 8 * number
+        stamp, left = START + number * STEP, 20 + 8 * (number % 10)
         image, identities = noise.copy(), np.zeros(SIZE, np.uint8)
         image[40:88, left : left + 48] = (220, 60, 40)
         image[50:78, left + 10 : left + 38] = (240, 200, 40)
