@@ -1,4 +1,4 @@
-"""`objloc bag`: every frame of recorded bags through the methods, in lockstep, and how right the answers are."""
+"""`objloc bag`: recorded bags through the methods, and how right the answers are."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.cli.bag_options import add_arguments as add_arguments
-from objloc_ros.cli.bag_options import lockstep_of
+from objloc_ros.cli import bag_options
+from objloc_ros.cli.bag_modes import BOTH, MODES, InTurn, chosen
 from objloc_ros.cli.engine_options import run_shards
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.bag_lockstep import REPORT, Lockstep
 from objloc_ros.evaluation.bag_reader import BagReader, storage_files
 from objloc_ros.evaluation.bag_report import broken_limits, table
 from objloc_ros.evaluation.bag_survey import choose_cameras
@@ -28,6 +26,18 @@ from objloc_ros.ops.files import read_json, write_json
 
 NOTE = ".source.json"
 """In the folder of a run, which bags its results are of."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare everything."""
+    bag_options.add_arguments(parser)
+    modes = (*MODES, *((BOTH,) if len(MODES) > 1 else ()))
+    parser.add_argument(
+        "--pace",
+        choices=modes,
+        default="lockstep",
+        help="lockstep: every frame, however long each takes (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,15 +52,18 @@ def run(args: argparse.Namespace) -> int:
         WeightsError: Weights are missing or refused.
     """
     least, most = parse_limits(args.fail_under), parse_limits(args.fail_over)
-    make = lockstep_of(args)
+    make = chosen(args)
     shards = shards_of(args.bags, args.out)
-    claim(args.out, make.settings() | {"outputs": make.outputs, "overlay": make.overlay})
+    claim(args.out, make.settings() | {"outputs": not args.no_outputs, "overlay": args.overlay})
     _claim_bags(args.out, shards)
     outcome = _work(args, make, shards)
-    reports = [read_json(args.out / s.name / REPORT) for s in shards if s.name not in outcome.failed]
-    if not reports:
+    folders = [args.out / shard.name for shard in shards if shard.name not in outcome.failed]
+    if not folders:
         raise InputError(f"none of {len(shards)} bags could be used")
-    print(json.dumps(reports, indent=1) if args.json else f"{table(reports)}\n\nreports in {args.out}")
+    by_mode = {mode: [read_json(folder / MODES[mode].report) for folder in folders] for mode, _ in make.makers}
+    reports = [one for each in by_mode.values() for one in each]
+    tables = "\n\n".join(f"{mode}\n{table(each)}" for mode, each in by_mode.items())
+    print(json.dumps(reports, indent=1) if args.json else f"{tables}\n\nreports in {args.out}")
     broken = broken_limits(reports, least, most)
     for text in broken:
         print(f"objloc: {text}", file=sys.stderr)
@@ -99,20 +112,21 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": sum(file.stat().st_size for file in files if file.is_file())}
 
 
-def _work(args: argparse.Namespace, make: Lockstep, shards: Sequence[Shard]) -> Outcome:
+def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Outcome:
     """Do it, with a bar that counts frames where this process does the work."""
     if args.engine != "local":
         return run_shards(args, shards, make, args.out, unit="bag")
     left = [shard.input for shard in shards if not (args.out / shard.name).exists()]
-    total = sum(_count(path, make) for path in left)
+    total = len(make.makers) * sum(_count(path, args) for path in left)
     with tqdm(total=total, unit="frame", disable=None, leave=False, position=1) as bar:
-        return run_shards(args, shards, replace(make, on_frame=bar.update), args.out, unit="bag")
+        return run_shards(args, shards, make.with_progress(bar.update), args.out, unit="bag")
 
 
-def _count(path: Path, make: Lockstep) -> int:
+def _count(path: Path, args: argparse.Namespace) -> int:
     """Frames of a bag as it announces them; 0 where it cannot be read, which the work will say."""
     try:
         with BagReader(path) as bag:
-            return sum(bag.counts[camera] for camera in choose_cameras(bag, make.topics or None, make.truth.names()))
+            cameras = choose_cameras(bag, args.topics or None, bag_options.truth_of(args).names())
+            return sum(bag.counts[camera] for camera in cameras)
     except InputError:
         return 0

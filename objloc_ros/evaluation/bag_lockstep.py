@@ -89,7 +89,7 @@ class Lockstep:
 
         def work(path: Path, target: Path) -> None:
             use_threads(self.threads)
-            target.mkdir()
+            target.mkdir(exist_ok=True)
             began = time.perf_counter()
             with BagReader(path) as bag:
                 job = Job(bag, cameras_of(bag, self), passes)

@@ -58,8 +58,9 @@ def test_a_bag_with_truth(square: Path, tmp_path: Path, capsys: Any) -> None:
     before = making.fingerprint(square)
     assert bag(square, out=tmp_path, more=(*TRUTH, *PERFECT, "--method", "found,maskcut", "--overlay")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:6] == ["bag", "camera", "method", "frames", "corloc", "ap50"]
-    assert lines[1].split()[:5] == ["square", "/front/image", "found", "4/4", "1.000"]
+    assert lines[0] == "lockstep"
+    assert lines[1].split()[:6] == ["bag", "camera", "method", "frames", "corloc", "ap50"]
+    assert lines[2].split()[:5] == ["square", "/front/image", "found", "4/4", "1.000"]
     assert lines[-1] == f"reports in {tmp_path}"
     names = ["lockstep.json", "outputs", "overlay_front_discovery.mp4", "overlay_front_found.mp4", "timing.json"]
     assert sorted(path.name for path in (tmp_path / "square").iterdir()) == names
@@ -133,7 +134,7 @@ def test_a_bag_that_cannot_be_used_does_not_stop_the_others(square: Path, tmp_pa
     captured = capsys.readouterr()
     assert "objloc: bag broken failed: cannot read bag" in captured.err
     assert "broken.mcap is cut off: it has no end mark at byte" in captured.err
-    assert [line.split()[3] for line in captured.out.splitlines()[1:3]] == ["4/4", "3/3"]
+    assert [line.split()[3] for line in captured.out.splitlines()[2:4]] == ["4/4", "3/3"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
         "run.json",
         "square",
@@ -199,7 +200,7 @@ def test_what_is_done_is_not_done_again(square: Path, tmp_path: Path, capsys: An
     assert bag(mine, square, out=tmp_path / "out") == 0
     assert making.fingerprint(tmp_path / "out" / "mine") == before
     assert bag(mine, out=tmp_path / "out", more=(*TRUTH, "--threshold", "0.6")) == 2
-    assert "holds a run with methods" in capsys.readouterr().err
+    assert "holds a run with lockstep" in capsys.readouterr().err
     making.write(tmp_path / "new", making.square(5)).rename(tmp_path / "elsewhere")
     for file in mine.iterdir():
         file.unlink()

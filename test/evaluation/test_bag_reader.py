@@ -41,6 +41,22 @@ def test_every_container_is_read_and_left_as_it_was(tmp_path: Path, container: s
     assert making.fingerprint(tmp_path) == before
 
 
+@pytest.mark.parametrize("container", ["sqlite3", "mcap, chunks"])
+def test_a_bag_in_several_files(tmp_path: Path, container: str) -> None:
+    parts = [making.write(tmp_path / f"part{i}", WORDS[:2] if i == 0 else WORDS[2:], container) for i in range(2)]
+    for part in parts:
+        (file,) = (f for f in part.iterdir() if f.suffix in (".db3", ".mcap"))
+        file.rename(parts[0] / f"{file.name}")
+    text = (parts[0] / "metadata.yaml").read_text()
+    names = sorted(f.name for f in parts[0].iterdir() if f.suffix in (".db3", ".mcap"))
+    text = text.replace(
+        f"relative_file_paths:\n  - {names[0]}\n", "relative_file_paths:\n  - " + "\n  - ".join(names) + "\n"
+    )
+    assert all(name in text for name in names)
+    (parts[0] / "metadata.yaml").write_text(text)
+    assert [m.stamp_ns for m in read_bag(parts[0])] == [10, 20, 30]
+
+
 @pytest.mark.parametrize("container", ["sqlite3", "mcap", "mcap, chunks"])
 def test_a_single_file(tmp_path: Path, container: str) -> None:
     making.write(tmp_path / "bag", WORDS, container)

@@ -37,7 +37,7 @@ EVALUATION = {
     "py_sod_metrics": "pysodmetrics",
     "ray": "ray",
 }
-RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
+RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces", "yaml"}
 
 
 @pytest.fixture(scope="module")
