@@ -1,0 +1,73 @@
+"""Pre-labels as a Rerun recording (.rrd): images, masks and boxes of each camera over time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rerun as rr
+
+from objloc_ros.evaluation.export_frames import Labelled
+
+APPLICATION = "objloc_ros"
+
+
+def write(path: Path, frames: Iterator[Labelled]) -> None:
+    """Write a recording.
+
+    Per camera, on the timelines "stamp" (the image's time) and "frame" (its place): `CAMERA/image` as an EncodedImage,
+    `CAMERA/image/masks` as a SegmentationImage and `CAMERA/image/boxes` as Boxes2D with captions. Masks and boxes have
+    the object's number as class id, which gives them one colour: its track, or its place in an image that is alone.
+
+    Args:
+        path: The file; not there yet.
+        frames: What is recorded, in any order of time.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    recording = rr.RecordingStream(APPLICATION, recording_id=path.stem, send_properties=False)
+    stream = rr.binary_stream(recording)  # written here, as the library's own writer only logs that a disk is full
+    with path.open("wb") as file:
+        for frame in frames:
+            _log(recording, frame)
+            file.write(stream.read(flush=True) or b"")
+        recording.disconnect()
+        file.write(stream.read(flush=True) or b"")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _log(recording: rr.RecordingStream, frame: Labelled) -> None:
+    recording.set_time("stamp", timestamp=np.datetime64(frame.stamp_ns, "ns"))
+    recording.set_time("frame", sequence=frame.number)
+    image = f"{frame.camera}/image"
+    recording.log(image, rr.EncodedImage(contents=frame.data, media_type=f"image/{frame.format}"))
+    ids = [_class_id(one.get("track", place)) for place, one in enumerate(frame.objects, start=1)]
+    if not ids:
+        for name in ("masks", "boxes"):  # or the viewer would go on showing those of the frame before
+            recording.log(f"{image}/{name}", rr.Clear(recursive=False))
+        return
+    recording.log(f"{image}/masks", rr.SegmentationImage(_painted(frame, ids)))
+    boxes = np.array([one["bbox"] for one in frame.objects], np.float32)
+    captions = [frame.caption(one) for one in frame.objects]
+    recording.log(
+        f"{image}/boxes", rr.Boxes2D(array=boxes, array_format=rr.Box2DFormat.XYWH, labels=captions, class_ids=ids)
+    )
+
+
+def _painted(frame: Labelled, ids: list[int]) -> npt.NDArray[np.uint16]:
+    """Class ids in a picture, uint16 [H, W], 0 where there is no object; the best object is on top."""
+    masks = [frame.mask(one) for one in frame.objects]
+    painted = np.zeros(masks[0].shape, np.uint16)
+    for number, mask in reversed(list(zip(ids, masks, strict=True))):
+        painted[mask] = number
+    return painted
+
+
+def _class_id(number: int) -> int:
+    """Rerun's class ids have 16 bits, and 0 is the ground."""
+    return (number - 1) % 65535 + 1
