@@ -26,7 +26,8 @@ EXPORTS = ("coco", "rerun", "foxglove")
 COCO = Path("annotations", "instances_default.json")
 """Where CVAT looks for it, below the folder of the results."""
 
-TRACKS = Path("tracks", "instances_default.json")
+TRACKS = Path("tracks.json")
+"""Rectangles of which CVAT makes tracks; its name keeps it apart when CVAT or Datumaro reads the whole folder."""
 
 TRACK: dict[bool | None, Track] = {None: "video", True: "all", False: "none"}
 KEEP: dict[bool | None, Keep] = {None: "frames", True: "all", False: "none"}
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for annotations/instances_default.json, tracks/ (rectangles that CVAT makes tracks of), images/, "
-        "rerun/ and foxglove/; the same command goes on where it was interrupted",
+        help="folder for annotations/instances_default.json, tracks.json (rectangles that CVAT makes tracks of), "
+        "images/, rerun/ and foxglove/; the same command goes on where it was interrupted",
     )
     parser.add_argument(
         "--export",

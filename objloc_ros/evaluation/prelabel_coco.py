@@ -12,7 +12,8 @@ What the two importers ask for, by their own code:
   `annotations/instances_*.json`.
 - FiftyOne (`COCODetectionDataset` with `label_types=["segmentations"]`): takes the same three kinds of `segmentation`,
   whatever `iscrowd` says, and cuts the mask to the rounded `bbox`, which must therefore be tight; `score` becomes the
-  confidence, further fields and `attributes` become attributes of the detection. `file_name` is below `data_path`.
+  confidence, further fields and `attributes` become attributes of the detection. `file_name` is below `data_path`,
+  where every image must be.
 
 Both therefore get compressed run lengths, `iscrowd` 0 (in COCO, 1 marks what an evaluation is to ignore) and tight
 boxes of whole pixels.

@@ -21,8 +21,8 @@ Rle = dict[str, Any]
 def instance_map(found: HeadResult) -> npt.NDArray[np.uint16]:
     """The pixels of each detection at the source size: uint16 [H, W], i + 1 on the i-th, 0 elsewhere.
 
-    The objects of FOUND and of the open-vocabulary methods are connected regions, and are found again by their boxes;
-    of two regions of one label with the very same box, either may be taken for either.
+    The objects of FOUND and of the open-vocabulary methods are 4-connected regions, and are found again by their boxes:
+    no two regions of a mask have the same, as both would reach from left to right and from top to bottom, and cross.
     """
     if isinstance(found, InstanceResult):
         return found.instances_u16()
@@ -68,15 +68,17 @@ def decode(rle: Rle) -> npt.NDArray[np.bool_]:
 
 def _regions(found: HeadResult) -> npt.NDArray[np.uint16]:
     """The regions of the detections at the processed size, numbered like them."""
-    wanted: dict[tuple[str, tuple[float, ...]], list[int]] = {}
-    for number, (label, box) in enumerate(zip(found.detections.labels, found.detections.boxes, strict=True), 1):
-        wanted.setdefault((label, tuple(box.tolist())), []).append(number)
+    wanted = {
+        (label, tuple(box.tolist())): number
+        for number, (label, box) in enumerate(
+            zip(found.detections.labels, found.detections.boxes, strict=True), start=1
+        )
+    }
     drawn: npt.NDArray[np.uint16] = np.zeros(found.geometry.resized, np.uint16)
     for label in dict.fromkeys(found.detections.labels):
         parts = components(_where(found, label))
         boxes = boxes_to_source(parts.boxes.astype(np.float32), found.geometry).tolist()
-        numbers = [wanted.get((label, tuple(box)), []) for box in boxes]
-        table = np.array([0, *(rest.pop(0) if rest else 0 for rest in numbers)], np.uint16)
+        table = np.array([0, *(wanted.get((label, tuple(box)), 0) for box in boxes)], np.uint16)
         drawn = np.maximum(drawn, table[parts.labels])
     return drawn
 
