@@ -68,14 +68,11 @@ def decode(rle: Rle) -> npt.NDArray[np.bool_]:
 
 def _regions(found: HeadResult) -> npt.NDArray[np.uint16]:
     """The regions of the detections at the processed size, numbered like them."""
-    wanted = {
-        (label, tuple(box.tolist())): number
-        for number, (label, box) in enumerate(
-            zip(found.detections.labels, found.detections.boxes, strict=True), start=1
-        )
-    }
+    detections = found.detections
+    each = enumerate(zip(detections.labels, detections.boxes.tolist(), strict=True), start=1)
+    wanted = {(label, tuple(box)): number for number, (label, box) in each}
     drawn: npt.NDArray[np.uint16] = np.zeros(found.geometry.resized, np.uint16)
-    for label in dict.fromkeys(found.detections.labels):
+    for label in dict.fromkeys(detections.labels):
         parts = components(_where(found, label))
         boxes = boxes_to_source(parts.boxes.astype(np.float32), found.geometry).tolist()
         table = np.array([0, *(wanted.get((label, tuple(box)), 0) for box in boxes)], np.uint16)

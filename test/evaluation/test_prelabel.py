@@ -145,7 +145,7 @@ def test_copies_of_image_files_are_the_same_bytes(folder: Path, tmp_path: Path) 
 
 def test_a_video_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_text("no video")
-    with pytest.raises(InputError, match="v.mp4: not a video"):
+    with pytest.raises(InputError, match=r"v\.mp4: not a video"):
         do(Piece("v", "video", tmp_path, ("v.mp4",)), tmp_path / "parts")
     assert list((tmp_path / "parts").iterdir()) == []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import numpy as np
 import pytest
@@ -44,7 +42,7 @@ def test_run_lengths_column_by_column() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 47)])
-@pytest.mark.parametrize("library", ["faster_coco_eval.mask", "pycocotools.mask"])
+@pytest.mark.parametrize("library", ["faster_coco_eval.core.mask", "pycocotools.mask"])
 def test_any_mask_comes_back_from_either_library(size: tuple[int, int], library: str) -> None:
     reader = pytest.importorskip(library)
     rng = np.random.default_rng(0)
@@ -138,18 +136,14 @@ def scene() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pipelines() -> dict[str, Pipeline]:
-    prompted: dict[str, Any] = {"prompts": ("red object", "green object", "background")}
-    return {
-        method: Model(
-            methods=(method,), device="cpu", **(prompted if method in ("clip_diy", "maskclip") else {})
-        ).load()
-        for method in ("found", "lost", "maskcut", "clip_diy", "maskclip")
-    }
+    prompts = dict.fromkeys(("clip_diy", "maskclip"), ("red object", "green object", "background"))
+    methods = ("found", "lost", "maskcut", "clip_diy", "maskclip")
+    return {m: Model(methods=(m,), device="cpu", prompts=prompts.get(m, ())).load() for m in methods}
 
 
 @pytest.mark.parametrize("method", ["found", "lost", "maskcut", "clip_diy", "maskclip"])
 def test_every_detection_of_every_kind_of_method_has_its_pixels(pipelines: dict[str, Pipeline], method: str) -> None:
-    """Together the masks are the pipeline's own mask, as far as it reports regions; each lies in its detection's box."""
+    """Each mask has its detection's box and label; where all regions are reported, together they are the mask."""
     found = pipelines[method].run(scene())[method]
     ids = instance_map(found)
     assert ids.shape == (240, 320)
