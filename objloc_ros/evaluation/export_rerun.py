@@ -14,6 +14,13 @@ from objloc_ros.evaluation.export_frames import Labelled
 
 APPLICATION = "objloc_ros"
 
+FLUSH = 20
+"""Images between flushes: what is not written yet is in memory."""
+
+END_MARK = b"RRF2FOOT"
+END = 12
+"""Length of what the mark stands in, at the end of the file."""
+
 
 def write(path: Path, frames: Iterator[Labelled]) -> None:
     """Write a recording.
@@ -30,15 +37,27 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
         OSError: If the disk is full.
     """
     recording = rr.RecordingStream(APPLICATION, recording_id=path.stem, send_properties=False)
-    stream = rr.binary_stream(recording)  # written here, as the library's own writer only logs that a disk is full
-    with path.open("wb") as file:
-        for frame in frames:
+    try:
+        recording.save(path)
+        for number, frame in enumerate(frames):
             _log(recording, frame)
-            file.write(stream.read(flush=True) or b"")
+            if number % FLUSH == 0:
+                recording.flush()
+        recording.flush()
+    except RuntimeError as error:
+        raise OSError(f"Rerun could not write: {error}") from error
+    finally:
         recording.disconnect()
-        file.write(stream.read(flush=True) or b"")
-        file.flush()
+    _check_end(path)
+
+
+def _check_end(path: Path) -> None:
+    """Find the mark that ends a recording: Rerun only logs that it could not write the last bytes."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())
+        file.seek(max(0, path.stat().st_size - END))
+        if END_MARK not in file.read():
+            raise OSError("Rerun could not write the end of the recording")
 
 
 def _log(recording: rr.RecordingStream, frame: Labelled) -> None:

@@ -91,9 +91,7 @@ def merge(
     ids = {name: number for number, name in enumerate(categories, start=1)}
     with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(f'{{\n"info": {json.dumps(info)},\n"licenses": [],\n')
-        file.write(
-            f'"categories": {json.dumps([{"id": i, "name": n, "supercategory": ""} for n, i in ids.items()])},\n'
-        )
+        _write_list(file, "categories", ({"id": number, "name": name} for name, number in ids.items()))
         _write_list(file, "images", _images(parts, totals))
         _write_list(file, "annotations", _annotations(parts, ids, totals, as_tracks=as_tracks))
         _write_list(file, "failures", _failures(parts, totals), end="\n}\n")
