@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import rerun as rr
+from rerun.chunk import Chunk, LazyChunkStream
 
 from objloc_ros.evaluation.export_frames import Labelled
 
 APPLICATION = "objloc_ros"
-
-FLUSH = 20
-"""Images between flushes: what is not written yet is in memory."""
 
 END_MARK = b"RRF2FOOT"
 END = 12
@@ -36,19 +34,24 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
     Raises:
         OSError: If the disk is full.
     """
-    recording = rr.RecordingStream(APPLICATION, recording_id=path.stem, send_properties=False)
+    problem: list[Exception] = []
+    chunks = LazyChunkStream.from_iter(_chunks(frames, problem))
     try:
-        recording.save(path)
-        for number, frame in enumerate(frames):
-            _log(recording, frame)
-            if number % FLUSH == 0:
-                recording.flush()
-        recording.flush()
+        chunks.write_rrd(path, application_id=APPLICATION, recording_id=path.stem)
     except RuntimeError as error:
         raise OSError(f"Rerun could not write: {error}") from error
-    finally:
-        recording.disconnect()
+    if problem:
+        raise problem[0]
     _check_end(path)
+
+
+def _chunks(frames: Iterator[Labelled], problem: list[Exception]) -> Iterator[Chunk]:
+    """What Rerun asks for one by one; an error of ours ends the stream and is kept, as Rerun would only tell its text."""
+    try:
+        for frame in frames:
+            yield from _frame(frame)
+    except Exception as error:  # noqa: BLE001 whatever it is, it is raised again
+        problem.append(error)
 
 
 def _check_end(path: Path) -> None:
@@ -60,22 +63,28 @@ def _check_end(path: Path) -> None:
             raise OSError("Rerun could not write the end of the recording")
 
 
-def _log(recording: rr.RecordingStream, frame: Labelled) -> None:
-    recording.set_time("stamp", timestamp=np.datetime64(frame.stamp_ns, "ns"))
-    recording.set_time("frame", sequence=frame.number)
-    image = f"{frame.camera}/image"
-    recording.log(image, rr.EncodedImage(contents=frame.data, media_type=f"image/{frame.format}"))
+def _frame(frame: Labelled) -> Iterator[Chunk]:
+    times = [
+        rr.TimeColumn("stamp", timestamp=np.array([frame.stamp_ns], "datetime64[ns]")),
+        rr.TimeColumn("frame", sequence=[frame.number]),
+    ]
+
+    def chunk(place: str, what: rr.AsComponents) -> Chunk:
+        batches = what.as_component_batches()
+        columns = [batch.partition([len(batch.as_arrow_array())]) for batch in batches]
+        return Chunk.from_columns(f"{frame.camera}/{place}", times, columns)
+
+    yield chunk("image", rr.EncodedImage(contents=frame.data, media_type=f"image/{frame.format}"))
     ids = [_class_id(one.get("track", place)) for place, one in enumerate(frame.objects, start=1)]
-    if not ids:
-        for name in ("masks", "boxes"):  # or the viewer would go on showing those of the frame before
-            recording.log(f"{image}/{name}", rr.Clear(recursive=False))
+    if not ids:  # the viewer would go on showing those of the frame before
+        yield chunk("image/masks", rr.Clear(recursive=False))
+        yield chunk("image/boxes", rr.Clear(recursive=False))
         return
-    recording.log(f"{image}/masks", rr.SegmentationImage(_painted(frame, ids)))
+    yield chunk("image/masks", rr.SegmentationImage(_painted(frame, ids)))
     boxes = np.array([one["bbox"] for one in frame.objects], np.float32)
     captions = [frame.caption(one) for one in frame.objects]
-    recording.log(
-        f"{image}/boxes", rr.Boxes2D(array=boxes, array_format=rr.Box2DFormat.XYWH, labels=captions, class_ids=ids)
-    )
+    form = rr.Box2DFormat.XYWH
+    yield chunk("image/boxes", rr.Boxes2D(array=boxes, array_format=form, labels=captions, class_ids=ids))
 
 
 def _painted(frame: Labelled, ids: list[int]) -> npt.NDArray[np.uint16]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from objloc_ros.errors import InputError
 from objloc_ros.evaluation.export_frames import Labelled
 from objloc_ros.evaluation.prelabel_masks import encode
 
@@ -17,7 +19,7 @@ pytest.importorskip("rerun")
 
 from rerun.chunk import RrdReader
 
-from objloc_ros.evaluation.export_rerun import FLUSH, write
+from objloc_ros.evaluation.export_rerun import write
 
 MASKS = [np.zeros((8, 12), bool) for _ in range(2)]
 MASKS[0][1:4, 2:7] = True
@@ -116,8 +118,16 @@ def test_a_recording_of_nothing_can_be_opened(tmp_path: Path) -> None:
     assert list(RrdReader(str(tmp_path / "empty.rrd")).recordings()) == []
 
 
-def test_more_frames_than_are_held_back(tmp_path: Path) -> None:
-    count = 2 * FLUSH + 5
-    write(tmp_path / "long.rrd", (frame("a", n, n * 1000, described(0, "cat")) for n in range(count)))
+def test_many_frames(tmp_path: Path) -> None:
+    write(tmp_path / "long.rrd", (frame("a", n, n * 1000, described(0, "cat")) for n in range(50)))
     images = rows(tmp_path / "long.rrd", "/a/image")
-    assert [(row["frame"], row["stamp"]) for row in images] == [(n, n * 1000) for n in range(count)]
+    assert [(row["frame"], row["stamp"]) for row in images] == [(n, n * 1000) for n in range(50)]
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    def frames() -> Iterator[Labelled]:
+        yield FRAMES[0]
+        raise InputError("cannot read b.jpg")
+
+    with pytest.raises(InputError, match=r"cannot read b\.jpg"):
+        write(tmp_path / "run.rrd", frames())
