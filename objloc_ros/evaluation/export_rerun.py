@@ -46,7 +46,7 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
 
 
 def _chunks(frames: Iterator[Labelled], problem: list[Exception]) -> Iterator[Chunk]:
-    """What Rerun asks for one by one; an error of ours ends the stream and is kept, as Rerun would only tell its text."""
+    """What Rerun asks for one by one; an error of ours ends it and is kept, as Rerun would only tell its text."""
     try:
         for frame in frames:
             yield from _frame(frame)

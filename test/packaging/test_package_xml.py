@@ -31,11 +31,13 @@ OPTIONAL = {"onnxruntime"}
 # What evaluation needs on top; pinned in requirements-evaluation.txt under PyPI's names.
 EVALUATION = {
     "faster_coco_eval": "faster-coco-eval",
+    "foxglove": "foxglove-sdk",
     "jinja2": "jinja2",
     "markupsafe": "markupsafe",
     "matplotlib": "matplotlib",
     "py_sod_metrics": "pysodmetrics",
     "ray": "ray",
+    "rerun": "rerun-sdk",
 }
 RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces", "yaml"}
 
