@@ -13,20 +13,14 @@ from typing import Any
 from tqdm import tqdm
 
 from objloc_ros.cli.detect_output import Outputs
-from objloc_ros.cli.options import add_options, given_options
+from objloc_ros.cli.model_options import add_model_options, model_of, warn_of_unknown_words
 from objloc_ros.engine.discovery import METHODS
-from objloc_ros.engine.heads import HEADS
 from objloc_ros.engine.memory import Memory
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
+from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, Result, SemanticResult
-from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.errors import InputError
 from objloc_ros.ops.media import VideoReader, expand, is_video, read_image
 from objloc_ros.types import Image
-
-OPTIONS = HEADS
-"""What `--method` takes, with the options of each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,25 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="IMAGE", help="image, video, or folder of both (not its sub-folders)"
     )
-    parser.add_argument(
-        "--method",
-        default="found",
-        metavar="NAMES",
-        help=f"one or more of {', '.join(OPTIONS)}, separated by commas (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--backbone", default="tiny", metavar="NAME", help="see `objloc weights list` (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument(
-        "--short-side",
-        type=int,
-        metavar="PIXELS",
-        help="scale images down until their shorter side has this size",
-    )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="load the backbone from this file")
-    parser.add_argument("--head-weights", type=Path, metavar="FILE", help="load FOUND's head from this file")
-    _add_prompts(parser)
+    add_model_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -69,25 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", action="store_true", help="also draw compare.png, a column per method")
     parser.add_argument("--json", action="store_true", help="print the content of detections.json, nothing else")
-    add_options(parser, OPTIONS)
-
-
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
-    """Declare what only the open-vocabulary methods read."""
-    group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
-    group.add_argument(
-        "--prompts", metavar="TEXTS", help='what to look for, separated by commas: "red car, traffic cone"'
-    )
-    group.add_argument(
-        "--templates",
-        nargs="+",
-        default=DEFAULT_TEMPLATES,
-        metavar="TEXT",
-        help="sentences around a prompt, or imagenet for OpenAI's 80 (default: %(default)s)",
-    )
-    group.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
-    group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
-    group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,25 +55,10 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If a method is unknown or an option out of range.
         WeightsError: If weights are missing or refused.
     """
-    methods = parse_methods(args.method)
-    prompts = parse_prompts(args.prompts, methods)
+    model = model_of(args)
     files = expand(args.inputs)
-    pipeline = load_pipeline(
-        methods,
-        args.backbone,
-        args.device,
-        short_side=args.short_side,
-        weights=args.weights,
-        head_weights=args.head_weights,
-        clip=args.clip,
-        clip_weights=args.clip_weights,
-        dinoiser_weights=args.dinoiser_weights,
-    )
-    for method in methods:
-        pipeline.configure(method, **given_options(args, OPTIONS[method]))
-    if prompts:
-        pipeline.set_prompts(prompts, args.templates)
-        _warn_of_unknown_words(pipeline, args.clip)
+    pipeline = model.load()
+    warn_of_unknown_words(pipeline, model)
     job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
@@ -126,38 +68,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"results in {args.out}" + (f"; {job.failures} of {len(files)} files unusable" if job.failures else ""))
     return int(job.failures > 0)
-
-
-def parse_methods(text: str) -> list[str]:
-    """Split `lost,tokencut` and check every name.
-
-    Raises:
-        ParameterError: If a name is unknown or occurs twice.
-    """
-    methods = [name.strip() for name in text.split(",")]
-    if len(set(methods)) != len(methods) or any(name not in OPTIONS for name in methods):
-        raise ParameterError(f"method must be different ones of {', '.join(OPTIONS)}; got {text!r}")
-    return methods
-
-
-def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
-    """Split `red car, traffic cone`; what the prompts themselves must be like, the pipeline knows.
-
-    Raises:
-        ParameterError: If an open-vocabulary method has no prompts, or no method looks for those that were given.
-    """
-    prompted = [method for method in methods if method in SEGMENTATION]
-    if prompted and text is None:
-        raise ParameterError(f'{prompted[0]} needs prompts: --prompts "red car, traffic cone"')
-    if text is not None and not prompted:
-        raise ParameterError(f"prompts are for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
-    return [] if text is None else [prompt.strip() for prompt in text.split(",")]
-
-
-def _warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
-    unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
-    if unknown:
-        print(f"objloc: {clip} has never met {unknown}: it will guess", file=sys.stderr)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from objloc_ros.backbones.clip_weights import load_clip_image
+from objloc_ros.cli import evaluate_dataset, evaluate_files, evaluate_report
 from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
@@ -78,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     scenes.add_argument("--no-baselines", action="store_true", help="skip the untrained baselines")
     scenes.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    evaluate_dataset.add_arguments(kinds)
+    evaluate_files.add_arguments(kinds)
+    evaluate_report.add_arguments(kinds)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,9 +27,11 @@ class Command(NamedTuple):
 SUBCOMMANDS: dict[str, Command] = {
     "detect": Command("objloc_ros.cli.detect", "find objects in images, folders and videos"),
     "demo": Command("objloc_ros.cli.demo", "run the ROS 2 nodes on a short video and record what they publish"),
+    "bag": Command("objloc_ros.cli.bag", "run methods on every frame of a bag, and compare them with the truth"),
     "play": Command("objloc_ros.cli.play", "send a bag's images again at their pace, with /clock"),
     "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
     "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
+    "prelabel": Command("objloc_ros.cli.prelabel", "label images, videos and bags for people to correct"),
     "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
     "export": Command("objloc_ros.cli.export", "write a backbone as an ONNX file that runs in its place"),
     "weights": Command("objloc_ros.cli.weights", "list, fetch and verify model weights"),
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 done, 1 done in part, 2 an error in the usage, the input or the weights, 3 (`bench`)
-        slower than a saved run, 130 interrupted.
+        slower than a saved run, 4 (`evaluate`, `bag`) a metric beyond its limit, 130 interrupted.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:

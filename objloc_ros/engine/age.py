@@ -13,6 +13,14 @@ PLAUSIBLE_LAG_NS = 10_000_000_000
 JUMP_NS = 100_000_000
 """A stamp that lies this much before the previous one is a jump of time, not frames that overtook each other."""
 
+MAX_PAUSE_NS = 5_000_000_000
+"""Longest time between two frames of one video, nanoseconds."""
+
+
+def continues(before_ns: int, now_ns: int) -> bool:
+    """Whether two stamps in nanoseconds may be of one video: time neither jumped back nor passed without a frame."""
+    return -JUMP_NS <= now_ns - before_ns <= MAX_PAUSE_NS
+
 
 class Oddity(Enum):
     """What is unusual about a stamp; a node tells its user about it."""

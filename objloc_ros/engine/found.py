@@ -47,4 +47,5 @@ class FoundHead:
     def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> SaliencyResult:
         found = localise(logits, geometry=geometry, options=options, image=image)
         boxes = boxes_to_source(found.boxes, geometry)
-        return SaliencyResult(Detections.class_free(boxes, found.scores), geometry, found.mask, found.saliency)
+        detections = Detections.class_free(boxes, found.scores)
+        return SaliencyResult(detections, geometry, found.mask, found.saliency, logits.float().numpy())

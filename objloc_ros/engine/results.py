@@ -39,9 +39,11 @@ class SaliencyResult(HeadResult):
 
     Args:
         saliency: float32 [h', w'] in [0, 1] at the processed size.
+        logits: float32 [h, w] on the patch grid, from which the saliency was interpolated.
     """
 
     saliency: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
 
     def saliency_u8(self) -> Image:
         """Saliency scaled to 0-255: uint8 [H, W] at the source size."""

@@ -1,4 +1,4 @@
-"""Rosbag2 bags in MCAP, without rosbag2: rosbags does the container, rclpy the messages.
+"""Rosbag2 bags without rosbag2: rosbags does the container (what is written is mcap), rclpy the messages.
 
 Messages are (de)serialised by rclpy alone, and their definitions in the bag are taken from the very classes that
 serialise them, so that custom types such as vision_msgs need no registration anywhere.
@@ -6,6 +6,7 @@ serialise them, so that custom types such as vision_msgs need no registration an
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import shutil
@@ -16,11 +17,12 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from rclpy.serialization import deserialize_message, serialize_message
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.bag_reader import BagReader
 
 METADATA_VERSION: Literal[8] = 8
 """Bag metadata version: the newest that rosbag2 of Humble reads as well."""
@@ -120,20 +122,28 @@ def read_bag(path: Path, topics: Collection[str] | None = None) -> Iterator[BagM
     Raises:
         InputError: No bag, a damaged bag, a topic that is not in it, or a message type that is not installed here.
     """
+    with BagReader(path) as bag:
+        for topic, kind, stamp_ns, data in bag.messages(topics):
+            yield BagMessage(topic, stamp_ns, decoded(bag, kind, data))
+
+
+def decoded(bag: BagReader, kind: str, data: bytes) -> Any:
+    """Make a message of its bytes.
+
+    Args:
+        bag: Where it came from, for error messages.
+        kind: Name of its type.
+        data: CDR.
+
+    Raises:
+        InputError: The bytes are none of this type, or the type is not installed here.
+    """
     try:
-        with Reader(path) as reader:
-            known = {connection.topic for connection in reader.connections}
-            if missing := sorted(set(topics or ()) - known):
-                raise InputError(f"bag {path} has no topic {', '.join(missing)}; it has {', '.join(sorted(known))}")
-            chosen = [c for c in reader.connections if topics is None or c.topic in topics]
-            classes = {c.msgtype: message_class(c.msgtype) for c in chosen}
-            for connection, stamp_ns, data in reader.messages(chosen) if chosen else ():
-                message = deserialize_message(data, classes[connection.msgtype])
-                yield BagMessage(connection.topic, stamp_ns, message)
+        return deserialize_message(data, message_class(kind))
     except InputError:
         raise
-    except Exception as error:  # a damaged bag fails anywhere: in its YAML, its records, zstd or the deserialiser
-        raise InputError(f"cannot read bag {path}: {error!r}") from error
+    except Exception as error:  # rclpy raises what the middleware raises
+        raise InputError(f"cannot read bag {bag.path}: {len(data)} bytes are no {kind}: {error!r}") from error
 
 
 def type_name(message_class: type) -> str:
@@ -141,6 +151,7 @@ def type_name(message_class: type) -> str:
     return f"{message_class.__module__.split('.')[0]}/msg/{message_class.__name__}"
 
 
+@functools.cache
 def message_class(name: str) -> type:
     """Class of a message type named as in `vision_msgs/msg/Detection2DArray`.
 

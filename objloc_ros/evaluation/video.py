@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.tracking import Tracker
-from objloc_ros.evaluation.metrics import iou
+from objloc_ros.evaluation.metrics import iou, steadiness
 from objloc_ros.evaluation.scenes import COUNTS, SEED, SIZE, HeldOut
 from objloc_ros.scenes.compose import Bank, Camera, random_scene
 from objloc_ros.scenes.motion import moving
@@ -36,27 +36,15 @@ def held_out_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOut]]:
 
 
 @dataclass
-class Steadiness:
+class Steadiness(steadiness.Steadiness):
     """Counts over videos.
 
     Args:
-        seen: Objects visible, frame by frame.
-        found: Those that some box overlaps by an IoU of one half.
-        boxes: Boxes that were reported.
-        right: Those that overlap some object by as much.
-        pairs: Objects visible in two consecutive frames.
-        flickers: Those that were found in one of the two only.
-        switches: Times that an object was found under another id than before.
         lagging: Per lag in frames, the sum of each found object's IoU with its box of so many frames before.
+
+    The others are as in `metrics.steadiness`.
     """
 
-    seen: int = 0
-    found: int = 0
-    boxes: int = 0
-    right: int = 0
-    pairs: int = 0
-    flickers: int = 0
-    switches: int = 0
     lagging: dict[int, float] = field(default_factory=lambda: dict.fromkeys(LAGS, 0.0))
 
     def figures(self) -> dict[str, float]:
@@ -64,37 +52,15 @@ class Steadiness:
 
         The lag is the number of frames by which the truth must be delayed to fit the boxes best.
         """
-        return {
-            "recall": self.found / max(self.seen, 1),
-            "precision": self.right / max(self.boxes, 1),
-            "flicker": self.flickers / max(self.pairs, 1),
-            "switches": 100 * self.switches / max(self.found, 1),
-            "lag": float(max(self.lagging, key=lambda lag: self.lagging[lag])),
-        }
+        return super().figures() | {"lag": float(max(self.lagging, key=lambda lag: self.lagging[lag]))}
 
     def count(self, video: Sequence[HeldOut], answers: Sequence[tuple[Detections, Sequence[str]]]) -> None:
         """Add a video, with the detections and ids of each frame."""
+        self.cut()
         truths = [_visible(frame.identities) for frame in video]
-        was_found: dict[int, bool] = {}
-        was_called: dict[int, str] = {}
         for t, (truth, (detections, ids)) in enumerate(zip(truths, answers, strict=True)):
-            overlaps = iou(detections.boxes, np.array(list(truth.values())).reshape(-1, 4))
-            self.boxes += len(detections)
-            self.right += int((overlaps.max(1, initial=0) >= 0.5).sum())
-            is_found: dict[int, bool] = {}
-            for j, identity in enumerate(truth):
-                best = int(overlaps[:, j].argmax()) if len(detections) else -1
-                is_found[identity] = best >= 0 and bool(overlaps[best, j] >= 0.5)
-                if is_found[identity]:
-                    self.switches += was_called.get(identity, ids[best]) != ids[best]
-                    was_called[identity] = ids[best]
-                    self._count_lags(detections.boxes[best], [past.get(identity) for past in truths[t::-1]])
-            self.seen += len(truth)
-            self.found += sum(is_found.values())
-            again = [identity for identity in truth if identity in was_found]
-            self.pairs += len(again)
-            self.flickers += sum(is_found[identity] != was_found[identity] for identity in again)
-            was_found = is_found
+            for identity, best in self.add(truth, detections.boxes, ids).items():
+                self._count_lags(detections.boxes[best], [past.get(identity) for past in truths[t::-1]])
 
     def _count_lags(self, box: np.ndarray, past: Sequence[Sequence[int] | None]) -> None:
         """Compare a box with its object's box now, one frame ago, ...; beyond the oldest one, with that."""
@@ -135,10 +101,10 @@ def _named(detections: Sequence[Detections], images: Sequence[Image]) -> list[tu
     return [(each, tracker.update(each, size_of(image))) for each, image in zip(detections, images, strict=True)]
 
 
-def _visible(identities: Image) -> dict[int, list[int]]:
+def _visible(identities: Image) -> dict[Hashable, list[int]]:
     """Boxes of the objects that are large enough to look for, by identity."""
     sizes = np.bincount(identities.ravel())
-    boxes = {}
+    boxes: dict[Hashable, list[int]] = {}
     for identity in np.flatnonzero(sizes >= VISIBLE * identities.size):
         if identity:
             y, x = (identities == identity).nonzero()

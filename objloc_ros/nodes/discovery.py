@@ -10,7 +10,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.age import JUMP_NS
+from objloc_ros.engine.age import continues
 from objloc_ros.engine.discovery import METHODS
 from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.results import InstanceResult
@@ -27,9 +27,6 @@ from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
-
-MAX_PAUSE_NS = 5_000_000_000
-"""Longest time between two frames of one video, nanoseconds."""
 
 PARAMETERS = Table(
     *common_params.BACKBONE,
@@ -117,7 +114,7 @@ class DiscoveryNode(PipelineNode):
     def _notice_cuts(self, header: Header) -> None:
         """Forget everything where the camera's time jumps: a bag that starts over, or a camera that was away."""
         now_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-        if not -JUMP_NS <= now_ns - self._latest_ns <= MAX_PAUSE_NS:
+        if not continues(self._latest_ns, now_ns):
             self._memories = {}
             self._tracker.forget()
         self._latest_ns = now_ns

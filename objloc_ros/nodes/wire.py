@@ -1,4 +1,4 @@
-"""The head of a serialised message, read without deserialising the rest: a stamp costs microseconds, an image millis."""
+"""The head of a serialised message, read without deserialising the rest: a stamp costs microseconds."""
 
 from __future__ import annotations
 

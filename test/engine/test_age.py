@@ -1,6 +1,6 @@
 import pytest
 
-from objloc_ros.engine.age import AgeClock, Oddity
+from objloc_ros.engine.age import AgeClock, Oddity, continues
 
 S = 1_000_000_000
 
@@ -67,3 +67,19 @@ def test_frames_that_overtake_each_other_are_no_jump():
     ages = times.ages()
     ages.arrive(50 * S)
     assert ages.arrive(50 * S - 40_000_000).oddity is None
+
+
+@pytest.mark.parametrize(
+    ("step_ns", "one_video"),
+    [
+        (0, True),
+        (S // 30, True),
+        (5 * S, True),
+        (5 * S + 1, False),
+        (-S // 10, True),
+        (-S // 10 - 1, False),
+        (-7 * S, False),
+    ],
+)
+def test_a_video_goes_on_until_time_jumps(step_ns, one_video):
+    assert continues(100 * S, 100 * S + step_ns) == one_video

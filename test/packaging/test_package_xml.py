@@ -13,7 +13,6 @@ PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"} | {
     "array_api_compat",
     "motpy",
     "open_clip",
-    "pycocotools",
     "threadpoolctl",
 }
 # Pinned because what is imported needs it.
@@ -29,7 +28,18 @@ KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm")} | {
 TRAINING_ONLY = {"skimage"}
 # Run exported models, for those who ask for one; the tests' are pinned in requirements-dev.txt.
 OPTIONAL = {"onnxruntime"}
-RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
+# What evaluation needs on top; pinned in requirements-evaluation.txt under PyPI's names.
+EVALUATION = {
+    "faster_coco_eval": "faster-coco-eval",
+    "foxglove": "foxglove-sdk",
+    "jinja2": "jinja2",
+    "markupsafe": "markupsafe",
+    "matplotlib": "matplotlib",
+    "py_sod_metrics": "pysodmetrics",
+    "ray": "ray",
+    "rerun": "rerun-sdk",
+}
+RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces", "yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +78,7 @@ def third_party_imports():
 
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends} | PIP_ONLY | RUNTIME_OF_RCLPY
-    beside = TRAINING_ONLY | OPTIONAL
+    beside = TRAINING_ONLY | OPTIONAL | set(EVALUATION)
     missing = {name for name in third_party_imports() - beside if KEYS.get(name, name) not in declared}
     assert missing == set()
 
@@ -77,6 +87,11 @@ def test_pip_only_packages_are_pinned():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
     assert pinned == {PYPI.get(name, name) for name in PIP_ONLY} | NEEDED_BY_OTHERS
+
+
+def test_what_evaluation_imports_is_pinned():
+    lines = (ROOT / "requirements-evaluation.txt").read_text().splitlines()
+    assert set(EVALUATION.values()) <= {line.partition("==")[0] for line in lines if "==" in line}
 
 
 def test_colcon_sees_an_ament_python_package():

@@ -1,0 +1,142 @@
+"""`objloc evaluate voc07|…|ecssd`: a method on one of the papers' data sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from objloc_ros.cli.engine_options import add_engine_options, run_shards
+from objloc_ros.cli.evaluate_files import BELOW, table_of
+from objloc_ros.cli.model_options import add_model_options, model_of
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.datasets import DATASETS, Dataset, open_dataset
+from objloc_ros.evaluation.limits import failed_limits, parse_limits
+from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
+from objloc_ros.evaluation.speed_results import machine
+from objloc_ros.evaluation.tasks import class_map
+from objloc_ros.ops.drawing import overlay
+from objloc_ros.ops.media import read_image
+from objloc_ros.types import Image
+
+TRUTH = (255, 255, 255)
+"""Colour of the true outlines in pictures."""
+
+
+def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare a command per data set."""
+    for name in DATASETS:
+        parser = kinds.add_parser(name, help="a method on this data set, from its published layout")
+        parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the folder it was unpacked in")
+        parser.add_argument(
+            "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_METHOD_BACKBONE)"
+        )
+        parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
+        parser.add_argument("--threads", type=int, default=1, help="per block of images (default: %(default)s)")
+        parser.add_argument(
+            "--fail-under", action="append", default=[], metavar="METRIC=NUMBER", help=f"else status {BELOW}"
+        )
+        parser.add_argument("--json", action="store_true", help="print result.json instead of the table")
+        if name.startswith("voc"):
+            parser.add_argument("--split", help="list of images; trainval, of voc_seg val, by default")
+        if name in ("voc07", "voc12"):
+            parser.add_argument("--no-hard", action="store_true", help="leave out difficult and truncated objects")
+        add_engine_options(parser)
+        add_model_options(parser, several=False)
+        parser.set_defaults(run=run, dataset=name)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate what is left to evaluate, and write and print the results.
+
+    Returns:
+        0; 1 if images could not be evaluated; 4 if a metric is below its limit.
+
+    Raises:
+        InputError: If the data set is not complete, or blocks of images failed every time.
+        ParameterError: If an option is out of range, or the folder is that of another run.
+    """
+    limits = parse_limits(args.fail_under)
+    evaluation, dataset = _opened(args)
+    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{args.backbone}"
+    dataset.check()
+    claim(folder, evaluation.settings())
+    started = time.monotonic()
+    outcome = run_shards(args, shards(dataset), evaluation, folder / BLOCKS, unit="block")
+    if outcome.failed:
+        raise InputError(
+            f"{len(outcome.failed)} blocks of images failed; what was done is kept: the same command goes on"
+        )
+    facts = machine(None)
+    result = finish(
+        folder,
+        evaluation,
+        dataset,
+        seconds=time.monotonic() - started,
+        machine=f"{facts['cpu']}, {facts['cores']} cores",
+    )
+    _write_page(folder, evaluation, dataset, result)
+    numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, (int, float))}
+    print(json.dumps(result, indent=1) if args.json else f"{table_of(numbers)}\n\nwrote {folder}/report.html")
+    failed = failed_limits(numbers, limits)
+    for text in failed:
+        print(f"objloc: {text}", file=sys.stderr)
+    return BELOW if failed else int(bool(result["failed"]))
+
+
+def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
+    """The evaluation that was asked for, with the data set's classes as prompts where it takes some."""
+    if args.limit is not None and args.limit < 1:
+        raise ParameterError(f"limit must be at least 1, got {args.limit}")
+    if args.threads < 1:
+        raise ParameterError(f"threads must be at least 1, got {args.threads}")
+    options = {"split": getattr(args, "split", None), "no_hard": getattr(args, "no_hard", False) or None}
+    given = tuple((name, value) for name, value in options.items() if value is not None)
+    dataset = open_dataset(args.dataset, args.root, **dict(given))
+    if args.prompts is not None:
+        raise ParameterError(f"the prompts are the classes of {args.dataset}: --prompts cannot be given")
+    if (args.method in SEGMENTATION) != (dataset.kind == "semantic"):
+        needed = ", ".join(SEGMENTATION) if dataset.kind == "semantic" else "found or a discovery method"
+        raise ParameterError(f"{args.dataset} needs {needed}, got {args.method!r}")
+    if dataset.kind == "semantic":
+        args.prompts = ",".join(dataset.classes[1:])
+    model = model_of(args, several=False)
+    evaluation = Evaluation(args.dataset, args.root.absolute(), model, given, args.limit, args.threads)
+    return evaluation, evaluation.open()
+
+
+def _write_page(folder: Path, evaluation: Evaluation, dataset: Dataset, result: dict[str, Any]) -> None:
+    """The page, whose pictures are made anew: maps are not kept for every image."""
+    from objloc_ros.evaluation.report.page import write_page
+
+    pipeline = evaluation.model.load()
+    samples = {sample.key: sample for sample in dataset.samples}
+
+    def picture(key: str) -> Image:
+        sample = samples[key]
+        image = read_image(sample.image)
+        found = pipeline.run(image)[evaluation.method]
+        if dataset.kind == "boxes":
+            canvas = overlay(image, found.mask_u8(), found.detections)
+            for x1, y1, x2, y2 in dataset.boxes(sample).round().astype(int).tolist():
+                cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), TRUTH, 2)
+            return canvas
+        truth = dataset.mask(sample)
+        if dataset.kind == "saliency":
+            return _outlined(overlay(image, found.mask_u8()), truth >= 128)
+        return _outlined(overlay(image, class_map(found).astype(np.uint16)), (truth > 0) & (truth < 255))
+
+    write_page(folder / "report.html", result, read_images(folder), picture)
+
+
+def _outlined(canvas: Image, truth: np.ndarray) -> Image:
+    contours, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, TRUTH, 2, cv2.LINE_AA)
+    return canvas

@@ -1,0 +1,167 @@
+"""`objloc evaluate corloc|coco|saliency|miou`: files of predictions against files of truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.coco_files import best_boxes, read_predictions, read_truth
+from objloc_ros.evaluation.limits import failed_limits, parse_limits
+from objloc_ros.evaluation.map_files import pair, read_map
+from objloc_ros.evaluation.metrics import average_precision, corloc, saliency, semantic
+from objloc_ros.ops.files import write_json
+
+BELOW = 4
+"""Exit status where a metric is below its limit."""
+
+Metrics = dict[str, Any]
+
+
+def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the four evaluations."""
+    boxes = "COCO results, or a document such as `objloc detect` writes"
+    one = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _corloc)
+    one.add_argument("--no-hard", action="store_true", help="leave out objects flagged difficult or truncated")
+    one.add_argument("--round", action="store_true", help="round true boxes to pixels, as COCO20k's protocol does")
+    one.add_argument(
+        "--without-truth",
+        choices=("miss", "skip"),
+        default="miss",
+        help="images without objects (default: %(default)s)",
+    )
+    one = _add(kinds, "coco", "average precision and recall", boxes, "COCO document", _coco)
+    one.add_argument(
+        "--iou-type", choices=("bbox", "segm"), default="bbox", help="boxes or masks (default: %(default)s)"
+    )
+    one.add_argument("--per-class", action="store_true", help="tell categories apart; all are one by default")
+    one = _add(
+        kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", "folder of PNGs of the same names", _saliency
+    )
+    one.add_argument(
+        "--truth-rule",
+        choices=tuple(saliency.RULES),
+        default="positive",
+        help="true pixels: above 0 (SelfMask, TokenCut), 255 (FOUND), from 128 on (Deep Spectral) (%(default)s)",
+    )
+    one = _add(kinds, "miou", "class maps", "folder of PNGs of class ids", "folder of PNGs of the same names", _miou)
+    one.add_argument("--classes", type=int, required=True, help="number of classes, the background included")
+    one.add_argument("--ignore", type=int, default=255, help="true value that does not count (default: %(default)s)")
+    one.add_argument(
+        "--convention",
+        choices=("mmseg", "clip_diy"),
+        default="mmseg",
+        help="mmseg: full size, absent classes left out; clip_diy: shorter side 448, absent classes count as 0 "
+        "(default: %(default)s)",
+    )
+
+
+def _add(
+    kinds: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    what: str,
+    predictions: str,
+    truth: str,
+    measure: Callable[[argparse.Namespace], Metrics],
+) -> argparse.ArgumentParser:
+    parser = kinds.add_parser(name, help=f"{what}, from files", description=f"{what.capitalize()}, from files.")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="PATH", help=predictions)
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="PATH", help=truth)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument(
+        "--fail-under",
+        action="append",
+        default=[],
+        metavar="METRIC=NUMBER",
+        help=f"exit with status {BELOW} if a metric is below this; may be repeated",
+    )
+    parser.set_defaults(run=run, measure=measure)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and compare with the limits.
+
+    Raises:
+        InputError: If a file is not what it should be.
+        ParameterError: If an option is out of range.
+    """
+    limits = parse_limits(args.fail_under)
+    metrics = args.measure(args)
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+    failed = failed_limits(numbers, limits)
+    if args.out is not None:
+        write_json(args.out, metrics)
+    print(json.dumps(metrics, indent=1) if args.json else table_of(numbers))
+    for text in failed:
+        print(f"objloc: {text}", file=sys.stderr)
+    return BELOW if failed else 0
+
+
+def _corloc(args: argparse.Namespace) -> Metrics:
+    truth = read_truth(args.ground_truth)
+    answers = best_boxes(read_predictions(args.predictions, truth))
+    boxes = truth.boxes(no_hard=args.no_hard, rounded=args.round)
+    found = corloc(answers, boxes, without_truth=args.without_truth)
+    return {"corloc": found.fraction, "hits": found.hits, "images": found.images}
+
+
+def _coco(args: argparse.Namespace) -> Metrics:
+    truth = read_truth(args.ground_truth)
+    masks = args.iou_type == "segm"
+    results = read_predictions(args.predictions, truth, masks=masks)
+    found = average_precision(truth.document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
+    return {**found, "images": len(truth.ids), "objects": len(results)}
+
+
+def _saliency(args: argparse.Namespace) -> Metrics:
+    scores = []
+    for name, answer, truth in _progress(pair(args.predictions, args.ground_truth)):
+        maps = read_map(answer) / 255, read_map(truth)
+        with _named(name):
+            scores.append(saliency.score(*maps, truth_rule=args.truth_rule))
+    return {**saliency.summarise(scores), "images": len(scores)}
+
+
+def _miou(args: argparse.Namespace) -> Metrics:
+    if not 2 <= args.classes <= 255:
+        raise ParameterError(f"classes must be 2 to 255, got {args.classes}")
+    counts = np.zeros((args.classes, args.classes), np.int64)
+    pairs = pair(args.predictions, args.ground_truth)
+    for name, answer, truth in _progress(pairs):
+        maps = read_map(truth), read_map(answer)
+        if args.convention == "clip_diy":
+            maps = semantic.as_clip_diy(*maps)
+        with _named(name):
+            counts += semantic.confusion(*maps, args.classes, ignore=args.ignore)
+    found = semantic.summarise(counts, absent="zero" if args.convention == "clip_diy" else "skip")
+    return {**found, "images": len(pairs)}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors say which image they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, Path]]:
+    return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
+
+
+def table_of(metrics: Mapping[str, float]) -> str:
+    """Names and numbers, a line each."""
+    width = max(len(name) for name in metrics)
+    cells = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
+    return "\n".join(f"{name:<{width}}  {cell:>8}" for name, cell in cells.items())

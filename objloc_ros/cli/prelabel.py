@@ -1,0 +1,172 @@
+"""`objloc prelabel`: labels for people to correct, from images, videos and bags, in the formats of their tools."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from objloc_ros.cli.model_options import add_model_options, model_of
+from objloc_ros.errors import ParameterError
+from objloc_ros.evaluation.export_frames import MakeExport
+from objloc_ros.evaluation.prelabel import Keep, MakePrelabels, Track, claim, place_images
+from objloc_ros.evaluation.prelabel_coco import Totals, merge
+from objloc_ros.evaluation.prelabel_frames import SUFFIXES, count_frames
+from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources
+from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
+
+EXPORTS = ("coco", "rerun", "foxglove")
+
+COCO = Path("annotations", "instances_default.json")
+"""Where CVAT looks for it, below the folder of the results."""
+
+TRACKS = Path("tracks.json")
+"""Rectangles of which CVAT makes tracks; its name keeps it apart when CVAT or Datumaro reads the whole folder."""
+
+TRACK: dict[bool | None, Track] = {None: "video", True: "all", False: "none"}
+KEEP: dict[bool | None, Keep] = {None: "frames", True: "all", False: "none"}
+
+Run = Callable[..., Outcome]
+"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare inputs, outputs and what looks at the images."""
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="bag, video, image, or folder of them and of folders"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for annotations/instances_default.json, tracks.json (rectangles that CVAT makes tracks of), "
+        "images/, rerun/ and foxglove/; the same command goes on where it was interrupted",
+    )
+    parser.add_argument(
+        "--export",
+        default="coco",
+        metavar="FORMATS",
+        help=f"one or more of {', '.join(EXPORTS)}, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument("--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all)")
+    parser.add_argument(
+        "--tracks",
+        action=argparse.BooleanOptionalAction,
+        help="follow objects from frame to frame, as the nodes do; with images, the images of each folder are the "
+        "frames (default: in videos and bags)",
+    )
+    parser.add_argument(
+        "--images",
+        action=argparse.BooleanOptionalAction,
+        help="write the images to DIR/images, copies of image files, too (default: the frames of videos and bags)",
+    )
+    parser.add_argument(
+        "--image-format", default=SUFFIXES[0], choices=SUFFIXES, help="of written frames (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--block", type=int, default=BLOCK, metavar="N", help="images per piece of work (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON, nothing else")
+    add_model_options(parser, several=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Pre-label everything; 1 if some of it could not be used.
+
+    Raises:
+        InputError: If there is nothing to label or the output cannot be written.
+        ParameterError: If an option is out of range.
+        WeightsError: If weights are missing or refused.
+    """
+    return prelabel(args, run_here, in_process=True)
+
+
+def prelabel(args: argparse.Namespace, run_shards: Run, *, in_process: bool) -> int:
+    """Do it, with something that does shards, in this process or in others."""
+    exports = _exports(args.export)
+    make = _make(args)
+    if args.block < 1:
+        raise ParameterError(f"block must be at least 1 image, got {args.block}")
+    sources = find_sources(args.inputs, out=args.out)
+    if exports != ["coco"] and make.keep == "none" and (sources.videos or sources.bags):
+        raise ParameterError(f"a recording for {' and '.join(exports)} needs the frames: leave --no-images out")
+    shards = cut(sources, block=args.block, sequences=make.track == "all")
+    parts = args.out / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    claim(parts, make, shards)
+    outcome = _label(shards, make, parts, run_shards, in_process=in_process)
+    failed = dict(outcome.failed)
+    done = [shard for shard in shards if shard.name not in failed]
+    place_images([parts / shard.name for shard in done], args.out / "images")
+    totals = _join([parts / shard.name for shard in done], args.out, make)
+    for name in exports:
+        if name != "coco":
+            failed |= _export(name, done, args.out, make, run_shards).failed
+    _report(args, totals, failed)
+    return int(bool(failed) or totals.failures > 0)
+
+
+def _exports(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(set(names)) != len(names) or any(name not in EXPORTS for name in names):
+        raise ParameterError(f"export must be different ones of {', '.join(EXPORTS)}; got {text!r}")
+    return names
+
+
+def _make(args: argparse.Namespace) -> MakePrelabels:
+    return MakePrelabels(
+        model=model_of(args, several=False),
+        topics=tuple(name.strip() for name in args.topics.split(",")) if args.topics else (),
+        track=TRACK[args.tracks],
+        keep=KEEP[args.images],
+        suffix=args.image_format,
+    )
+
+
+def _label(shards: Sequence[Shard], make: MakePrelabels, parts: Path, run_shards: Run, *, in_process: bool) -> Outcome:
+    """Label what is left to label, with a bar that counts frames."""
+    left = [shard for shard in shards if not (parts / shard.name).exists()]
+    counts = {shard.name: count_frames(shard.input, make.topics) for shard in left}
+    with tqdm(total=sum(counts.values()), unit="frame", disable=None, leave=False) as bar:
+        if in_process:
+            return run_shards(shards, replace(make, on_frame=bar.update), parts)
+        return run_shards(shards, make, parts, on_done=lambda shard: bar.update(counts[shard.name]))
+
+
+def _join(parts: Sequence[Path], out: Path, make: MakePrelabels) -> Totals:
+    """Write the COCO documents; that of the tracks where there are any."""
+    info, categories = make.about(), make.categories()
+    totals = merge(parts, out / COCO, info=info, categories=categories)
+    if totals.tracks:
+        merge(parts, out / TRACKS, info=info, categories=categories, as_tracks=True)
+    return totals
+
+
+def _export(name: Any, done: Sequence[Shard], out: Path, make: MakePrelabels, run_shards: Run) -> Outcome:
+    """Write recordings, one per piece of work, with a bar that counts them."""
+    make_export: MakeWork = MakeExport(name)
+    shards = []
+    for shard in done:
+        written = make.keep == "all" or (make.keep == "frames" and shard.input.kind != "images")
+        images = out / "images" if written else shard.input.root
+        shards.append(MakeExport(name).shard((out / "parts" / shard.name).resolve(), images.resolve()))
+    with tqdm(total=len(shards), desc=name, unit="recording", disable=None, leave=False) as bar:
+        return run_shards(shards, make_export, out / name, on_done=lambda shard: bar.update())
+
+
+def _report(args: argparse.Namespace, totals: Totals, failed: dict[str, str]) -> None:
+    if args.json:
+        print(json.dumps({"coco": str(args.out / COCO), **asdict(totals), "failed": failed}, indent=1))
+    else:
+        tracks = f", {totals.tracks} tracks" if totals.tracks else ""
+        unusable = f"; {totals.failures} images unusable" if totals.failures else ""
+        print(f"{totals.annotations} objects in {totals.images} images{tracks}: {args.out / COCO}{unusable}")
+    for name, reason in failed.items():
+        print(f"objloc: {name}: {reason}", file=sys.stderr)

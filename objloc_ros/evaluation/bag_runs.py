@@ -1,0 +1,176 @@
+"""What looks at every frame of a bag: methods, each with each set of prompts that it is to try."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from objloc_ros.engine.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.model import Model
+from objloc_ros.types import LabelSet
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts to try.
+
+    Args:
+        name: For reports and topics; "" where there is only one set.
+        prompts: The texts.
+        classes: The true class that each means.
+
+    Raises:
+        ParameterError: The prompts are none.
+    """
+
+    name: str
+    prompts: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        LabelSet.following(self.prompts)
+
+    @property
+    def meant(self) -> dict[str, str]:
+        """The class of each prompt."""
+        return dict(zip(self.prompts, self.classes, strict=True))
+
+    @classmethod
+    def parse(cls, text: str, name: str = "") -> PromptSet:
+        """Read "automobile = car, traffic cone": behind "=" stands the true class, where it has another name."""
+        pairs = [tuple(side.strip() for side in part.split("=", 1)) for part in text.split(",")]
+        return cls(name, tuple(pair[0] for pair in pairs), tuple(pair[-1] for pair in pairs))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the results.
+
+    Args:
+        name: The method's, and the prompt set's where there are several.
+        node: Name of the node that would give these answers.
+        method: A key of `HEADS`.
+        prompts: What it looks for; None for methods without prompts.
+    """
+
+    name: str
+    node: str
+    method: str
+    prompts: PromptSet | None = None
+
+
+def runs_of(methods: Sequence[str], sets: Sequence[PromptSet]) -> list[Run]:
+    """All rows.
+
+    A node's name is `found`, `discovery` or `segmentation`; where several rows would share it, the method's name and
+    that of the prompt set follow: `discovery_lost`, `segmentation_clip_diy_colours`.
+    """
+    rows: list[tuple[str, Run]] = []
+    for method in methods:
+        if method not in SEGMENTATION:
+            rows.append(("discovery" if method in DISCOVERY else method, Run(method, "", method)))
+        for one in sets if method in SEGMENTATION else ():
+            name = f"{method} ({one.name})" if one.name else method
+            rows.append(("segmentation", Run(name, "", method, one)))
+    kinds = [kind for kind, _ in rows]
+    return [
+        replace(run, node=kind if kinds.count(kind) == 1 else re.sub(r"\W+", "_", f"{kind}_{run.name}").strip("_"))
+        for kind, run in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Rows that share a pass of the backbone.
+
+    Args:
+        pipeline: With the prompts in force, if there are any.
+        runs: Its rows.
+    """
+
+    pipeline: Pipeline
+    runs: tuple[Run, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those of the rows."""
+        return tuple(run.method for run in self.runs)
+
+
+def load_passes(model: Model, runs: Sequence[Run]) -> list[Pass]:
+    """Load the networks once, and encode each set of prompts.
+
+    Returns:
+        A pass per set of prompts, the methods without prompts in the first.
+
+    Raises:
+        ParameterError: A model is unknown or prompts are too long.
+        WeightsError: Weights are missing or refused.
+    """
+    pipeline = replace(model, prompts=()).load()
+    sets: list[PromptSet | None] = [*dict.fromkeys(run.prompts for run in runs if run.prompts is not None)] or [None]
+    passes = []
+    for place, one in enumerate(sets):
+        view = copy.copy(pipeline)  # shares the networks; prompts and their ids are its own
+        if one is not None:
+            view.set_prompts(one.prompts, model.templates)
+        mine = tuple(run for run in runs if run.prompts == one or (run.prompts is None and place == 0))
+        passes.append(Pass(view, mine))
+    return passes
+
+
+def read_sweep(path: Path) -> list[PromptSet]:
+    """Read sets of prompts: YAML of a list of texts per name, or lines of `name: text, text` or `text, text`.
+
+    Sets without a name are numbered; a prompt may say the true class it means, `automobile = car`.
+
+    Raises:
+        InputError: The file cannot be read or holds something else.
+        ParameterError: A set is none, or two have the same name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if path.suffix in (".yaml", ".yml"):
+        named = _yaml(path, text)
+    else:
+        lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+        named = [(line[: max(line.find(":"), 0)].strip(), line[line.find(":") + 1 :]) for line in lines]
+    return number_sets([PromptSet.parse(prompts, name) for name, prompts in named], path)
+
+
+def number_sets(sets: Sequence[PromptSet], path: Path | None = None) -> list[PromptSet]:
+    """Name the sets that have no name by their places from 1 on; a single set needs none.
+
+    Raises:
+        ParameterError: There is none, or two have the same name.
+    """
+    where = "" if path is None else f"{path}: "
+    if not sets:
+        raise ParameterError(f"{where}there is no set of prompts")
+    named = [one if one.name or len(sets) == 1 else replace(one, name=str(i)) for i, one in enumerate(sets, start=1)]
+    names = [one.name for one in named]
+    if len(set(names)) != len(names):
+        raise ParameterError(f"{where}sets of prompts need different names, got {names}")
+    return named
+
+
+def _yaml(path: Path, text: str) -> list[tuple[str, str]]:
+    import yaml
+
+    try:
+        document: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    sets: Mapping[Any, Any] = document if isinstance(document, dict) else {}
+    if not sets or not all(isinstance(v, list) and all(isinstance(p, str) for p in v) for v in sets.values()):
+        raise InputError(f"{path}: a sweep is a list of prompts for each name")
+    return [(str(name), ", ".join(prompts)) for name, prompts in sets.items()]

@@ -1,0 +1,184 @@
+"""A method on a data set: in blocks of images that stay when the run is killed, on one machine or on many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from objloc_ros import __version__
+from objloc_ros.engine.pass_lane import use_threads
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation import tasks
+from objloc_ros.evaluation.datasets import Dataset, open_dataset
+from objloc_ros.evaluation.model import Model
+from objloc_ros.evaluation.shards import Shard, Work
+from objloc_ros.ops.files import read_json, write_json, write_text
+from objloc_ros.ops.media import read_image
+
+FORMAT = "objloc_ros evaluation 1"
+
+BLOCK = 20
+"""Images per block: what a killed run loses at most."""
+
+BLOCKS = "blocks"
+SETTINGS = "run.json"
+RESULT = "result.json"
+IMAGES = "images.jsonl"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which method on which data; picklable, and the work of a block once it is called.
+
+    Args:
+        dataset: A key of `DATASETS`.
+        root: Its folder.
+        options: Of the data set.
+        model: With a single method.
+        limit: Images, the first ones; None for all.
+        threads: Processor threads for a block. Floating-point sums depend on it, in their last digits.
+    """
+
+    dataset: str
+    root: Path
+    model: Model
+    options: tuple[tuple[str, Any], ...] = ()
+    limit: int | None = None
+    threads: int = 1
+
+    @property
+    def method(self) -> str:
+        """The method that is evaluated."""
+        return self.model.methods[0]
+
+    def open(self) -> Dataset:
+        """Open the data set."""
+        dataset = open_dataset(self.dataset, self.root, **dict(self.options))
+        return dataset if self.limit is None else dataset.first(self.limit)
+
+    def __call__(self) -> Work:
+        """Load the networks; the work writes the records of a block of images, a JSON line each."""
+        dataset, model = self.open(), self.model
+        if dataset.kind == "semantic":
+            model = replace(model, prompts=dataset.classes[1:])
+        pipeline = model.load()
+
+        def work(block: tuple[int, int], target: Path) -> None:
+            use_threads(self.threads)
+            lines = []
+            for sample in dataset.samples[slice(*block)]:
+                about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
+                try:
+                    image = read_image(sample.image)
+                    about |= tasks.record(pipeline, self.method, dataset, sample, image)
+                except InputError as error:
+                    about["error"] = str(error)
+                lines.append(json.dumps(about, allow_nan=False))
+            target.write_text("".join(f"{line}\n" for line in lines))
+
+        return work
+
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on; a run goes on only in the folder of an equal one."""
+        about = self.model.about(self.method)
+        return {**about, "dataset": self.dataset, **dict(self.options), "limit": self.limit, "threads": self.threads}
+
+
+def shards(dataset: Dataset) -> list[Shard]:
+    """The blocks of a data set."""
+    count = len(dataset.samples)
+    return [Shard(f"{i:08}.jsonl", (i, min(i + BLOCK, count))) for i in range(0, count, BLOCK)]
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Mark a folder as that of this run.
+
+    Args:
+        folder: Where its results go.
+        settings: What they depend on, as JSON values.
+
+    Raises:
+        ParameterError: If it is that of a run with other settings: the first difference is named.
+    """
+    settings = json.loads(json.dumps(settings))
+    path = folder / SETTINGS
+    if not path.exists():
+        write_json(path, settings)
+        return
+    older = read_json(path)
+    names = [name for name in {**older, **settings} if older.get(name) != settings.get(name)]
+    if names:
+        raise ParameterError(
+            f"{folder} holds a run with {names[0]} {older.get(names[0])!r}, this one has {settings.get(names[0])!r}: "
+            "choose another folder"
+        )
+
+
+def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: float, machine: str) -> dict[str, Any]:
+    """Read all records in the data set's order, and write `result.json` and `images.jsonl`.
+
+    Returns:
+        The document of `result.json`.
+
+    Raises:
+        InputError: If a block is missing or damaged, or no image could be evaluated.
+    """
+    records = list(_records(folder / BLOCKS, dataset))
+    good = [one for one in records if "error" not in one]
+    failed = [{"key": one["key"], "reason": one["error"]} for one in records if "error" in one]
+    settings = evaluation.settings()
+    result = {
+        "format": FORMAT,
+        "software": f"objloc_ros {__version__}",
+        "dataset": dataset.name,
+        "split": dataset.split,
+        "kind": dataset.kind,
+        "method": evaluation.method,
+        "backbone": evaluation.model.backbone,
+        "options": settings["options"] | _beyond_defaults(settings),
+        "images": len(good),
+        "failed": failed,
+        "metrics": tasks.summarise(dataset, good),
+        "class_names": list(dataset.classes),
+        "protocol": dict(evaluation.options),
+        "seconds": round(seconds, 1),
+        "machine": machine,
+    }
+    write_json(folder / RESULT, result)
+    write_text(folder / IMAGES, "".join(json.dumps(_about(one)) + "\n" for one in records))
+    return result
+
+
+def read_images(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `images.jsonl`."""
+    return [json.loads(line) for line in (folder / IMAGES).read_text().splitlines()]
+
+
+def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for shard in shards(dataset):
+        path = folder / shard.name
+        try:
+            lines = path.read_text().splitlines()
+            each = [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot read the block {path}: {error}; remove it, and the same command makes it anew"
+            ) from error
+        start, stop = shard.input
+        if [one["key"] for one in each] != [sample.key for sample in dataset.samples[start:stop]]:
+            raise InputError(f"the block {path} is of other images; remove it, and the same command makes it anew")
+        yield from each
+
+
+def _about(one: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report needs of a record: its name and score, without curves and maps."""
+    return {"key": one["key"], "image": one["image"], "score": one.get("score")}
+
+
+def _beyond_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which networks looked, where it is not the registered ones at their own size."""
+    names = ("short_side", "clip", "weights", "head_weights", "clip_weights", "dinoiser_weights")
+    return {name: settings[name] for name in names if settings.get(name) is not None}

@@ -1,0 +1,162 @@
+"""`objloc evaluate NAME`: resumed, refused, the same numbers on a cluster that loses a node."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pytest
+
+from objloc_ros.cli.main import main
+
+_spec = importlib.util.spec_from_file_location(
+    "miniature", Path(__file__).resolve().parents[1] / "evaluation" / "datasets" / "miniature.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+mini = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(mini)
+
+
+def evaluate(name: str, root: Path, out: Path, *more: str) -> int:
+    return main(["evaluate", name, "--root", str(root), "--out", str(out), *more])
+
+
+def result(out: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return {name: value for name, value in document.items() if name not in ("seconds", "machine")}
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root: Path = mini.make_voc(tmp_path_factory.mktemp("voc"), count=45)
+    return root
+
+
+def test_boxes(voc: Path, tmp_path: Path, capsys: Any) -> None:
+    assert evaluate("voc07", voc, tmp_path, "--limit", "3", "--method", "lost", "--fail-under", "corloc=0.9") == 0
+    assert "corloc    1.0000" in capsys.readouterr().out
+    got = result(tmp_path)
+    assert (got["dataset"], got["method"], got["images"], got["failed"]) == ("voc07", "lost", 3, [])
+    images = [json.loads(line) for line in (tmp_path / "images.jsonl").read_text().splitlines()]
+    assert [one["key"] for one in images] == ["000045", "000044", "000043"]
+    assert all(one["score"] > 0.5 for one in images)
+    assert "<img" in (tmp_path / "report.html").read_text()
+    assert evaluate("voc07", voc, tmp_path, "--limit", "3", "--method", "lost", "--fail-under", "ap=0.99") == 4
+
+
+def test_saliency_and_class_maps(tmp_path: Path) -> None:
+    assert evaluate("ecssd", mini.make_ecssd(tmp_path / "ecssd"), tmp_path / "a", "--post", "bilateral") == 0
+    assert result(tmp_path / "a")["metrics"]["iou"] > 0.7
+    root = mini.make_voc(tmp_path / "voc", 2012, 2)
+    assert evaluate("voc_seg", root, tmp_path / "b", "--method", "maskclip") == 0
+    got = result(tmp_path / "b")
+    assert 0 < got["metrics"]["miou"] < 1
+    assert len(got["metrics"]["per_class"]) == len(got["class_names"]) == 21
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Path) -> None:
+    root = mini.make_ecssd(tmp_path / "ecssd")
+    (root / "images/0002.jpg").write_bytes(b"")
+    assert evaluate("ecssd", root, tmp_path / "out") == 1
+    got = result(tmp_path / "out")
+    assert got["images"] == 4
+    assert [one["key"] for one in got["failed"]] == ["0002"]
+    assert "not a whole image" in got["failed"][0]["reason"]
+
+
+def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path) -> None:
+    program = [
+        sys.executable,
+        "-m",
+        "objloc_ros.cli.main",
+        "evaluate",
+        "voc07",
+        "--root",
+        str(voc),
+        "--method",
+        "tokencut",
+    ]
+    blocks = tmp_path / "killed" / "blocks"
+    child = subprocess.Popen([*program, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (blocks.is_dir() and any(p.suffix == ".jsonl" and p.is_file() for p in blocks.iterdir())):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in blocks.iterdir() if path.is_file()}
+    assert evaluate("voc07", voc, tmp_path / "killed", "--method", "tokencut") == 0
+    assert {name: (blocks / name).stat().st_mtime_ns for name in before} == before, "what was done stays"
+    assert evaluate("voc07", voc, tmp_path / "whole", "--method", "tokencut") == 0
+    assert result(tmp_path / "killed") == result(tmp_path / "whole")
+    assert result(tmp_path / "whole")["images"] == 45
+
+
+@pytest.mark.timeout(240)
+def test_a_cluster_that_loses_a_node_gives_the_same_numbers(voc: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        doomed = cluster.add_node(num_cpus=1)
+        Timer(4, lambda: cluster.remove_node(doomed, allow_graceful=False)).start()
+        status = evaluate("voc07", voc, tmp_path / "ray", "--engine", "ray", "--address", cluster.address)
+    finally:
+        cluster.shutdown()
+    assert status == 0
+    assert evaluate("voc07", voc, tmp_path / "here") == 0
+    for name in ("images.jsonl", "blocks/00000000.jsonl", "blocks/00000040.jsonl"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    assert result(tmp_path / "ray") == result(tmp_path / "here")
+
+
+def test_the_folder_of_another_run_is_refused(voc: Path, tmp_path: Path, capsys: Any) -> None:
+    assert evaluate("voc07", voc, tmp_path, "--limit", "1", "--method", "lost") == 0
+    assert evaluate("voc07", voc, tmp_path, "--limit", "1", "--method", "lost", "--k-patches", "50") == 2
+    assert "holds a run with options" in capsys.readouterr().err
+    assert evaluate("voc07", voc, tmp_path, "--limit", "2", "--method", "lost") == 2
+    assert "limit 1, this one has 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"key": "x"}\n'])
+def test_a_damaged_block_is_named(voc: Path, tmp_path: Path, capsys: Any, damage: str) -> None:
+    assert evaluate("voc07", voc, tmp_path, "--limit", "2") == 0
+    (tmp_path / "blocks/00000000.jsonl").write_text(damage)
+    assert evaluate("voc07", voc, tmp_path, "--limit", "2") == 2
+    assert "remove it, and the same command makes it anew" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_not_whole_is_refused_before_the_run(tmp_path: Path, capsys: Any) -> None:
+    root = mini.make_ecssd(tmp_path / "ecssd")
+    os.remove(root / "ground_truth_mask/0001.png")
+    assert evaluate("ecssd", root, tmp_path / "out") == 2
+    assert "1 of 10 files are missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--method", "clip_diy"), "voc07 needs found or a discovery method, got 'clip_diy'"),
+        (("--prompts", "cat"), "--prompts cannot be given"),
+        (("--limit", "0"), "limit must be at least 1, got 0"),
+        (("--threads", "0"), "threads must be at least 1, got 0"),
+        (("--workers", "2"), "are for --engine ray"),
+        (("--engine", "ray", "--workers", "0"), "workers must be at least 1, got 0"),
+        (("--fail-under", "corloc"), "must be of the form metric=number"),
+    ],
+)
+def test_bad_options(voc: Path, tmp_path: Path, capsys: Any, options: tuple[str, ...], message: str) -> None:
+    assert evaluate("voc07", voc, tmp_path, *options) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,59 @@
+"""`objloc bag` in lockstep against the real nodes: the same frames, the same answers."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("vision_msgs")
+
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from objloc_ros.evaluation.bag import read_bag
+from objloc_ros.evaluation.bag_lockstep import Lockstep
+from objloc_ros.evaluation.model import Model
+
+_spec = importlib.util.spec_from_file_location(
+    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+making = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(making)
+
+OUTPUTS = {
+    "found/detections": Detection2DArray,
+    "found/mask": Image,
+    "found/confidence": Image,
+    "discovery/detections": Detection2DArray,
+    "discovery/instance_mask": Image,
+}
+BLANK = np.full((*making.SIZE, 3), 90, np.uint8)
+
+
+def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, tmp_path: Path) -> None:
+    """Frame after frame, each when the last has been answered: so nothing is dropped, and memory is the same."""
+    for name in ("found", "discovery"):
+        start("-r", f"/diagnostics:=/diagnostics_{name}", command=["-m", f"objloc_ros.nodes.{name}"])
+    inboxes = {name: peer.subscribe(kind, f"/{name}") for name, kind in OUTPUTS.items()}
+    peer.ask_all(list(inboxes.values()), lambda: peer.image(BLANK), timeout=60)  # then the nodes are there, and empty
+
+    frames = [message for _, _, message in making.drive(12, truth=None)]
+    for frame in frames:
+        peer.publisher(Image).publish(frame)
+        wait_for(lambda: all(inbox.with_stamp(frame.header.stamp) for inbox in inboxes.values()), what="an answer")  # noqa: B023
+
+    path = making.write(tmp_path / "bag", [("/image", i, frame) for i, frame in enumerate(frames, start=1)])
+    options = ((), (("post", "none"),))
+    Lockstep(model=Model(methods=("found", "maskcut"), options=options))()(path, tmp_path / "out")
+    answers: dict[str, list[Any]] = {name: [] for name in OUTPUTS}
+    for topic, _, message in read_bag(tmp_path / "out" / "outputs"):
+        answers[topic.removeprefix("/")].append(message)
+    for name, inbox in inboxes.items():
+        assert answers[name] == [inbox.with_stamp(frame.header.stamp) for frame in frames], name
+    assert sum(len(message.detections) for message in answers["discovery/detections"]) > 12
