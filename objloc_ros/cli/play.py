@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Collection, Generator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from objloc_ros.cli.children import terminated_like_interrupted
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.bag_realtime_account import AccountWriter
-from objloc_ros.evaluation.bag_realtime_source import Playable, playable
+from objloc_ros.evaluation.bag import message_class
+from objloc_ros.evaluation.bag_ahead import ahead
+from objloc_ros.evaluation.bag_reader import BagReader, RawMessage
+from objloc_ros.evaluation.bag_survey import choose_cameras
 from objloc_ros.nodes.player import CLOCK_HZ, LEAD_S, Player, Schedule
+from objloc_ros.ops.files import write_json
+
+AHEAD = 16
+"""Frames read before they are due, so that the disk's pauses are not the player's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to play, how fast, and for whom."""
-    parser.add_argument("bag", type=Path, help="folder of a bag, or one of its .mcap or .db3 files; only read")
+    parser.add_argument("bag", type=Path, help="folder of a bag, or its .mcap or .db3 file; only read")
     parser.add_argument(
         "--topics",
         nargs="+",
+        default=[],
         metavar="TOPIC[=NAME]",
-        help="images to play, under other names if wanted (default: all images)",
+        help="images to play, under other names if wanted (default: all cameras)",
     )
     parser.add_argument("--rate", type=float, default=1.0, help="times real time (default: %(default)s)")
-    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds of the bag to leave out")
-    parser.add_argument("--duration", type=float, metavar="S", help="seconds of the bag to play (default: to the end)")
-    parser.add_argument("--loop", action="store_true", help="begin again at the end; the clock jumps back then")
     parser.add_argument(
         "--clock", type=float, default=CLOCK_HZ, metavar="HZ", help="ticks of /clock per second (default: %(default)s)"
     )
@@ -42,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hold the first frame back until every topic has so many",
     )
     parser.add_argument("--linger", type=float, default=1.0, metavar="S", help="let the clock run on at the end")
-    parser.add_argument("--account", type=Path, metavar="DIR", help="write there what was sent when, for measurements")
+    parser.add_argument("--account", type=Path, metavar="FILE", help="write there what was sent when, for measurements")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,42 +56,44 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: The bag cannot be played, or an option is out of range.
+        ParameterError: The rate or the clock's is out of range.
     """
-    if args.loop and args.account is not None:
-        raise InputError("--account has one line for each stamp: it goes without --loop")
-    if args.wait_for_subscribers < 0 or not 0 <= args.linger <= 3600:
+    if args.wait_for_subscribers < 0 or not args.linger >= 0:
         raise InputError(
-            f"need 0 or more subscribers and 0 to 3600 s at the end, got {args.wait_for_subscribers} and {args.linger}"
+            f"need 0 or more subscribers and seconds at the end, got {args.wait_for_subscribers} and {args.linger}"
         )
-    names = dict(topic.partition("=")[::2] for topic in args.topics or ())
-    what = playable(args.bag, list(names) if args.topics else None, start_s=args.start, duration_s=args.duration)
-    Schedule(what.start_ns, 0, args.rate)  # says what is wrong with the rate
+    Schedule(0, 0, args.rate)  # says what is wrong with the rate
+    names = dict(topic.partition("=")[::2] for topic in args.topics)
     renamed = {topic: name for topic, name in names.items() if name}
-    with terminated_like_interrupted(), Player(what.topics, names=renamed, clock_hz=args.clock) as player:
-        if args.wait_for_subscribers:
-            player.wait(args.wait_for_subscribers, what.start_ns)
-        while True:
-            _once(args, what, player)
-            if not args.loop:
-                return 0
-
-
-def _once(args: argparse.Namespace, what: Playable, player: Player) -> None:
-    schedule = Schedule(what.start_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
-    late_ms = []
-    with ExitStack() as stack:
-        bar = stack.enter_context(tqdm(unit="frame", desc=args.bag.name, disable=None, leave=False))
-        if args.account is not None:
-            account = stack.enter_context(AccountWriter(args.account, list(what.topics), schedule))
-        for sent in player.play(what.messages(), schedule):
+    with BagReader(args.bag) as bag:
+        kinds = {topic: message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
+    with ahead(_images(args.bag, kinds), AHEAD) as messages:
+        first = next(messages, None)
+        if first is None:
+            raise InputError(f"bag {args.bag} has no image: {', '.join(kinds)} are empty")
+        player = Player(kinds, first.recorded_ns, names=renamed, clock_hz=args.clock)
+        with terminated_like_interrupted(), player:
+            if args.wait_for_subscribers:
+                player.wait(args.wait_for_subscribers)
+            schedule = Schedule(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
+            account = {"schedule": asdict(schedule)}
             if args.account is not None:
-                account.note(sent)
-            late_ms.append((sent.sent_ns - sent.due_ns) / 1e6)
-            bar.update()
-    player.linger(schedule, args.linger)
-    p50, p99, worst = np.percentile(late_ms, (50, 99, 100))
-    print(
-        f"played {len(late_ms)} frames in {what.seconds / args.rate:.1f} s; "
-        f"late by p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {worst:.1f} ms",
-        file=sys.stderr,
-    )
+                write_json(args.account, account)
+            sent = list(player.play(itertools.chain([first], messages), schedule))
+            behind = _percentiles([one.behind_ns / 1e6 for one in sent])
+            if args.account is not None:
+                write_json(args.account, account | {"sent": Counter(one.topic for one in sent), "behind_ms": behind})
+            time.sleep(args.linger)
+    text = ", ".join(f"{name} {value:.1f} ms" for name, value in behind.items())
+    print(f"played {len(sent)} frames; behind their time by {text}", file=sys.stderr)
+    return 0
+
+
+def _images(path: Path, topics: Collection[str]) -> Generator[RawMessage, None, None]:
+    with BagReader(path) as bag:
+        yield from bag.messages(topics)
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    found = np.percentile(values, (50, 99, 100))
+    return {name: round(float(value), 3) for name, value in zip(("p50", "p99", "max"), found, strict=True)}

@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 DEPTH = 3
-"""Items that wait, at most."""
 
 _END = object()
 
 
 @contextmanager
-def ahead(items: Generator[T, None, None]) -> Iterator[Iterator[T]]:
+def ahead(items: Generator[T, None, None], depth: int = DEPTH) -> Iterator[Iterator[T]]:
     """Run a generator in a thread of its own.
 
     Args:
         items: Used, and closed, by that thread alone from now on.
+        depth: Items that wait, at most.
 
     Yields:
         The same items in the same order. What the generator raises is raised where its next item was expected. The
         thread has ended when the block is left, also if not all items were taken.
     """
-    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(DEPTH)
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 
     def put(item: Any, error: BaseException | None = None) -> None:

@@ -1,18 +1,18 @@
 """The `player` node: sends the images of a bag again at their recorded pace, with `/clock`.
 
-On a ROS machine `ros2 bag play` does that, too. This one exists because a measurement needs an account that is exact to
-the frame, which rosbag2 does not give: which stamps were sent, when each was due and when it really went out. Whether a
-frame was lost, dropped or answered late can be told only against that, and a player that cannot keep the pace must not
-be mistaken for slow nodes. (Besides, rosbag2 is not on PyPI.)
+On a ROS machine `ros2 bag play` does that, too. This one exists because a measurement must know the very moment at which
+each frame was due and how far the player was behind it: a player that cannot keep the pace must not be mistaken for slow
+nodes. (Besides, rosbag2 is not on PyPI.)
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from builtin_interfaces.msg import Time
 from rclpy.context import Context
@@ -22,12 +22,10 @@ from rosgraph_msgs.msg import Clock
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.image_source import sensor_data
-from objloc_ros.nodes.read_ahead import ReadAhead, Recorded
-from objloc_ros.nodes.wire import stamp_ns
 
 CLOCK_HZ = 100.0
 
-LEAD_S = 0.1
+LEAD_S = 0.5
 """From the decision to play to the first frame."""
 
 INTRODUCTION_S = 1.0
@@ -44,7 +42,7 @@ class Schedule:
         rate: Seconds of the bag per second.
 
     Raises:
-        ParameterError: The rate is not positive.
+        ParameterError: The rate is out of range.
     """
 
     start_ns: int
@@ -64,33 +62,36 @@ class Schedule:
         return self.start_ns + round(max(steady_ns - self.origin_ns, 0) * self.rate)
 
 
-class Sent(NamedTuple):
-    """One frame that went out.
+class Recorded(Protocol):
+    """A message as it lies in a bag: its topic, its time of recording in nanoseconds, its CDR bytes."""
 
-    Args:
-        topic: As in the bag.
-        stamp_ns: Its header's stamp, nanoseconds.
-        recorded_ns: When it was recorded, nanoseconds of the bag's time.
-        due_ns: When it was to go out, nanoseconds of monotonic time.
-        sent_ns: When it did.
-    """
+    @property
+    def topic(self) -> str: ...  # noqa: D102
+
+    @property
+    def recorded_ns(self) -> int: ...  # noqa: D102
+
+    @property
+    def data(self) -> bytes: ...  # noqa: D102
+
+
+class Sent(NamedTuple):
+    """A message that went out, and how long after it was due, nanoseconds."""
 
     topic: str
-    stamp_ns: int
-    recorded_ns: int
-    due_ns: int
-    sent_ns: int
+    behind_ns: int
 
 
 class Player:
     """Publishes a bag's images, byte by byte as they were recorded, and the bag's time.
 
     Use it in a `with` block, inside which it has its own ROS context; signals stay with the caller. `/clock` goes out
-    `clock_hz` times a second and right before each frame, so that an age is not coarser than the pause between two
-    ticks. Every deadline is computed from the beginning, so that nothing drifts.
+    `clock_hz` times a second, by a thread of its own, and right before each frame, so that an age is not coarser than
+    the pause between two ticks. Every deadline is computed from the beginning, so that nothing drifts.
 
     Args:
         topics: Message class of each topic, by its name in the bag.
+        start_ns: The bag's time until `play` begins, nanoseconds.
         names: Other names to publish under, by the name in the bag.
         clock_hz: Ticks per second (of ours, whatever the rate).
 
@@ -99,14 +100,20 @@ class Player:
     """
 
     def __init__(
-        self, topics: Mapping[str, type], *, names: Mapping[str, str] | None = None, clock_hz: float = CLOCK_HZ
+        self,
+        topics: Mapping[str, type],
+        start_ns: int,
+        *,
+        names: Mapping[str, str] | None = None,
+        clock_hz: float = CLOCK_HZ,
     ) -> None:
         if not 1 <= clock_hz <= 1000:
             raise ParameterError(f"clock_hz must lie in [1, 1000], got {clock_hz}")
-        self._topics, self._names = dict(topics), dict(names or {})
-        self._period_ns = round(1e9 / clock_hz)
-        self._tick_ns = 0
+        self._topics, self._names, self._period_s = dict(topics), dict(names or {}), 1 / clock_hz
+        self._schedule = Schedule(start_ns, time.monotonic_ns() + 10**18)
         self._context = Context()
+        self._telling, self._ended = threading.Lock(), threading.Event()
+        self._ticking = threading.Thread(target=self._tick, name="clock", daemon=True)
 
     def __enter__(self) -> Player:
         self._context.init()
@@ -116,24 +123,22 @@ class Player:
             topic: self._node.create_publisher(kind, self._names.get(topic, topic), sensor_data())
             for topic, kind in self._topics.items()
         }
+        self._ticking.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
+        self._ticking.join()
         self._node.destroy_node()
         self._context.try_shutdown()
 
-    def subscribers(self) -> dict[str, int]:
-        """How many there are of each topic at present."""
-        return {topic: int(publisher.get_subscription_count()) for topic, publisher in self._publishers.items()}
-
-    def wait(self, wanted: int, start_ns: int) -> None:
-        """Let the clock stand at `start_ns` until every topic has so many subscribers, which then know this node."""
-        still = Schedule(start_ns, time.monotonic_ns() + 10**18)
-        while min(self.subscribers().values(), default=wanted) < wanted:
-            self._run(still, time.monotonic_ns() + self._period_ns)
-        self._run(still, time.monotonic_ns() + round(INTRODUCTION_S * 1e9))
+    def wait(self, subscribers: int) -> None:
+        """Wait until every topic has so many subscribers, which then know this node."""
+        while any(publisher.get_subscription_count() < subscribers for publisher in self._publishers.values()):
+            time.sleep(0.05)
+        time.sleep(INTRODUCTION_S)
 
     def play(self, messages: Iterable[Recorded], schedule: Schedule) -> Iterator[Sent]:
         """Send messages when they are due; those that are overdue go out at once.
@@ -144,45 +149,26 @@ class Player:
 
         Yields:
             Each as soon as it is sent. What is not taken from this iterator is not played.
-
-        Raises:
-            InputError: A message without a readable header; those before it have been sent.
         """
-        with ReadAhead(messages) as ahead:
-            while (message := self._next(ahead, schedule)) is not None:
-                stamp, due = stamp_ns(message.data), schedule.due_ns(message.stamp_ns)
-                self._run(schedule, due)
-                now = time.monotonic_ns()
-                self._tell_time(schedule, now)
-                self._publishers[message.topic].publish(bytes(message.data))
-                yield Sent(message.topic, stamp, message.stamp_ns, due, now)
+        self._schedule = schedule
+        for message in messages:
+            due = schedule.due_ns(message.recorded_ns)
+            time.sleep(max(due - time.monotonic_ns(), 0) / 1e9)
+            now = self._tell_time()
+            self._publishers[message.topic].publish(bytes(message.data))
+            yield Sent(message.topic, now - due)
 
-    def linger(self, schedule: Schedule, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Let the clock run on after the last frame: nodes that are still at work tell ages by it."""
-        end = time.monotonic_ns() + round(seconds * 1e9)
-        while time.monotonic_ns() < end and not until():
-            self._run(schedule, time.monotonic_ns() + self._period_ns)
+    def _tick(self) -> None:
+        while not self._ended.wait(self._period_s):
+            self._tell_time()
 
-    def _next(self, ahead: ReadAhead, schedule: Schedule) -> Recorded | None:
-        """Take the next message; a disk that keeps it waiting does not stop the clock."""
-        while True:
-            try:
-                return ahead.take((self._tick_ns - time.monotonic_ns()) / 1e9)
-            except TimeoutError:
-                self._tell_time(schedule, time.monotonic_ns())
-
-    def _run(self, schedule: Schedule, until_ns: int) -> None:
-        """Tick until then."""
-        while (now := time.monotonic_ns()) < until_ns:
-            if now >= self._tick_ns:
-                self._tell_time(schedule, now)
-            else:
-                time.sleep((min(until_ns, self._tick_ns) - now) / 1e9)
-
-    def _tell_time(self, schedule: Schedule, now_ns: int) -> None:
-        seconds, nanoseconds = divmod(schedule.bag_ns(now_ns), 1_000_000_000)
-        self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
-        self._tick_ns = (now_ns // self._period_ns + 1) * self._period_ns
+    def _tell_time(self) -> int:
+        """Publish the bag's time now, which never goes back; returns the monotonic one."""
+        with self._telling:
+            now = time.monotonic_ns()
+            seconds, nanoseconds = divmod(self._schedule.bag_ns(now), 1_000_000_000)
+            self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+            return now
 
 
 def clock_qos() -> QoSProfile:

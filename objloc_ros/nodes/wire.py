@@ -24,14 +24,3 @@ def stamp_ns(data: bytes) -> int:
         raise InputError(f"no serialised message with a header: {len(data)} bytes, {bytes(data[:4]).hex(' ')!r}")
     seconds, nanoseconds = struct.unpack_from("<iI" if data[1] else ">iI", data, 4)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
-def float32(data: bytes) -> float:
-    """Read the value of a serialised std_msgs/Float32.
-
-    Raises:
-        InputError: Not eight bytes of CDR.
-    """
-    if len(data) != 8 or data[0] != 0 or data[1] > 1:
-        raise InputError(f"no serialised Float32: {len(data)} bytes")
-    return float(struct.unpack_from("<f" if data[1] else ">f", data, 4)[0])
