@@ -31,12 +31,17 @@ NOTE = ".source.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare everything."""
     bag_options.add_arguments(parser)
-    modes = (*MODES, *((BOTH,) if len(MODES) > 1 else ()))
-    parser.add_argument(
+    group = parser.add_argument_group("pace")
+    group.add_argument(
         "--pace",
-        choices=modes,
+        choices=(*MODES, BOTH),
         default="lockstep",
-        help="lockstep: every frame, however long each takes (default: %(default)s)",
+        help="lockstep: every frame, however long each takes; realtime: the bag is played to the nodes, each a process "
+        "of its own; both, reported apart (default: %(default)s)",
+    )
+    group.add_argument("--rate", type=float, default=1.0, help="times real time (default: %(default)s)")
+    group.add_argument(
+        "--late-ms", type=float, metavar="MS", help="an older answer is late (default: the camera's period)"
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from objloc_ros.cli.bag_options import lockstep_of
-from objloc_ros.evaluation.bag_lockstep import REPORT
+from objloc_ros.cli.bag_realtime import realtime_of
+from objloc_ros.evaluation import bag_lockstep, bag_realtime
 from objloc_ros.evaluation.shards import Work
 
 
@@ -35,7 +36,10 @@ class Mode(NamedTuple):
     report: str
 
 
-MODES: dict[str, Mode] = {"lockstep": Mode(lockstep_of, REPORT)}
+MODES: dict[str, Mode] = {
+    "lockstep": Mode(lockstep_of, bag_lockstep.REPORT),
+    "realtime": Mode(realtime_of, bag_realtime.REPORT),
+}
 
 BOTH = "both"
 

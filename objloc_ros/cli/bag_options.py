@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from objloc_ros.cli.engine_options import add_engine_options
 from objloc_ros.cli.evaluate_files import BELOW
@@ -30,15 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("objloc_bag"),
         metavar="DIR",
-        help="folder with one for each bag: lockstep.json, timing.json, outputs (a bag), overlay_NODE.mp4; the same "
-        "command goes on where it was interrupted (default: %(default)s)",
+        help="folder with one for each bag: lockstep.json, timing.json, outputs (a bag), overlay_NODE.mp4, and in real "
+        "time realtime.json and a folder of the same; the same command goes on where it was interrupted (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--topics", nargs="+", default=[], metavar="TOPIC", help="images to read (default: all cameras of each bag)"
     )
     parser.add_argument("--overlay", action="store_true", help="also draw the answers, as a topic and as films")
     parser.add_argument("--no-outputs", action="store_true", help="write the report only, not the answers")
-    parser.add_argument("--threads", type=int, default=1, help="per bag (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="per bag, in lockstep (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the reports instead of the table")
     _add_truth(parser)
     _add_limits(parser)
@@ -106,20 +108,29 @@ def lockstep_of(args: argparse.Namespace) -> Lockstep:
         InputError: The sweep cannot be read.
         ParameterError: An option is out of range or contradicts another.
     """
-    sets = _sets(args)
+    return Lockstep(**common_of(args), threads=args.threads)
+
+
+def common_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of lockstep and real time alike: the arguments of `BagSettings`.
+
+    Raises:
+        InputError: The sweep cannot be read.
+        ParameterError: An option is out of range or contradicts another.
+    """
+    sets, args = _sets(args), argparse.Namespace(**vars(args))
     args.prompts = ",".join(sets[0].prompts) if sets else None  # the model's own check: are prompts called for?
     if args.n_masks is None:
         args.n_masks = args.max_objects
-    return Lockstep(
-        model=model_of(args),
-        sets=tuple(sets),
-        topics=tuple(args.topics),
-        truth=truth_of(args),
-        follow=FollowOptions(args.temporal, args.max_objects, args.min_score),
-        threads=args.threads,
-        outputs=not args.no_outputs,
-        overlay=args.overlay,
-    )
+    return {
+        "model": model_of(args),
+        "sets": tuple(sets),
+        "topics": tuple(args.topics),
+        "truth": truth_of(args),
+        "follow": FollowOptions(args.temporal, args.max_objects, args.min_score),
+        "outputs": not args.no_outputs,
+        "overlay": args.overlay,
+    }
 
 
 def truth_of(args: argparse.Namespace) -> TruthSpec:

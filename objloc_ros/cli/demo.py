@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,16 @@ from tqdm import tqdm
 from objloc_ros.cli.background import Background
 from objloc_ros.cli.children import Child, ChildFailedError, terminated_like_interrupted
 from objloc_ros.cli.demo_results import measure, write_pictures
+from objloc_ros.cli.node_children import START_LIMIT_S, node_command, ros_of_its_own
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag import BagWriter
 from objloc_ros.evaluation.demo_report import summarise, table
 from objloc_ros.nodes.frame_sources import parse_size
-from objloc_ros.nodes.profile import fast_dds_environment
 from objloc_ros.nodes.recorder import Recorder, camera_taps
 
 CAMERA = "/camera"
 FOUND = (sys.executable, "-m", "objloc_ros.nodes.found")
 SOURCE = (sys.executable, "-m", "objloc_ros.nodes.image_source")
-START_LIMIT_S = 120.0
-"""Loading torch from a cold disk takes its time."""
-
 QUIET_S = 1.5
 """After the last frame: results still under way, and the node's closing account, which it gives once a second."""
 
@@ -105,9 +101,10 @@ def _demo(args: argparse.Namespace) -> dict[str, Any]:
 
 def _record(args: argparse.Namespace, bag: Path) -> None:
     """Run source and node and record them, until all frames have gone through."""
-    os.environ.update(_environment())
     with ExitStack() as stack:
-        found = stack.enter_context(Child("found", _node(FOUND, backbone=args.backbone), log=args.out / "found.log"))
+        stack.enter_context(ros_of_its_own())
+        node = node_command(FOUND, CAMERA, {"backbone": args.backbone})
+        found = stack.enter_context(Child("found", node, log=args.out / "found.log"))
         source = stack.enter_context(Child("image_source", _source(args), log=args.out / "image_source.log"))
         writer = stack.enter_context(BagWriter(bag, overwrite=True))
         writing = stack.enter_context(Background(writer.write_serialized))
@@ -140,33 +137,10 @@ def _follow(args: argparse.Namespace, source: Child, found: Child, recorder: Rec
         found.check()
 
 
-def _node(program: Sequence[str], **parameters: Any) -> list[str]:
-    """Command line of a node in the camera's namespace; JSON's scalars are YAML's."""
-    words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={json.dumps(value)}")]
-    return [*program, "--ros-args", "-r", f"__ns:={CAMERA}", *words]
-
-
 def _source(args: argparse.Namespace) -> list[str]:
     # Two subscribers: the node, once it is ready, and the recorder.
-    return _node(
-        SOURCE,
-        source=args.source,
-        rate=args.rate,
-        size=args.size,
-        seed=args.seed,
-        frames=args.frames,
-        wait_for_subscribers=2,
-    )
-
-
-def _environment() -> dict[str, str]:
-    """A DDS domain of its own that does not leave this machine, with room for images."""
-    return {
-        "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
-        **fast_dds_environment(),
-    }
+    parameters = {name: getattr(args, name) for name in ("source", "rate", "size", "seed", "frames")}
+    return node_command(SOURCE, CAMERA, parameters | {"wait_for_subscribers": 2})
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import argparse
 import itertools
 import sys
 import time
+from array import array
 from collections import Counter
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -79,13 +80,16 @@ def run(args: argparse.Namespace) -> int:
             account = {"schedule": asdict(schedule)}
             if args.account is not None:
                 write_json(args.account, account)
-            sent = list(player.play(itertools.chain([first], messages), schedule))
-            behind = _percentiles([one.behind_ns / 1e6 for one in sent])
+            sent, delays = Counter[str](), array("d")
+            for topic, behind_ns in player.play(itertools.chain([first], messages), schedule):
+                sent[topic] += 1
+                delays.append(behind_ns / 1e6)
+            behind = _percentiles(delays)
             if args.account is not None:
-                write_json(args.account, account | {"sent": Counter(one.topic for one in sent), "behind_ms": behind})
+                write_json(args.account, account | {"sent": sent, "behind_ms": behind})
             time.sleep(args.linger)
     text = ", ".join(f"{name} {value:.1f} ms" for name, value in behind.items())
-    print(f"played {len(sent)} frames; behind their time by {text}", file=sys.stderr)
+    print(f"played {sent.total()} frames; behind their time by {text}", file=sys.stderr)
     return 0
 
 
@@ -94,6 +98,6 @@ def _images(path: Path, topics: Collection[str]) -> Generator[RawMessage, None, 
         yield from bag.messages(topics)
 
 
-def _percentiles(values: list[float]) -> dict[str, float]:
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
     found = np.percentile(values, (50, 99, 100))
     return {name: round(float(value), 3) for name, value in zip(("p50", "p99", "max"), found, strict=True)}

@@ -7,40 +7,21 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_answers import answer_of
-from objloc_ros.evaluation.bag_follow import Follower, FollowOptions
+from objloc_ros.evaluation.bag_follow import Follower
 from objloc_ros.evaluation.bag_images import BagImage, images
 from objloc_ros.evaluation.bag_outputs import OutputBag
 from objloc_ros.evaluation.bag_reader import BagReader
 from objloc_ros.evaluation.bag_report import frames_of
-from objloc_ros.evaluation.bag_runs import Pass, Run
+from objloc_ros.evaluation.bag_runs import Pass
 from objloc_ros.evaluation.bag_score import Scorer
+from objloc_ros.evaluation.bag_settings import BagSettings
 from objloc_ros.evaluation.bag_survey import Stamps, choose_cameras, namespaces, survey
 from objloc_ros.evaluation.bag_truth import FrameTruth
-from objloc_ros.evaluation.bag_truth_source import Truth, TruthSpec, open_truths
-
-
-class Wanted(Protocol):
-    """What is to be done with a bag; `Lockstep` says it."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """Images to read; none for all cameras."""
-
-    @property
-    def truth(self) -> TruthSpec:
-        """Where to look for truth."""
-
-    @property
-    def runs(self) -> list[Run]:
-        """The rows of the report."""
-
-    @property
-    def follow(self) -> FollowOptions:
-        """Parameters of discovery."""
+from objloc_ros.evaluation.bag_truth_source import Truth, open_truths
 
 
 @dataclass
@@ -80,11 +61,11 @@ class Camera:
         return about | {"methods": {name: scorer.summary() for name, scorer in self.scorers.items()}}
 
 
-def cameras_of(bag: BagReader, wanted: Wanted) -> dict[str, Camera]:
-    """Survey a bag before the work.
+def survey_cameras(bag: BagReader, wanted: BagSettings) -> tuple[list[str], dict[str, Stamps]]:
+    """The cameras of a bag, and the stamps of all of them and of the truth topics.
 
     Raises:
-        InputError: It is damaged, has no images, or truth that belongs to none of them.
+        InputError: The bag is damaged, has no images, or not the topics that were asked for.
     """
     truths = wanted.truth.names()
     bag.need(truths)
@@ -92,6 +73,16 @@ def cameras_of(bag: BagReader, wanted: Wanted) -> dict[str, Camera]:
     stamps = survey(bag, [*topics, *truths])
     if not any(len(stamps[topic]) for topic in topics):
         raise InputError(f"bag {bag.path} has no image: {', '.join(topics)} are empty")
+    return topics, stamps
+
+
+def cameras_of(bag: BagReader, wanted: BagSettings) -> dict[str, Camera]:
+    """Survey a bag before the work.
+
+    Raises:
+        InputError: It is damaged, has no images, or truth that belongs to none of them.
+    """
+    topics, stamps = survey_cameras(bag, wanted)
     known, spaces = open_truths(bag, stamps, topics, wanted.truth), namespaces(topics)
     cameras = {}
     for topic in topics:

@@ -14,6 +14,8 @@ from objloc_ros.evaluation.bag import BagWriter, read_bag
 from objloc_ros.evaluation.bag_answers import Answer
 from objloc_ros.evaluation.bag_follow import Named
 from objloc_ros.evaluation.bag_images import BagImage
+from objloc_ros.evaluation.bag_reader import BagReader
+from objloc_ros.evaluation.bag_survey import survey
 from objloc_ros.evaluation.movie import write_movie
 from objloc_ros.nodes.conversions import compressed_to_rgb, mask_to_image, rgb_to_compressed
 from objloc_ros.nodes.detections import detections_to_msg
@@ -83,20 +85,21 @@ def picture(image: Image, named: Named, answer: Answer) -> Image:
     return overlay(image, mask, found.detections)
 
 
-def write_films(bag: Path, nodes: dict[str, float], folder: Path) -> list[Path]:
-    """Write the overlays of a bag as films.
+def write_films(bag: Path, folder: Path) -> list[Path]:
+    """Write the overlays of a bag as films, at the pace of their recording.
 
     Args:
-        bag: As `OutputBag` has written it.
-        nodes: Frames per second of each node's camera, by the node's full name.
+        bag: As `OutputBag` has written it, or a recording of the nodes.
         folder: Where they go, named after the nodes.
 
     Returns:
         The files.
     """
+    with BagReader(bag) as reader:
+        stamps = survey(reader, [topic for topic in reader.kinds if topic.endswith(f"/{OVERLAY}")])
     films = []
-    for node, rate in nodes.items():
-        topic = f"{node}/{OVERLAY}"
+    for topic, each in stamps.items():
         frames: Iterator[Image] = (compressed_to_rgb(message) for _, _, message in read_bag(bag, [topic]))
-        films.append(write_movie(folder / f"overlay_{node.strip('/').replace('/', '_')}", frames, rate))
+        name = topic.removesuffix(f"/{OVERLAY}").strip("/").replace("/", "_")
+        films.append(write_movie(folder / f"overlay_{name}", frames, float(np.clip(1e9 / each.period_ns, 1, 120))))
     return films

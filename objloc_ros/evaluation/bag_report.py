@@ -12,11 +12,14 @@ FORMAT = "objloc_ros bag 1"
 Mode = Literal["lockstep", "realtime"]
 Report = Mapping[str, Any]
 
-LEADING = ("corloc", "ap50", "ar100", "recall", "precision", "mask_iou", "miou", "flicker", "switches", "mask_flicker")
+LEADING = (
+    *("coverage", "age_ms_p50", "age_ms_p95", "age_ms_p99"),
+    *("corloc", "ap50", "ar100", "recall", "precision", "mask_iou", "miou", "flicker", "switches", "mask_flicker"),
+)
 """Metrics in the printed table, in this order."""
 
 
-def frames_of(received: int, processed: int, dropped: Mapping[str, int], late: int, **more: int) -> dict[str, Any]:
+def frames_of(received: int, processed: int, dropped: Mapping[str, int], late: int, **more: float) -> dict[str, Any]:
     """The coverage of a camera: received = processed + dropped."""
     causes = {cause: dropped[cause] for cause in sorted(dropped)}
     return {"in": received, "processed": processed, "dropped": causes, "late": late, **more}
@@ -29,7 +32,7 @@ def report_of(mode: Mode, bag: str, cameras: Mapping[str, Any], settings: Mappin
         mode: How the frames went through the methods.
         bag: The bag's name, without folders.
         cameras: For each topic "frames" (`frames_of`), "truth" (where there is some) and "methods", a
-            `Scorer.summary()` by the name of each row.
+            `Scorer.summary()` by the name of each row; where rows differ in their coverage, each has "frames", too.
         settings: All that the numbers depend on.
     """
     return {"format": FORMAT, "mode": mode, "bag": bag, "cameras": dict(cameras), "settings": dict(settings)}
@@ -39,10 +42,11 @@ def measured(reports: Iterable[Report]) -> dict[str, list[tuple[str, float]]]:
     """Every value of each metric, with the name of what it was measured on."""
     found: dict[str, list[tuple[str, float]]] = {}
     for report in reports:
+        where = " in real time" if report["mode"] == "realtime" else ""
         for camera, about in report["cameras"].items():
             for name, row in about["methods"].items():
                 for metric, value in row["metrics"].items():
-                    found.setdefault(metric, []).append((f"{name} on {camera} of {report['bag']}", value))
+                    found.setdefault(metric, []).append((f"{name} on {camera} of {report['bag']}{where}", value))
     return found
 
 
@@ -65,8 +69,8 @@ def table(reports: Iterable[Report]) -> str:
     rows = []
     for report in reports:
         for camera, about in report["cameras"].items():
-            frames = about["frames"]
             for name, row in about["methods"].items():
+                frames = row.get("frames", about["frames"])
                 first = [report["bag"], camera, name, f"{frames['processed']}/{frames['in']}"]
                 rows.append((first, row["metrics"]))
     names = [metric for metric in LEADING if any(metric in metrics for _, metrics in rows)]

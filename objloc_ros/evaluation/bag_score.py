@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from objloc_ros.engine.age import continues
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_answers import Answer
 from objloc_ros.evaluation.bag_truth import BACKGROUND, Classes, FrameTruth, plain_name
@@ -155,7 +156,11 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     Returns:
         The summary.
     """
+    before: int | None = None
     for key, answer in answers:
+        if before is not None and not continues(before, key):
+            scorer.cut()
+        before = key
         scorer.add(answer, None if truths is None else truths.at(key))
     return scorer.summary()
 

@@ -72,6 +72,13 @@ class Stamps:
         """Messages with the key of one before them."""
         return len(self.keys) - len(self.different)
 
+    @property
+    def period_ns(self) -> float:
+        """Median time between two recordings, nanoseconds; that of 10 Hz where there are too few to tell."""
+        steps = np.diff(np.frombuffer(self.recorded, np.int64))
+        steps = steps[steps > 0]
+        return float(np.median(steps)) if len(steps) else 1e8
+
     def oddities(self) -> dict[str, int]:
         """What is unusual about the stamps, counted."""
         return {"out_of_order": self.out_of_order, "duplicate_stamps": self.duplicates, "unstamped": self.unstamped}

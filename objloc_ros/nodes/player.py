@@ -1,8 +1,8 @@
 """The `player` node: sends the images of a bag again at their recorded pace, with `/clock`.
 
-On a ROS machine `ros2 bag play` does that, too. This one exists because a measurement must know the very moment at which
-each frame was due and how far the player was behind it: a player that cannot keep the pace must not be mistaken for slow
-nodes. (Besides, rosbag2 is not on PyPI.)
+On a ROS machine `ros2 bag play` does that, too. This one exists because a measurement must know when each frame was
+due, and how far the player was behind: one that cannot keep the pace must not be mistaken for slow nodes. (Besides,
+rosbag2 is not on PyPI.)
 """
 
 from __future__ import annotations
@@ -63,16 +63,19 @@ class Schedule:
 
 
 class Recorded(Protocol):
-    """A message as it lies in a bag: its topic, its time of recording in nanoseconds, its CDR bytes."""
+    """A message as it lies in a bag."""
 
     @property
-    def topic(self) -> str: ...  # noqa: D102
+    def topic(self) -> str:
+        """Full topic name."""
 
     @property
-    def recorded_ns(self) -> int: ...  # noqa: D102
+    def recorded_ns(self) -> int:
+        """Time of recording, nanoseconds."""
 
     @property
-    def data(self) -> bytes: ...  # noqa: D102
+    def data(self) -> bytes:
+        """CDR."""
 
 
 class Sent(NamedTuple):

@@ -1,4 +1,4 @@
-"""Recording topics as bytes: what the demo hears of the nodes that it starts."""
+"""Recording topics as bytes: what is heard of nodes that were started to be measured."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class Tap:
         topic: Full topic name.
         message_class: rclpy message class.
         reliable: Whether to ask for reliable delivery: a camera does not offer it.
+        latched: Whether to ask for what was said before.
     """
 
     topic: str
     message_class: type
     reliable: bool = True
+    latched: bool = False
 
     def profile(self) -> QoSProfile:
         """Keep enough for the moments in which the disk is busy."""
@@ -40,7 +42,7 @@ class Tap:
             history=QoSHistoryPolicy.KEEP_LAST,
             depth=20,
             reliability=QoSReliabilityPolicy.RELIABLE if self.reliable else QoSReliabilityPolicy.BEST_EFFORT,
-            durability=QoSDurabilityPolicy.VOLATILE,
+            durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if self.latched else QoSDurabilityPolicy.VOLATILE,
         )
 
 
