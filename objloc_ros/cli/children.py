@@ -72,7 +72,7 @@ class Child:
         code = self._process.poll()
         if code is not None and not (may_end and code == 0):
             raise ChildFailedError(
-                f"{self.name} ended with exit code {code}; its last words ({self.log}):\n{self.last_words()}"
+                f"{self.name} ended with exit code {code}; its last words, in {self.log.name}:\n{self.last_words()}"
             )
 
     def stop(self) -> None:
