@@ -1,4 +1,4 @@
-"""A recording in place of a camera: the nodes of ``objloc.launch.py``, whose arguments are taken here, too, on its time.
+"""A recording in place of a camera: the nodes of ``objloc.launch.py``, with its arguments, on the bag's time.
 
 ros2 launch objloc_ros replay.launch.py bag:=drive camera:=/front/image_raw methods:=found,discovery rate:=2
 

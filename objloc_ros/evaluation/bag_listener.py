@@ -84,7 +84,8 @@ class Listener:
         if topic == DIAGNOSTICS.topic:
             self._note(deserialize_message(data, DiagnosticArray), arrived_ns / 1e9)
             return
-        self.answers[topic.removesuffix("/detections")] += topic.endswith("/detections")
+        if topic.endswith("/detections"):
+            self.answers[topic.removesuffix("/detections")] += 1
         self._sink(topic, kind, data, self._start_ns if self.schedule is None else self.schedule.bag_ns(arrived_ns))
 
     def settled(self, ended_s: float) -> bool:

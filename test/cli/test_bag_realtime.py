@@ -1,0 +1,231 @@
+"""`objloc bag --pace realtime`: real nodes over DDS, every frame accounted for, nothing left when something fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy")
+
+from objloc_ros.cli.bag_realtime import Realtime
+from objloc_ros.cli.children import ChildFailedError
+from objloc_ros.cli.main import main
+from objloc_ros.evaluation.bag import read_bag
+from objloc_ros.evaluation.model import Model
+
+_spec = importlib.util.spec_from_file_location(
+    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+making = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(making)
+
+TRUTH = ("--truth", "/front/truth")
+
+
+def bag(path: Path, out: Path, *more: str) -> int:
+    return main(["bag", str(path), "--out", str(out), "--device", "cpu", *more])
+
+
+def report(out: Path, name: str, mode: str = "realtime") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((out / name / f"{mode}.json").read_text())
+    return document
+
+
+def adds_up(row: dict[str, Any], sent: int) -> None:
+    """What player, node and recorder have counted is the same."""
+    frames, node = row["frames"], row["node"]
+    assert frames["in"] == sent == frames["processed"] + sum(frames["dropped"].values())
+    assert node["received"] == node["published"] + sum(node["dropped"].values())
+    assert (node["received"], node["in_flight"]) == (sent - frames["dropped"].get("lost", 0), 0)
+    assert row["answers"] == frames["processed"]
+    assert 0 <= frames["late"] <= frames["processed"]
+
+
+def children() -> list[int]:
+    """This process's own."""
+    files = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for file in files for pid in file.read_text().split()]
+
+
+def test_both_paces_of_a_bag_are_reported_apart(tmp_path: Path, capsys: Any) -> None:
+    square = making.write(tmp_path / "square", making.square(12))
+    before, out = making.fingerprint(square), tmp_path / "out"
+    limits = ("--fail-under", "corloc=1", "--fail-over", "age_ms_p50=0.001")
+    assert bag(square, out, "--pace", "both", "--overlay", *TRUTH, *limits) == 4
+    captured = capsys.readouterr()
+    assert "age_ms_p50 of found on /front/image of square in real time is" in captured.err
+    assert "corloc" not in captured.err
+    assert captured.out.splitlines()[0] == "lockstep"
+    assert captured.out.splitlines()[4] == "realtime"
+    lockstep = report(out, "square", "lockstep")["cameras"]["/front/image"]
+    document = report(out, "square")
+    camera = document["cameras"]["/front/image"]
+    row = camera["methods"]["found"]
+    adds_up(row, 12)
+    assert row["frames"]["processed"] >= 3
+    assert row["frames"]["late_after_ms"] == 66.0
+    assert 0 < row["metrics"]["age_ms_p50"] <= row["metrics"]["age_ms_p95"] <= row["metrics"]["age_ms_p99"] < 2000
+    assert row["frames_with_truth"] == row["frames"]["processed"]
+    for metric in ("corloc", "ap50", "recall", "precision"):
+        assert row["metrics"][metric] == lockstep["methods"]["found"]["metrics"][metric] == 1.0
+    assert document["settings"]["rate"] == 1.0
+    assert document["player"]["behind_ms"]["p50"] < 100
+    assert making.fingerprint(square) == before
+    assert children() == []
+    check_outputs(out / "square" / "realtime", row["frames"]["processed"])
+
+
+def check_outputs(folder: Path, processed: int) -> None:
+    names = {"front_found.log", "outputs", "overlay_front_found.mp4", "player.json", "player.log"}
+    assert {path.name for path in folder.iterdir()} == names
+    film = cv2.VideoCapture(str(folder / "overlay_front_found.mp4"))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == processed
+    stamps = {making.START + number * making.STEP for number in range(12)}
+    counts: dict[str, int] = {}
+    for topic, recorded_ns, message in read_bag(folder / "outputs"):
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        assert stamp in stamps
+        assert stamp < recorded_ns < stamp + 2 * 10**9  # the bag's time of arrival, later by the age
+        counts[topic] = counts.get(topic, 0) + 1
+    outputs = ("detections", "mask", "confidence", "overlay/compressed")
+    assert counts == {f"/front/found/{name}": processed for name in outputs}
+
+
+def test_nodes_too_slow_for_the_rate_and_two_cameras(tmp_path: Path) -> None:
+    messages = making.square(60) + making.drive(60, camera="/rear/image/compressed", truth=None)
+    both = making.write(tmp_path / "both", sorted(messages, key=lambda one: one[1]))
+    assert bag(both, tmp_path / "out", "--pace", "realtime", "--rate", "40", "--no-outputs", *TRUTH) == 0
+    document = report(tmp_path / "out", "both")
+    assert set(document["cameras"]) == {"/front/image", "/rear/image/compressed"}
+    for camera in document["cameras"].values():
+        row = camera["methods"]["found"]
+        adds_up(row, 60)
+        assert row["frames"]["processed"] < 60
+        assert row["frames"]["dropped"]
+        assert row["metrics"]["coverage"] == row["frames"]["processed"] / 60
+    assert "corloc" not in document["cameras"]["/rear/image/compressed"]["methods"]["found"]["metrics"]
+    assert not (tmp_path / "out" / "both" / "realtime" / "outputs").exists()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of a minute, for runs that are cut short."""
+    path: Path = making.write(tmp_path_factory.mktemp("bags") / "film", making.square(900, truth=None), "sqlite3")
+    return path
+
+
+def while_playing(work: Callable[[], None], target: Path, then: Callable[[], None]) -> None:
+    """Do something while the bag is played, half a second after its beginning."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 60
+        while not (target / "realtime" / "player.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(1.0)
+        then()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        work()
+    finally:
+        watching.join()
+
+
+def test_a_node_that_dies_ends_the_run_with_its_last_words(film: Path, tmp_path: Path) -> None:
+    work = Realtime(model=Model(methods=("found",), device="cpu"))()
+
+    def kill() -> None:
+        for pid in children():
+            if b"objloc_ros.nodes.found" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ChildFailedError, match=r"front_found ended with exit code -9(.|\n)*loaded tiny on cpu"):
+        while_playing(lambda: work(film, tmp_path / "out"), tmp_path / "out", kill)
+    assert children() == []
+    assert not (tmp_path / "out" / "realtime" / "outputs").exists()
+    assert not (tmp_path / "out" / "realtime.json").exists()
+
+
+def test_a_bag_that_is_cut_off_while_it_is_played(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.mkdir()
+    for file in film.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    work = Realtime(model=Model(methods=("found",), device="cpu"))()
+    with pytest.raises(
+        ChildFailedError, match=r"player ended with exit code 2(.|\n)*cannot read bag(.|\n)*after \d+ m"
+    ):
+        while_playing(
+            lambda: work(path, tmp_path / "out"), tmp_path / "out", lambda: os.truncate(path / "film.db3", 8192)
+        )
+    assert children() == []
+
+
+def test_a_node_that_cannot_start_is_quoted(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "head.safetensors").write_bytes(b"nothing")
+    model = Model(methods=("found",), device="cpu", head_weights=tmp_path / "head.safetensors")
+    with pytest.raises(ChildFailedError, match=r"front_found ended with exit code 1(.|\n)*head\.safetensors"):
+        Realtime(model=model)()(film, tmp_path / "out")
+    assert children() == []
+
+
+def alive(mark: str) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupt_leaves_nothing(film: Path, tmp_path: Path, number: signal.Signals) -> None:
+    mark, out = uuid.uuid4().hex, tmp_path / "out"
+    command = [sys.executable, "-m", "objloc_ros.cli.main", "bag", str(film), "--pace", "realtime", "--out", str(out)]
+    process = subprocess.Popen(command, env={**os.environ, "MARK": mark}, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".film.*/film/realtime/player.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+    assert "Traceback" not in errors
+    while (left := alive(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+    assert not (out / "film").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--rate", "0"), r"rate must lie in (0, 1000], got 0.0"),
+        (("--late-ms", "-1"), "late_ms must be positive, got -1.0"),
+        (("--engine", "ray"), "it is for --engine local"),
+        (("--method", "maskcut", "--tau", "0.5"), "the discovery node has no parameter tau"),
+        (("--overlay", "--no-outputs"), "films are made of the outputs"),
+    ],
+)
+def test_bad_options(tmp_path: Path, capsys: Any, more: tuple[str, ...], message: str) -> None:
+    assert bag(tmp_path / "none", tmp_path / "out", "--pace", "realtime", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
