@@ -46,13 +46,15 @@ def report(out: Path, name: str, mode: str = "realtime") -> dict[str, Any]:
     return document
 
 
-def adds_up(row: dict[str, Any], sent: int) -> None:
+def adds_up(row: dict[str, Any], sent: int, unstamped: int = 0) -> None:
     """What player, node and recorder have counted is the same."""
     frames, node = row["frames"], row["node"]
     assert frames["in"] == sent == frames["processed"] + sum(frames["dropped"].values())
     assert node["received"] == node["published"] + sum(node["dropped"].values())
     assert (node["received"], node["in_flight"]) == (sent - frames["dropped"].get("lost", 0), 0)
-    assert row["answers"] == frames["processed"]
+    assert (
+        row["answers"] == frames["processed"] - unstamped
+    )  # boxes and mask of those cannot be told to be of one frame
     assert 0 <= frames["late"] <= frames["processed"]
 
 
@@ -106,20 +108,49 @@ def check_outputs(folder: Path, processed: int) -> None:
     assert counts == {f"/front/found/{name}": processed for name in outputs}
 
 
-def test_nodes_too_slow_for_the_rate_and_two_cameras(tmp_path: Path) -> None:
+def test_nodes_too_slow_for_the_rate_and_several_cameras(tmp_path: Path) -> None:
     messages = making.square(30) + making.drive(30, camera="/rear/image/compressed", truth=None)
-    both = making.write(tmp_path / "both", sorted(messages, key=lambda one: one[1]))
-    assert bag(both, tmp_path / "out", "--pace", "realtime", "--rate", "40", "--no-outputs", *TRUTH) == 0
-    document = report(tmp_path / "out", "both")
-    assert set(document["cameras"]) == {"/front/image", "/rear/image/compressed"}
-    for camera in document["cameras"].values():
+    unusable = making.square(30, camera="/left/image", truth=None)
+    for _, _, message in unusable:
+        message.encoding = "nonsense"
+    mixed = making.write(tmp_path / "mixed", sorted(messages + unusable, key=lambda one: one[1]))
+    assert bag(mixed, tmp_path / "out", "--pace", "realtime", "--rate", "40", "--no-outputs", *TRUTH) == 0
+    cameras = report(tmp_path / "out", "mixed")["cameras"]
+    assert set(cameras) == {"/front/image", "/left/image", "/rear/image/compressed"}
+    for camera in cameras.values():
         row = camera["methods"]["found"]
         adds_up(row, 30)
         assert row["frames"]["processed"] < 30
         assert row["frames"]["dropped"]
         assert row["metrics"]["coverage"] == row["frames"]["processed"] / 30
-    assert "corloc" not in document["cameras"]["/rear/image/compressed"]["methods"]["found"]["metrics"]
-    assert not (tmp_path / "out" / "both" / "realtime" / "outputs").exists()
+    assert "corloc" not in cameras["/rear/image/compressed"]["methods"]["found"]["metrics"]
+    assert cameras["/left/image"]["methods"]["found"]["metrics"] == {"coverage": 0.0}
+    assert not (tmp_path / "out" / "mixed" / "realtime" / "outputs").exists()
+
+
+def test_odd_stamps_unusable_frames_and_prompts(tmp_path: Path) -> None:
+    frames = [message for _, _, message in making.square(9, camera="/image", truth=None)]
+    frames[3].header, frames[4].header = frames[4].header, frames[3].header  # out of order
+    frames[6].header = frames[5].header  # twice
+    frames[7].header.stamp.sec = frames[7].header.stamp.nanosec = 0
+    frames[8].encoding = "nonsense"
+    times = [making.START + number * making.STEP for number in range(9)]
+    odd = making.write(tmp_path / "odd", [("/image", *each) for each in zip(times, frames, strict=True)])
+    more = ("--method", "maskclip", "--prompts", "red object, blue object", "--rate", "0.5", "--late-ms", "100000")
+    assert bag(odd, tmp_path / "out", "--pace", "realtime", *more) == 0
+    camera = report(tmp_path / "out", "odd")["cameras"]["/image"]
+    assert camera["frames"] == {"in": 9, "out_of_order": 1, "duplicate_stamps": 1, "unstamped": 1}
+    row = camera["methods"]["maskclip"]
+    adds_up(row, 9, unstamped=1)
+    assert row["frames"]["dropped"]["encoding"] == 1
+    assert row["frames"]["late"] == 0
+    assert row["metrics"]["age_ms_p99"] < 5000
+    outputs = list(read_bag(tmp_path / "out" / "odd" / "realtime" / "outputs"))
+    assert outputs[0].topic == "/segmentation/label_info"
+    assert [one.class_name for one in outputs[0].message.class_map] == ["red object", "blue object"]
+    stamps = [message.header for topic, _, message in outputs if topic == "/segmentation/detections"]
+    assert len(stamps) == row["frames"]["processed"]
+    assert all(header in [frame.header for frame in frames] for header in stamps)
 
 
 @pytest.fixture(scope="module")
