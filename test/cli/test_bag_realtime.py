@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import cv2
 import pytest
 
 pytest.importorskip("rclpy")
+from sensor_msgs.msg import CompressedImage
 
 from objloc_ros.cli.bag_realtime import Realtime
 from objloc_ros.cli.children import ChildFailedError
@@ -46,15 +48,12 @@ def report(out: Path, name: str, mode: str = "realtime") -> dict[str, Any]:
     return document
 
 
-def adds_up(row: dict[str, Any], sent: int, unstamped: int = 0) -> None:
+def adds_up(row: dict[str, Any], sent: int) -> None:
     """What player, node and recorder have counted is the same."""
     frames, node = row["frames"], row["node"]
     assert frames["in"] == sent == frames["processed"] + sum(frames["dropped"].values())
     assert node["received"] == node["published"] + sum(node["dropped"].values())
     assert (node["received"], node["in_flight"]) == (sent - frames["dropped"].get("lost", 0), 0)
-    assert (
-        row["answers"] == frames["processed"] - unstamped
-    )  # boxes and mask of those cannot be told to be of one frame
     assert 0 <= frames["late"] <= frames["processed"]
 
 
@@ -82,7 +81,7 @@ def test_both_paces_of_a_bag_are_reported_apart(tmp_path: Path, capsys: Any) -> 
     assert row["frames"]["processed"] >= 3
     assert row["frames"]["late_after_ms"] == 66.0
     assert 0 < row["metrics"]["age_ms_p50"] <= row["metrics"]["age_ms_p95"] <= row["metrics"]["age_ms_p99"] < 2000
-    assert row["frames_with_truth"] == row["frames"]["processed"]
+    assert row["frames_with_truth"] == row["answers"] == row["frames"]["processed"]
     for metric in ("corloc", "ap50", "recall", "precision"):
         assert row["metrics"][metric] == lockstep["methods"]["found"]["metrics"][metric] == 1.0
     assert document["settings"]["rate"] == 1.0
@@ -108,23 +107,23 @@ def check_outputs(folder: Path, processed: int) -> None:
     assert counts == {f"/front/found/{name}": processed for name in outputs}
 
 
-def test_nodes_too_slow_for_the_rate_and_several_cameras(tmp_path: Path) -> None:
-    messages = making.square(30) + making.drive(30, camera="/rear/image/compressed", truth=None)
-    unusable = making.square(30, camera="/left/image", truth=None)
-    for _, _, message in unusable:
-        message.encoding = "nonsense"
-    mixed = making.write(tmp_path / "mixed", sorted(messages + unusable, key=lambda one: one[1]))
-    assert bag(mixed, tmp_path / "out", "--pace", "realtime", "--rate", "40", "--no-outputs", *TRUTH) == 0
+def test_nodes_too_slow_for_the_rate_and_a_camera_that_is_broken(tmp_path: Path) -> None:
+    messages = making.square(30)
+    for number in range(30):
+        stamp = making.START + number * making.STEP
+        broken = CompressedImage(header=making.header(stamp), format="jpeg", data=array("B", b"nonsense"))
+        messages.append(("/rear/image/compressed", stamp, broken))
+    mixed = making.write(tmp_path / "mixed", sorted(messages, key=lambda one: one[1]))
+    assert bag(mixed, tmp_path / "out", "--pace", "realtime", "--rate", "15", "--no-outputs", *TRUTH) == 0
     cameras = report(tmp_path / "out", "mixed")["cameras"]
-    assert set(cameras) == {"/front/image", "/left/image", "/rear/image/compressed"}
-    for camera in cameras.values():
-        row = camera["methods"]["found"]
+    front, rear = (cameras[name]["methods"]["found"] for name in ("/front/image", "/rear/image/compressed"))
+    for row in (front, rear):
         adds_up(row, 30)
         assert row["frames"]["processed"] < 30
-        assert row["frames"]["dropped"]
         assert row["metrics"]["coverage"] == row["frames"]["processed"] / 30
-    assert "corloc" not in cameras["/rear/image/compressed"]["methods"]["found"]["metrics"]
-    assert cameras["/left/image"]["methods"]["found"]["metrics"] == {"coverage": 0.0}
+    assert front["metrics"]["corloc"] == 1.0
+    assert rear["node"]["received"] >= 1
+    assert rear["metrics"] == {"coverage": 0.0}
     assert not (tmp_path / "out" / "mixed" / "realtime" / "outputs").exists()
 
 
@@ -141,16 +140,18 @@ def test_odd_stamps_unusable_frames_and_prompts(tmp_path: Path) -> None:
     camera = report(tmp_path / "out", "odd")["cameras"]["/image"]
     assert camera["frames"] == {"in": 9, "out_of_order": 1, "duplicate_stamps": 1, "unstamped": 1}
     row = camera["methods"]["maskclip"]
-    adds_up(row, 9, unstamped=1)
+    adds_up(row, 9)
     assert row["frames"]["dropped"]["encoding"] == 1
     assert row["frames"]["late"] == 0
     assert row["metrics"]["age_ms_p99"] < 5000
     outputs = list(read_bag(tmp_path / "out" / "odd" / "realtime" / "outputs"))
     assert outputs[0].topic == "/segmentation/label_info"
     assert [one.class_name for one in outputs[0].message.class_map] == ["red object", "blue object"]
-    stamps = [message.header for topic, _, message in outputs if topic == "/segmentation/detections"]
-    assert len(stamps) == row["frames"]["processed"]
-    assert all(header in [frame.header for frame in frames] for header in stamps)
+    headers = [message.header for topic, _, message in outputs if topic == "/segmentation/detections"]
+    assert len(headers) == row["frames"]["processed"]
+    assert all(header in [frame.header for frame in frames] for header in headers)
+    # Without a stamp nobody can tell that boxes and mask are of one frame: such answers count, but are not scored.
+    assert row["answers"] == sum(header.stamp.sec != 0 for header in headers)
 
 
 @pytest.fixture(scope="module")
