@@ -189,3 +189,16 @@ def test_a_recording_without_the_node(tmp_path: Path) -> None:
     path = recorded(tmp_path / "bag", ("detections", 1, making.boxes(1)))
     with pytest.raises(InputError, match="has no topic /cam/discovery/detections"):
         next(read_answers(path, "/cam/discovery"))
+
+
+def test_a_jump_of_time_is_another_video() -> None:
+    left, right = np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint8)[::-1]  # nothing in common
+    second = 1_000_000_000
+
+    def flicker(*stamps: int) -> float | None:
+        found = score([(stamps[0], answer(mask=left)), (stamps[1], answer(mask=right))], None, Scorer())
+        return found["metrics"].get("mask_flicker")
+
+    assert flicker(10 * second, 11 * second) == 1.0
+    assert flicker(10 * second, 9 * second) is None
+    assert flicker(10 * second, 16 * second) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,11 @@ def test_own_outputs_by_name(topic: str, own: bool) -> None:
 )
 def test_namespaces(cameras: list[str], spaces: list[str]) -> None:
     assert list(namespaces(cameras).values()) == spaces
+
+
+@pytest.mark.parametrize(
+    ("recorded_ms", "period_ms"), [([0, 66, 132, 500], 66), ([0, 0, 40, 40], 40), ([7], 100), ([], 100), ([3, 3], 100)]
+)
+def test_period_of_a_camera(recorded_ms: list[int], period_ms: float) -> None:
+    recorded = array("q", [one * 1_000_000 for one in recorded_ms])
+    assert Stamps("", recorded, recorded).period_ns == period_ms * 1e6
