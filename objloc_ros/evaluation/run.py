@@ -174,8 +174,10 @@ def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _about(one: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report needs of a record: its name and score, without curves and maps."""
-    return {"key": one["key"], "image": one["image"], "score": one.get("score")}
+    """What a report needs of a record: its name and score, and the curves that are plotted."""
+    curves = one.get("saliency", {})
+    about = {"key": one["key"], "image": one["image"], "score": one.get("score")}
+    return about | {name: curves[name] for name in ("precision", "recall") if name in curves}
 
 
 def _beyond_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
