@@ -28,6 +28,9 @@ SETTINGS = "run.json"
 RESULT = "result.json"
 IMAGES = "images.jsonl"
 
+FILES = ("chosen", "annotations")
+"""Options of data sets that are files, and no conventions of metrics."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -143,7 +146,7 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "failed": failed,
         "metrics": tasks.summarise(dataset, good),
         "class_names": list(dataset.classes),
-        "protocol": dict(evaluation.options),
+        "protocol": {name: value for name, value in evaluation.options if name not in FILES},
         "seconds": round(seconds, 1),
         "machine": machine,
     }
