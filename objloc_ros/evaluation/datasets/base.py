@@ -85,6 +85,11 @@ class Dataset:
         """What its truth is."""
         raise NotImplementedError
 
+    @property
+    def title(self) -> str:
+        """Name and split."""
+        return f"{self.name} {self.split}".strip()
+
     def objects(self, sample: Sample) -> list[Object]:
         """True objects and ignored regions; of data sets of the kind "boxes".
 
@@ -124,7 +129,7 @@ class Dataset:
         missing = [path for path in wanted if path.name not in there[path.parent]]
         if missing:
             names = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
-            raise InputError(f"{self.name} {self.split}: {len(missing)} of {len(wanted)} files are missing: {names}")
+            raise InputError(f"{self.title}: {len(missing)} of {len(wanted)} files are missing: {names}")
 
 
 class MapSet(Dataset):
@@ -144,8 +149,7 @@ class MapSet(Dataset):
         if wrong:
             names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
             raise InputError(
-                f"{self.name} {self.split}: {len(wrong)} of {len(self.samples)} maps are not of their image's size: "
-                f"{names}"
+                f"{self.title}: {len(wrong)} of {len(self.samples)} maps are not of their image's size: {names}"
             )
 
 

@@ -50,9 +50,8 @@ def to_coco(dataset: Dataset, root: Path, on_image: Callable[[], object] = lambd
     ids = {one["name"]: one["id"] for one in categories}
     about: Record = {"dataset": dataset.name, "split": dataset.split, "kind": dataset.kind}
     about |= {"convention": dataset.convention, "rounded": dataset.rounded}
-    described = f"{dataset.name} {dataset.split}".strip()
     return {
-        "info": {"description": f"{described}, by objloc_ros {__version__}", ABOUT: about},
+        "info": {"description": f"{dataset.title}, by objloc_ros {__version__}", ABOUT: about},
         "licenses": [],
         "categories": categories,
         "images": images,

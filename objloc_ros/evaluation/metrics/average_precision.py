@@ -99,9 +99,15 @@ def object_metrics(images: Sequence[Scored], iou_type: Literal["bbox", "segm"] =
             elif area(image.masks[place]):
                 found.append({**about, "segmentation": image.masks[place]})
     categories = [{"id": 1, "name": "object"}]
-    numbered = [{"id": i} for i in range(len(images))]
+    numbered = [{"id": i, **_size(image)} for i, image in enumerate(images)]
     document = {"info": {}, "images": numbered, "categories": categories, "annotations": truth}
     return average_precision(document, found, iou_type=iou_type)
+
+
+def _size(image: Scored) -> dict[str, int]:
+    """Height and width of an image with masks."""
+    sizes = [mask["size"] for mask in (*image.true_masks, *image.masks)]
+    return dict(zip(("height", "width"), sizes[0], strict=True)) if sizes else {}
 
 
 def _xywh(box: npt.NDArray[np.floating | np.integer]) -> list[float]:
