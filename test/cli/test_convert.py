@@ -85,7 +85,7 @@ def test_objects_of_coco_have_metrics_of_masks(tmp_path: Path, capsys: Any) -> N
     assert metrics["corloc"] == 1
     assert metrics["mask_ap50"] > 0.3
     page = (tmp_path / "run/report.html").read_text()
-    assert "21.1" in page or "AP50" in page
+    assert "AP50 of masks" in page
 
 
 def test_clip_diys_numbers_are_by_its_convention(tmp_path: Path) -> None:

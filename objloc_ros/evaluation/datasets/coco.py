@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from objloc_ros.evaluation.datasets.base import Dataset, Kind, Object, Sample, file_in, folder_in
@@ -10,6 +10,9 @@ from objloc_ros.evaluation.datasets.coco_index import CocoIndex, coco_index
 from objloc_ros.types import Size
 
 LIST = "coco_20k_filenames.txt"
+
+SELECTED = "instances_train2014_sel20k.json"
+"""What LOST makes of the annotations of train2014: the chosen images alone, a quarter of the memory to read."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +60,19 @@ def open_coco20k(root: Path, *, chosen: str | None = None) -> Dataset:
     as they are, with crowds ignored.
 
     Args:
-        root: With images and annotations of train2014.
+        root: With images and annotations of train2014, or LOST's selection of the latter, which is read faster.
         chosen: The list of the images, that of LOST's repository; `coco_20k_filenames.txt` in `root` by default.
     """
     base = coco_base(root)
     images = folder_in(base, image_folders("train2014"))
     if chosen is None:
-        where = (LIST, f"annotations/{LIST}")
-        listed = file_in(base if base != root / "COCO" else root, where, "the list of images, from LOST's repository")
+        listed = file_in(root, (LIST, f"annotations/{LIST}"), "the list of images, from LOST's repository")
     else:
         listed = Path(chosen)
-    path = annotations_in(base, "train2014")
-    index = coco_index(path, listed)
+    selected = next((place / SELECTED for place in (root, base / "annotations") if (place / SELECTED).is_file()), None)
+    index = coco_index(selected or annotations_in(base, "train2014"), listed)
     samples = samples_of(index, images)
-    return replace(CocoObjects("coco20k", "", samples, masks=index.masks, rounded=True), chosen=listed)
+    return CocoObjects("coco20k", "", samples, masks=index.masks, rounded=True, chosen=listed)
 
 
 def coco_base(root: Path) -> Path:

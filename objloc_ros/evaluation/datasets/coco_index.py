@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,6 +102,11 @@ def coco_index(path: Path, chosen: Path | None = None) -> CocoIndex:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _: object, chosen: Path | None, __: object) -> CocoIndex:
+    with _without_collection():
+        return _index(path, chosen)
+
+
+def _index(path: Path, chosen: Path | None) -> CocoIndex:
     truth = read_truth(path)
     document = truth.document
     images = {image["id"]: image for image in document["images"]}
@@ -116,6 +123,18 @@ def _read(path: Path, _: object, chosen: Path | None, __: object) -> CocoIndex:
     by_name = {names[number]: image for number, image in images.items()}
     info = document["info"] if isinstance(document["info"], dict) else {}
     return CocoIndex(path, by_name, annotations, categories, info)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Nothing in a document is a cycle, and looking for some takes longer than reading train2014."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _chosen(path: Path, images: Mapping[Any, Record], chosen: Path) -> dict[Any, Record]:

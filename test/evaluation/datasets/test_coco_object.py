@@ -14,6 +14,7 @@ from objloc_ros.errors import InputError
 from objloc_ros.evaluation.datasets import open_dataset
 from objloc_ros.evaluation.datasets.coco_object import MIN_PIXELS, THING_IDS, THINGS
 from objloc_ros.evaluation.report.benchmarks import BENCHMARKS, benchmark_of
+from objloc_ros.evaluation.report.published import published_for
 
 _spec = importlib.util.spec_from_file_location("miniature", Path(__file__).with_name("miniature.py"))
 assert _spec is not None
@@ -91,6 +92,25 @@ def test_stuff_maps_are_checked(tmp_path: Path) -> None:
     (root / "stuffthingmaps/val2017/000000000001.png").unlink()
     with pytest.raises(InputError, match="1 of 4 files are missing"):
         open_dataset("coco_object_stuff", root).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "method", "backbone", "metric", "value"),
+    [
+        ("coco20k", "", "lost", "dino_vits16", "corloc", 0.507),
+        ("coco20k", "", "found", "dino_vits8", "corloc", 0.629),
+        ("coco_val2017", "val2017", "cutler_cascade", "dino_resnet50", "ap50", 0.219),
+        ("kitti", "", "cutler_cascade", "dino_resnet50", "ap50", 0.184),
+        ("coco_object_instances", "val2017", "clip_diy", "clip_vitb32", "miou", 0.31),
+        ("coco_object_stuff", "val2017", "clip_dinoiser", "clip_vitb16", "miou", 0.348),
+    ],
+)
+def test_published_numbers_stand_beside(
+    name: str, split: str, method: str, backbone: str, metric: str, value: float
+) -> None:
+    assert published_for(name, method, backbone, {}, split=split)[metric].value == value
+    other = {"coco_object_instances": "coco_object_stuff", "coco_object_stuff": "coco_object_instances"}.get(name, "x")
+    assert not published_for(other, method, backbone, {}, split=split), "the two constructions are not mixed"
 
 
 @pytest.mark.parametrize("name", ["coco20k", "coco_val2017", "coco_object_instances", "coco_object_stuff", "kitti"])

@@ -63,6 +63,17 @@ def test_the_list_may_lie_elsewhere(tmp_path: Path) -> None:
     ]
 
 
+def test_losts_selection_is_taken_where_there_is_one(tmp_path: Path) -> None:
+    path = mini.make_coco20k(tmp_path, (11,)) / "annotations/instances_train2014.json"
+    document = json.loads(path.read_text())
+    path.rename(tmp_path / "instances_train2014_sel20k.json")
+    dataset = open_dataset("coco20k", tmp_path)
+    assert [sample.truth.name for sample in dataset.samples] == ["instances_train2014_sel20k.json"]
+    assert len(dataset.objects(dataset.samples[0])) == len(
+        [one for one in document["annotations"] if one["image_id"] == 11]
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
