@@ -97,7 +97,7 @@ def coco_index(path: Path, chosen: Path | None = None) -> CocoIndex:
         InputError: If a file cannot be read, is no such document or list, or does not name its images; if the list
             has images that the document has not.
     """
-    return _read(path, _stamp(path), chosen, None if chosen is None else _stamp(chosen))
+    return _read(path, stamp(path), chosen, None if chosen is None else stamp(chosen))
 
 
 @lru_cache(maxsize=2)
@@ -177,8 +177,8 @@ def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when the file does."""
+def stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does; `InputError` if there is none."""
     try:
         about = path.stat()
     except OSError as error:

@@ -7,6 +7,7 @@ CVPR 2018). Their numbers cannot be compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco_masks import area, decode, union
 from objloc_ros.evaluation.datasets.base import Convention, Dataset, Kind, Sample, SemanticSet, folder_in
 from objloc_ros.evaluation.datasets.coco import annotations_in, coco_base, image_folders, samples_of
-from objloc_ros.evaluation.datasets.coco_index import CocoIndex, coco_index
+from objloc_ros.evaluation.datasets.coco_index import CocoIndex, coco_index, stamp
 from objloc_ros.types import Image, Size
 
 THINGS = (
@@ -65,10 +66,11 @@ def open_instances(root: Path, *, convention: Convention = "clip_diy") -> Datase
     """
     base = coco_base(root)
     images = folder_in(base, image_folders("val2017"))
-    index = coco_index(annotations_in(base, "val2017"))
-    samples = tuple(one for one in samples_of(index, images) if _pixels(index, one.key) >= MIN_PIXELS)
-    if not samples:
-        raise InputError(f"{index.path} has no image with {MIN_PIXELS} pixels of objects")
+    path = annotations_in(base, "val2017")
+    large = _large(path, stamp(path))
+    if not large:
+        raise InputError(f"{path} has no image with {MIN_PIXELS} pixels of objects")
+    samples = tuple(one for one in samples_of(coco_index(path), images) if one.key in large)
     return PaintedInstances("coco_object_instances", "val2017", samples, ("background", *THINGS), convention)
 
 
@@ -115,6 +117,13 @@ def paint(index: CocoIndex, name: str, classes: dict[int, int]) -> Image:
         if one["category_id"] in classes:
             drawn[decode(index.mask(name, one)) & (drawn == 0)] = classes[one["category_id"]]
     return drawn
+
+
+@lru_cache(maxsize=2)
+def _large(path: Path, _: object) -> frozenset[str]:
+    """The images with enough pixels of objects; it takes seconds, once per process and state of the file."""
+    index = coco_index(path)
+    return frozenset(name for name in index.images if _pixels(index, name) >= MIN_PIXELS)
 
 
 def _pixels(index: CocoIndex, name: str) -> int:
