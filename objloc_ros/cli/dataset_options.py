@@ -27,7 +27,7 @@ OPTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
         {
             "choices": ("mmseg", "clip_diy"),
             "help": "mmseg: mIoU at full size, absent classes left out; clip_diy: at a shorter side of 448, absent "
-            "classes count as 0 (default: that of the method's paper)",
+            "classes count as 0 (default: the data set's, else that of the method's paper)",
         },
     ),
 }

@@ -98,8 +98,6 @@ def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
         raise ParameterError(f"{args.dataset} needs {needed}, got {args.method!r}")
     if dataset.kind == "semantic":
         args.prompts = "object"  # until the model has the classes themselves, which may hold commas
-        if args.dataset == "voc_seg" and args.method == "clip_diy" and args.convention is None:
-            given += (("convention", "clip_diy"),)
     if args.limit is None:
         note_count(dataset)
     model = replace(model_of(args, several=False), prompts=dataset.classes[1:])

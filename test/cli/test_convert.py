@@ -51,6 +51,7 @@ def make_instances(root: Path) -> Path:
         ("kitti", mini.make_kitti, "tokencut"),
         ("ecssd", mini.make_ecssd, "found"),
         ("voc_seg", lambda root: mini.make_voc(root, 2012), "clip_dinoiser"),
+        ("voc_seg", lambda root: mini.make_voc(root, 2012), "clip_diy"),
         ("coco_object_stuff", make_stuff, "maskclip"),
         ("coco_object_instances", make_instances, "clip_diy"),
     ],
@@ -70,6 +71,7 @@ def test_metrics_from_the_file_are_those_of_the_data_set(
     assert direct["images"] > 0
     assert (direct["failed"], through["failed"]) == ([], [])
     assert through["metrics"] == direct["metrics"]
+    assert through["protocol"].get("convention") == direct["protocol"].get("convention")
     assert through["class_names"] == direct["class_names"]
     assert (through["dataset"], through["split"]) == ("coco_json", "all")
 
@@ -93,7 +95,7 @@ def test_clip_diys_numbers_are_by_its_convention(tmp_path: Path) -> None:
     for method, given, convention in (
         ("clip_diy", (), {"convention": "clip_diy"}),
         ("clip_diy", ("--convention", "mmseg"), {"convention": "mmseg"}),
-        ("maskclip", (), {}),
+        ("maskclip", (), {"convention": "mmseg"}),
     ):
         out = tmp_path / f"{method}{len(given)}"
         assert main(["evaluate", "voc_seg", "--root", str(root), "--method", method, "--out", str(out), *given]) == 0

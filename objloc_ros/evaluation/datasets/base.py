@@ -67,7 +67,7 @@ class Dataset:
         samples: The images, in the order of the published list, or by name where there is none.
         classes: Names of the classes of a semantic data set, the background first.
         convention: How mIoU is computed: "mmseg" at full size, absent classes left out; "clip_diy" at a shorter side
-            of 448 pixels, absent classes counting as 0.
+            of 448 pixels, absent classes counting as 0; None: as in the paper of the method.
         masks: Whether every object has a mask.
         rounded: Whether CorLoc is about boxes rounded to whole pixels, halves to even, as LOST does with COCO.
     """
@@ -76,7 +76,7 @@ class Dataset:
     split: str
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] = ()
-    convention: Convention = "mmseg"
+    convention: Convention | None = None
     masks: bool = False
     rounded: bool = False
 

@@ -102,7 +102,7 @@ def open_coco_json(
     if no_hard:
         raise ParameterError("no_hard is for boxes")
     classes = ("background", *_classes(index)) if kind == "semantic" else ()
-    convention = convention or _one_of(about.get("convention"), ("mmseg", "clip_diy"), "mmseg")
+    convention = convention or _one_of(about.get("convention"), ("mmseg", "clip_diy"), None)
     return CocoMaps("coco_json", split, samples, classes, convention, drawn=kind)
 
 

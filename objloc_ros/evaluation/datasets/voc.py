@@ -67,7 +67,7 @@ def open_boxes(year: int) -> Callable[..., Dataset]:
     return opened
 
 
-def open_segmentation(root: Path, *, split: str = "val", convention: Convention = "mmseg") -> Dataset:
+def open_segmentation(root: Path, *, split: str = "val", convention: Convention | None = None) -> Dataset:
     """The class maps of VOC12, as palettes: 0 the background, 255 not annotated."""
     base = _base(root, 2012)
     samples = [
