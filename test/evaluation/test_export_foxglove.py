@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.export_frames import Labelled
-from objloc_ros.evaluation.prelabel_masks import encode
 
 pytest.importorskip("foxglove")
 pytest.importorskip("rerun")
