@@ -80,12 +80,13 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
         ParameterError: If a method is unknown, an option out of range, or prompts are missing or not called for.
     """
     methods = parse_methods(args.method)
+    if len(methods) > 1 and not several:
+        raise ParameterError(f"method must be one of {', '.join(HEADS)}; got {len(methods)}: {args.method!r}")
+    prompts = parse_prompts(args.prompts, methods)
     given = [name for name in PROMPTED_ONLY if getattr(args, name) is not None]
     if given and not any(method in SEGMENTATION for method in methods):
         option = given[0].replace("_", "-")
         raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
-    if len(methods) > 1 and not several:
-        raise ParameterError(f"method must be one of {', '.join(HEADS)}; got {len(methods)}: {args.method!r}")
     return Model(
         methods=tuple(methods),
         options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
@@ -94,7 +95,7 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
         short_side=args.short_side,
         weights=_absolute(args.weights),
         head_weights=_absolute(args.head_weights),
-        prompts=tuple(parse_prompts(args.prompts, methods)),
+        prompts=tuple(prompts),
         templates=tuple(args.templates or DEFAULT_TEMPLATES),
         clip=args.clip or CLIP,
         clip_weights=_absolute(args.clip_weights),
