@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lockstep: every frame, however long each takes; realtime: the bag is played to the nodes, each a process "
         "of its own; both, reported apart (default: %(default)s)",
     )
-    group.add_argument("--rate", type=float, default=1.0, help="times real time (default: %(default)s)")
+    group.add_argument("--rate", type=float, metavar="N", help="times real time (default: 1)")
     group.add_argument(
         "--late-ms", type=float, metavar="MS", help="an older answer is late (default: the camera's period)"
     )

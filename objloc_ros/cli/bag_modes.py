@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from objloc_ros.cli.bag_options import lockstep_of
 from objloc_ros.cli.bag_realtime import realtime_of
+from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation import bag_lockstep, bag_realtime
 from objloc_ros.evaluation.shards import Work
 
@@ -79,5 +80,8 @@ def chosen(args: argparse.Namespace) -> InTurn:
     Raises:
         ParameterError: An option is out of range or contradicts another.
     """
+    for option, value in (("rate", args.rate), ("late-ms", args.late_ms)):
+        if args.pace == "lockstep" and value is not None:
+            raise ParameterError(f"--{option} is for --pace realtime: in lockstep every frame takes its time")
     names = tuple(MODES) if args.pace == BOTH else (args.pace,)
     return InTurn(tuple((name, MODES[name].make(args)) for name in names))

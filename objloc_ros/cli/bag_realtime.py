@@ -111,7 +111,7 @@ def realtime_of(args: argparse.Namespace) -> Realtime:
     """
     if args.engine != "local":
         raise ParameterError("real time needs a machine that does nothing else: it is for --engine local")
-    return Realtime(**common_of(args), rate=args.rate, late_ms=args.late_ms)
+    return Realtime(**common_of(args), rate=1.0 if args.rate is None else args.rate, late_ms=args.late_ms)
 
 
 def _command(node: BagNode) -> list[str]:

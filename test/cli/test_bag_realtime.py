@@ -253,6 +253,8 @@ def test_an_interrupt_leaves_nothing(film: Path, tmp_path: Path, number: signal.
         (("--engine", "ray"), "it is for --engine local"),
         (("--method", "maskcut", "--tau", "0.5"), "the discovery node has no parameter tau"),
         (("--overlay", "--no-outputs"), "films are made of the outputs"),
+        (("--pace", "lockstep", "--rate", "2"), "--rate is for --pace realtime"),
+        (("--pace", "lockstep", "--late-ms", "100"), "--late-ms is for --pace realtime"),
     ],
 )
 def test_bad_options(tmp_path: Path, capsys: Any, more: tuple[str, ...], message: str) -> None:
