@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from objloc_ros.errors import InputError
 from objloc_ros.evaluation.export_frames import Labelled
 from objloc_ros.evaluation.prelabel_masks import encode
 
@@ -128,3 +130,21 @@ def test_a_file_of_nothing_can_be_opened(tmp_path: Path) -> None:
 def test_the_same_frames_give_the_same_bytes(recording: Path, tmp_path: Path) -> None:
     write(tmp_path / "again.mcap", iter(FRAMES))
     assert (tmp_path / "again.mcap").read_bytes() == recording.read_bytes()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("count", [0, 1, 4, 400])
+def test_a_full_disk_is_an_error_and_no_panic(count: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OSError, match="No space left on device"):
+        write(Path("/dev/full"), (FRAMES[i % 4] for i in range(count)))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_the_frames_raise_comes_through(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def torn() -> Iterator[Labelled]:
+        yield FRAMES[0]
+        raise InputError("the second image is torn")
+
+    with pytest.raises(InputError, match="the second image is torn"):
+        write(tmp_path / "run.mcap", torn())
+    assert capfd.readouterr().err == ""
