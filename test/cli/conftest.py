@@ -1,0 +1,21 @@
+"""What tests of the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from objloc_ros.cli.main import main
+
+
+@pytest.fixture
+def prelabel(tmp_path: Path) -> Callable[..., int]:
+    """Run `objloc prelabel` on inputs below tmp_path/in, with results in a folder beside it."""
+
+    def call(*options: str, inputs: tuple[str, ...] = ("in",), out: str = "out") -> int:
+        paths = [str(tmp_path / name) for name in inputs]
+        return main(["prelabel", *paths, "--out", str(tmp_path / out), "--device", "cpu", *options])
+
+    return call
