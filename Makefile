@@ -55,6 +55,9 @@ bench: setup
 	@$(BIN)/python bench/latency.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/open_vocab.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/exported.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/evaluation.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/bag.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/fleet.py $(if $(SMOKE),--smoke)
 	@$(BIN)/objloc bench $(if $(SMOKE),--smoke)
 
 clean:
