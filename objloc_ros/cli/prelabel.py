@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMATS",
         help=f"one or more of {', '.join(EXPORTS)}, separated by commas (default: %(default)s)",
     )
-    parser.add_argument("--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all)")
+    parser.add_argument(
+        "--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all cameras)"
+    )
     parser.add_argument(
         "--tracks",
         action=argparse.BooleanOptionalAction,

@@ -43,7 +43,7 @@ class MakePrelabels:
 
     Args:
         model: With one method.
-        topics: Image topics to read from bags; none for all.
+        topics: Image topics to read from bags; none for all cameras.
         track: Where to follow objects.
         keep: Which images to write.
         suffix: Format of written frames, jpg or png; image files are copied as they are.

@@ -117,6 +117,16 @@ def blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]
         yield start, items[start : start + size]
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """A name that is not taken yet, `name` or that with a number, which is taken from now on."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
+
+
 def describe(error: BaseException) -> str:
     """Say in one line what went wrong."""
     return str(error) if isinstance(error, ObjlocError) else repr(error)

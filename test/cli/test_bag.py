@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import signal
@@ -15,18 +14,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from std_msgs.msg import String
 
 from objloc_ros.cli.main import main
 from objloc_ros.evaluation.bag import read_bag
-
-_spec = importlib.util.spec_from_file_location(
-    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 TRUTH = ("--truth", "/front/truth")
 PERFECT = ("--fail-under", "corloc=1", "--fail-under", "recall=1", "--fail-over", "flicker=0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from array import array
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from sensor_msgs.msg import Image
 
 from objloc_ros.engine.pipeline import load_pipeline
@@ -27,12 +27,6 @@ from objloc_ros.evaluation.bag_truth_source import TruthSpec
 from objloc_ros.evaluation.model import Model
 from objloc_ros.ops.media import VideoReader
 from objloc_ros.scenes.video import drive_video
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 CAMERA = ("/front/image",)
 TRUTH = TruthSpec((("", "/front/truth"),))
