@@ -19,3 +19,11 @@ def prelabel(tmp_path: Path) -> Callable[..., int]:
         return main(["prelabel", *paths, "--out", str(tmp_path / out), "--device", "cpu", *options])
 
     return call
+
+
+@pytest.fixture(scope="session")
+def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of four frames that every method answers rightly."""
+    making = pytest.importorskip("bag_making")
+    path: Path = making.write(tmp_path_factory.mktemp("bags") / "square", making.square(4))
+    return path
