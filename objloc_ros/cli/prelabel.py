@@ -19,7 +19,7 @@ from objloc_ros.evaluation.export_frames import MakeExport
 from objloc_ros.evaluation.prelabel import Keep, MakePrelabels, Track, claim, place_images
 from objloc_ros.evaluation.prelabel_coco import Totals, merge
 from objloc_ros.evaluation.prelabel_frames import SUFFIXES, count_frames
-from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources
+from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources, twins
 from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
 
 EXPORTS = ("coco", "rerun", "foxglove")
@@ -107,6 +107,9 @@ def run(args: argparse.Namespace) -> int:
         if name != "coco":
             failed |= _export(name, done, args.out, make, plain_engine).failed
     _report(args, totals, failed)
+    if same := twins(sources.images):
+        told = f"CVAT will refuse images that differ only in their suffixes, as {same[0]} and {same[1]} do"
+        print(f"objloc: {told}", file=sys.stderr)
     return int(bool(failed) or totals.failures > 0)
 
 

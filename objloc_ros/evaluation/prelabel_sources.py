@@ -122,6 +122,15 @@ def cut(sources: Sources, *, block: int = BLOCK, sequences: bool = False) -> lis
     return [Shard(piece.name, piece) for piece in pieces]
 
 
+def twins(images: Sequence[str]) -> tuple[str, str] | None:
+    """The first two images that differ only in their suffixes; CVAT, which leaves these out, refuses both."""
+    seen: dict[str, str] = {}
+    for image in images:
+        if (other := seen.setdefault(os.path.splitext(image)[0], image)) != image:
+            return other, image
+    return None
+
+
 def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Kind]]:
     for where, folders, files in os.walk(folder):
         here = Path(where)

@@ -129,3 +129,10 @@ def test_merging_again_changes_nothing(prelabel, tmp_path: Path) -> None:
     parts = sorted(path for path in (tmp_path / "out" / "parts").iterdir() if path.is_dir())
     merge(parts, tmp_path / "again.json", info=document(tmp_path / "out")["info"], categories=("object",))
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / COCO_FILE).read_bytes()
+
+
+def test_names_that_cvat_takes_for_one_are_told(prelabel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path / "in", "a.jpg", "a.png")
+    assert prelabel() == 0
+    told = "objloc: CVAT will refuse images that differ only in their suffixes, as a.jpg and a.png do\n"
+    assert capsys.readouterr().err == told
