@@ -25,7 +25,17 @@ from ray.exceptions import RayError
 
 from objloc_ros import __version__
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.shards import RETRIES, MakeWork, Outcome, Shard, Work, describe, open_folder, run_shard
+from objloc_ros.evaluation.shards import (
+    RETRIES,
+    MakeWork,
+    Outcome,
+    Shard,
+    Work,
+    describe,
+    open_folder,
+    run_shard,
+    sweep,
+)
 
 POLL_S = 5.0
 """How often to look whether there are machines left, in seconds."""
@@ -86,6 +96,7 @@ def run_on_ray(
         return outcome
     with _connected(fleet):
         _Run(make_work, folder, fleet, outcome, on_done).all(left)
+    sweep(shards, folder)
     return outcome
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(
     for name in ("images", "foxglove"):
         assert tree(tmp_path / "ray" / name) == tree(tmp_path / "here" / name) != {}
     before = tree(tmp_path / "ray")
+    assert not any(name.startswith(".") for name in os.listdir(tmp_path / "ray" / "parts")), "no halves are left"
     assert prelabel(*options, out="ray") == 1, "only the torn one is tried again, here as well as there"
     assert tree(tmp_path / "ray") == before
 
