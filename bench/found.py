@@ -24,8 +24,9 @@ from literal import background_mask as literal_background
 from literal import bilateral_solve, vit_keys
 from safetensors.torch import save_file
 
+from objloc_ros.backbones.positions import dino_pos_embed
 from objloc_ros.backbones.registry import entry_of
-from objloc_ros.backbones.vit import build_vit, dino_pos_embed
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.scheduler import LatestSlot
 from objloc_ros.engine.stats import FrameStats

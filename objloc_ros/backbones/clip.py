@@ -16,8 +16,10 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objloc_ros.backbones.attention import attend
+from objloc_ros.backbones.positions import Positions, sized_pos_embed
 from objloc_ros.backbones.stem import DeepStem
-from objloc_ros.backbones.vit import patch_grid, sized_pos_embed
+from objloc_ros.backbones.vit import patch_grid
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import Grid
 
@@ -123,6 +125,7 @@ class ClipImage(nn.Module):
         self.patch = spec.patch
         self.side = spec.side
         self.embed_dim = spec.embed_dim
+        self._positions = Positions(sized_pos_embed)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed whole images: float32 [B, D], not normalised to unit length.
@@ -154,7 +157,7 @@ class ClipImage(nn.Module):
 
     def _embedded(self, images: Tensor) -> Tensor:
         """Input of the first block, CLS first: [B, 1 + N, W]."""
-        position = sized_pos_embed(self.visual.positional_embedding[None], self.grid_of(images))
+        position = self._positions(self.visual.positional_embedding[None], self.grid_of(images))
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         embedded: Tensor = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)
@@ -184,7 +187,7 @@ def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]
     attention = block.attn
     qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    mixed = attend(q, k, v).transpose(1, 2).flatten(2)
     x = x + block.ls_1(attention.out_proj(mixed))
     normed = block.ln_2(x)
     return x + block.ls_2(block.mlp(normed)), normed

@@ -141,7 +141,7 @@ class _OpenSize(ViT):
     """The same backbone, its position embedding resampled without asking which size there is."""
 
     def position(self, pos_embed: Tensor, grid: Grid) -> Tensor:
-        """Bicubic as `vit.dino_pos_embed` and `vit.sized_pos_embed`, to float32 rounding."""
+        """Bicubic as `positions.dino_pos_embed` and `positions.sized_pos_embed`, to float32 rounding."""
         side = math.isqrt(pos_embed.shape[1] - 1)
         rows, columns = (torch.full((), count, dtype=torch.float32) for count in grid)
         surplus = torch.zeros(())

@@ -11,14 +11,15 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from objloc_ros.backbones.attention import Attention
+from objloc_ros.backbones.positions import Positions, dino_pos_embed, sized_pos_embed
 from objloc_ros.backbones.stem import ConvStem
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Features, Grid
@@ -94,6 +95,7 @@ class ViT(nn.Module):
         self.patch = spec.patch
         self.embed_dim = spec.embed_dim
         self.n_heads = spec.n_heads
+        self._positions = Positions(dino_pos_embed if spec.pos_embed == "dino" else sized_pos_embed)
 
     def forward(self, images: Tensor) -> Features:
         """Facets of the last block.
@@ -130,8 +132,7 @@ class ViT(nn.Module):
 
     def position(self, pos_embed: Tensor, grid: Grid) -> Tensor:
         """The learned table [1, 1 + n * n, C] resampled by this backbone's rule: [1, 1 + N, C]."""
-        resample = dino_pos_embed if self.spec.pos_embed == "dino" else sized_pos_embed
-        return resample(pos_embed, grid)
+        return self._positions(pos_embed, grid)
 
     def grid_of(self, images: Tensor) -> Grid:
         """Patch rows and columns of a padded batch."""
@@ -164,35 +165,6 @@ def cls_row(q: Tensor, k: Tensor) -> Tensor:
     return logits.softmax(-1)[:, :, 1:]
 
 
-def dino_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
-    """Position embedding resampled as DINO does: bicubic by a scale factor with 0.1 added to each side.
-
-    PyTorch samples with the given factor, not with the ratio of sizes, so the result differs measurably from
-    size-based resampling. A grid equal to the learned one is left untouched.
-
-    Args:
-        pos_embed: [1, 1 + n * n, C], CLS first.
-        grid: Wanted patch rows and columns.
-    """
-    side = math.isqrt(pos_embed.shape[1] - 1)
-    if grid == (side, side):
-        return pos_embed
-    scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-    return _resample(pos_embed, side, scale_factor=scale)
-
-
-def sized_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
-    """Position embedding resampled by plain size-based bicubic interpolation (no antialiasing)."""
-    side = math.isqrt(pos_embed.shape[1] - 1)
-    return pos_embed if grid == (side, side) else _resample(pos_embed, side, size=grid)
-
-
-def _resample(pos_embed: Tensor, side: int, **target: Any) -> Tensor:
-    patches = pos_embed[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-    patches = F.interpolate(patches, mode="bicubic", align_corners=False, **target)
-    return torch.cat([pos_embed[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
-
-
 def build_vit(name: str) -> ViT:
     """A backbone with random weights.
 
@@ -214,5 +186,6 @@ def build_vit(name: str) -> ViT:
         num_classes=0,
         global_pool="",
         embed_layer=spec.stem,
+        attn_layer=Attention,
     )
     return ViT(vit, spec)

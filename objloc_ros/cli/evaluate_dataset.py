@@ -6,18 +6,20 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from objloc_ros.cli.dataset_options import dataset_parsers, given_dataset, note_count
 from objloc_ros.cli.engine_options import add_engine_options, run_shards
 from objloc_ros.cli.evaluate_files import BELOW, table_of
 from objloc_ros.cli.model_options import add_model_options, model_of
 from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.datasets import DATASETS, Dataset, open_dataset
+from objloc_ros.evaluation.datasets import Dataset
 from objloc_ros.evaluation.limits import failed_limits, parse_limits
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
 from objloc_ros.evaluation.speed_results import machine
@@ -32,25 +34,18 @@ TRUTH = (255, 255, 255)
 
 def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare a command per data set."""
-    for name in DATASETS:
-        parser = kinds.add_parser(name, help="a method on this data set, from its published layout")
-        parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the folder it was unpacked in")
+    for parser in dataset_parsers(kinds, "a method on this data set, from its published layout"):
         parser.add_argument(
             "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_METHOD_BACKBONE)"
         )
-        parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
         parser.add_argument("--threads", type=int, default=1, help="per block of images (default: %(default)s)")
         parser.add_argument(
             "--fail-under", action="append", default=[], metavar="METRIC=NUMBER", help=f"else status {BELOW}"
         )
         parser.add_argument("--json", action="store_true", help="print result.json instead of the table")
-        if name.startswith("voc"):
-            parser.add_argument("--split", help="list of images; trainval, of voc_seg val, by default")
-        if name in ("voc07", "voc12"):
-            parser.add_argument("--no-hard", action="store_true", help="leave out difficult and truncated objects")
         add_engine_options(parser)
         add_model_options(parser, several=False)
-        parser.set_defaults(run=run, dataset=name)
+        parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,21 +88,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
     """The evaluation that was asked for, with the data set's classes as prompts where it takes some."""
-    if args.limit is not None and args.limit < 1:
-        raise ParameterError(f"limit must be at least 1, got {args.limit}")
     if args.threads < 1:
         raise ParameterError(f"threads must be at least 1, got {args.threads}")
-    options = {"split": getattr(args, "split", None), "no_hard": getattr(args, "no_hard", False) or None}
-    given = tuple((name, value) for name, value in options.items() if value is not None)
-    dataset = open_dataset(args.dataset, args.root, **dict(given))
+    dataset, given = given_dataset(args)
     if args.prompts is not None:
         raise ParameterError(f"the prompts are the classes of {args.dataset}: --prompts cannot be given")
     if (args.method in SEGMENTATION) != (dataset.kind == "semantic"):
         needed = ", ".join(SEGMENTATION) if dataset.kind == "semantic" else "found or a discovery method"
         raise ParameterError(f"{args.dataset} needs {needed}, got {args.method!r}")
     if dataset.kind == "semantic":
-        args.prompts = ",".join(dataset.classes[1:])
-    model = model_of(args, several=False)
+        args.prompts = "object"  # until the model has the classes themselves, which may hold commas
+    if args.limit is None:
+        note_count(dataset)
+    model = replace(model_of(args, several=False), prompts=dataset.classes[1:])
     evaluation = Evaluation(args.dataset, args.root.absolute(), model, given, args.limit, args.threads)
     return evaluation, evaluation.open()
 

@@ -30,6 +30,7 @@ SUBCOMMANDS: dict[str, Command] = {
     "bag": Command("objloc_ros.cli.bag", "run methods on every frame of a bag, and compare them with the truth"),
     "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
     "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
+    "convert": Command("objloc_ros.cli.convert", "write a data set as COCO JSON"),
     "prelabel": Command("objloc_ros.cli.prelabel", "label images, videos and bags for people to correct"),
     "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
     "export": Command("objloc_ros.cli.export", "write a backbone as an ONNX file that runs in its place"),

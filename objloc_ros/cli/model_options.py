@@ -14,6 +14,9 @@ from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.model import Model
 
+CLIP = "tiny_clip"
+PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
+
 
 def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
     """Declare them, and the options of all methods.
@@ -58,11 +61,10 @@ def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
     group.add_argument(
         "--templates",
         nargs="+",
-        default=DEFAULT_TEMPLATES,
         metavar="TEXT",
-        help="sentences around a prompt, or imagenet for OpenAI's 80 (default: %(default)s)",
+        help=f"sentences around a prompt, or imagenet for OpenAI's 80 (default: {' '.join(DEFAULT_TEMPLATES)!r})",
     )
-    group.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
+    group.add_argument("--clip", metavar="NAME", help=f"CLIP model (default: {CLIP})")
     group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
     group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
 
@@ -78,6 +80,10 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
         ParameterError: If a method is unknown, an option out of range, or prompts are missing or not called for.
     """
     methods = parse_methods(args.method)
+    given = [name for name in PROMPTED_ONLY if getattr(args, name) is not None]
+    if given and not any(method in SEGMENTATION for method in methods):
+        option = given[0].replace("_", "-")
+        raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
     if len(methods) > 1 and not several:
         raise ParameterError(f"method must be one of {', '.join(HEADS)}; got {len(methods)}: {args.method!r}")
     return Model(
@@ -89,8 +95,8 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
         weights=_absolute(args.weights),
         head_weights=_absolute(args.head_weights),
         prompts=tuple(parse_prompts(args.prompts, methods)),
-        templates=tuple(args.templates),
-        clip=args.clip,
+        templates=tuple(args.templates or DEFAULT_TEMPLATES),
+        clip=args.clip or CLIP,
         clip_weights=_absolute(args.clip_weights),
         dinoiser_weights=_absolute(args.dinoiser_weights),
     )

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import PIL.Image
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import decode
 from objloc_ros.evaluation.prelabel_coco import records
-from objloc_ros.evaluation.prelabel_masks import decode
 from objloc_ros.evaluation.shards import Shard, Work
 from objloc_ros.ops.media import read_image
 

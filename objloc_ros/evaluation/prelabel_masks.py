@@ -11,11 +11,9 @@ import numpy.typing as npt
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
+from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.ops.geometry import boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
-
-Rle = dict[str, Any]
-"""{"size": [H, W], "counts": text}: COCO's compressed run lengths, column by column."""
 
 
 def instance_map(found: HeadResult) -> npt.NDArray[np.uint16]:
@@ -37,9 +35,9 @@ def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, A
         tracks: The number of each detection's track, or None.
 
     Returns:
-        For each detection "label", "score", "track", and of its mask "segmentation" (`Rle`), "bbox" [x, y, width,
-        height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than what
-        the method works on, is left out: CVAT refuses a file with such a mask.
+        For each detection "label", "score", "track", and of its mask "segmentation" (`coco_masks.Rle`), "bbox" [x, y,
+        width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
+        what the method works on, is left out: CVAT refuses a file with such a mask.
     """
     ids = np.asfortranarray(instance_map(found))
     detections = found.detections
@@ -52,18 +50,6 @@ def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, A
             one = {"label": label, "score": round(float(score), 4), "bbox": bbox, "area": area, "segmentation": rle}
             described.append(one if track is None else one | {"track": track})
     return described
-
-
-def encode(mask: npt.NDArray[np.bool_]) -> Rle:
-    """Run lengths of a bool mask [H, W]."""
-    rle = coco_mask.encode(np.asfortranarray(mask).view(np.uint8))
-    counts = rle["counts"]
-    return {"size": list(mask.shape), "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
-
-
-def decode(rle: Rle) -> npt.NDArray[np.bool_]:
-    """The mask, bool [H, W]."""
-    return np.asarray(coco_mask.decode(rle)).astype(bool)
 
 
 def _regions(found: HeadResult) -> npt.NDArray[np.uint16]:

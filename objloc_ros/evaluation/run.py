@@ -28,6 +28,9 @@ SETTINGS = "run.json"
 RESULT = "result.json"
 IMAGES = "images.jsonl"
 
+FILES = ("chosen", "annotations")
+"""Options of data sets that are files, and no conventions of metrics."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -55,8 +58,10 @@ class Evaluation:
         return self.model.methods[0]
 
     def open(self) -> Dataset:
-        """Open the data set."""
+        """Open the data set, with the convention of mIoU of the method's paper where it has none of its own."""
         dataset = open_dataset(self.dataset, self.root, **dict(self.options))
+        if dataset.kind == "semantic" and dataset.convention is None:
+            dataset = replace(dataset, convention="clip_diy" if self.method == "clip_diy" else "mmseg")
         return dataset if self.limit is None else dataset.first(self.limit)
 
     def __call__(self) -> Work:
@@ -143,7 +148,7 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "failed": failed,
         "metrics": tasks.summarise(dataset, good),
         "class_names": list(dataset.classes),
-        "protocol": dict(evaluation.options),
+        "protocol": _protocol(evaluation, dataset),
         "seconds": round(seconds, 1),
         "machine": machine,
     }
@@ -155,6 +160,12 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
 def read_images(folder: Path) -> list[dict[str, Any]]:
     """The lines of `images.jsonl`."""
     return [json.loads(line) for line in (folder / IMAGES).read_text().splitlines()]
+
+
+def _protocol(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
+    """Which of several conventions the metrics follow."""
+    given = {name: value for name, value in evaluation.options if name not in FILES}
+    return {**given, "convention": dataset.convention} if dataset.kind == "semantic" else given
 
 
 def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
@@ -174,8 +185,10 @@ def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _about(one: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report needs of a record: its name and score, without curves and maps."""
-    return {"key": one["key"], "image": one["image"], "score": one.get("score")}
+    """What a report needs of a record: its name and score, and the curves that are plotted."""
+    curves = one.get("saliency", {})
+    about = {"key": one["key"], "image": one["image"], "score": one.get("score")}
+    return about | {name: curves[name] for name in ("precision", "recall") if name in curves}
 
 
 def _beyond_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:

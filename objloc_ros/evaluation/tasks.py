@@ -15,9 +15,11 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, SaliencyResult, SemanticResult
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.datasets import Dataset, Sample
-from objloc_ros.evaluation.metrics import Scored, coco_metrics, corloc, iou, saliency, semantic
-from objloc_ros.methods.found import FoundOptions, corloc_box
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source
+from objloc_ros.evaluation.datasets.base import check_size
+from objloc_ros.evaluation.metrics import saliency, semantic
+from objloc_ros.evaluation.tasks_objects import objects_record, summarise_objects
+from objloc_ros.methods.found import FoundOptions
+from objloc_ros.ops.geometry import map_to_source
 from objloc_ros.types import UNLABELLED, Image
 
 RULES: dict[str, saliency.TruthRule] = {"found": "full", "deep_spectral": "half"}
@@ -43,15 +45,16 @@ def record(pipeline: Pipeline, method: str, dataset: Dataset, sample: Sample, im
     Raises:
         InputError: If the truth cannot be read or does not fit.
     """
+    check_size(dataset, sample, (image.shape[0], image.shape[1]))
     found = pipeline.run(image, (method,))[method]
     if dataset.kind == "boxes":
-        return _boxes(found, dataset.boxes(sample))
+        return objects_record(found, dataset, sample)
     if dataset.kind == "saliency":
         one = saliency.score(
             soft_map(found, pipeline.options[method]), dataset.mask(sample), truth_rule=RULES.get(method, "positive")
         )
         return {"score": one.iou, "saliency": one.to_json()}
-    return _classes(found, dataset.mask(sample), len(dataset.classes))
+    return _classes(found, dataset, dataset.mask(sample))
 
 
 def summarise(dataset: Dataset, records: Sequence[Mapping[str, Any]]) -> Metrics:
@@ -63,14 +66,14 @@ def summarise(dataset: Dataset, records: Sequence[Mapping[str, Any]]) -> Metrics
     if not records:
         raise InputError(f"no image of {dataset.name} could be evaluated")
     if dataset.kind == "boxes":
-        return _summarised_boxes(records)
+        return summarise_objects(records)
     if dataset.kind == "saliency":
         return saliency.summarise([saliency.SaliencyScore.from_json(one["saliency"]) for one in records])
     counts = np.zeros((len(dataset.classes),) * 2, np.int64)
     for one in records:
         rows, columns, pixels = np.array(one["confusion"], np.int64).reshape(-1, 3).T
         counts[rows, columns] += pixels
-    return semantic.summarise(counts)
+    return semantic.summarise(counts, absent="zero" if dataset.convention == "clip_diy" else "skip")
 
 
 def soft_map(found: HeadResult, options: Any) -> np.ndarray:
@@ -95,44 +98,13 @@ def class_map(found: SemanticResult) -> Image:
     return table[found.classes_u8()]
 
 
-def _boxes(found: HeadResult, truth: np.ndarray) -> Record:
-    """Boxes by score, and the one that CorLoc is about."""
-    boxes = found.detections.boxes
-    chosen = _largest_region(found) if isinstance(found, SaliencyResult) else boxes[:1]
-    return {
-        "score": float(iou(chosen, truth).max(initial=0)),
-        "chosen": chosen.tolist(),
-        "boxes": boxes.tolist(),
-        "scores": found.detections.scores.tolist(),
-        "truth": truth.tolist(),
-    }
-
-
-def _largest_region(found: SaliencyResult) -> np.ndarray:
-    """FOUND's box for CorLoc, [n, 4] with n of 0 or 1: of the largest region at patch resolution."""
-    box = corloc_box(found.logits, found.geometry.patch, found.geometry.resized)
-    rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
-    return boxes_to_source(rows, found.geometry)
-
-
-def _summarised_boxes(records: Sequence[Mapping[str, Any]]) -> Metrics:
-    arrays = [
-        {name: np.array(one[name], np.float64).reshape(-1, 4) for name in ("chosen", "boxes", "truth")}
-        for one in records
-    ]
-    answers = {str(i): each["chosen"][0].tolist() if len(each["chosen"]) else None for i, each in enumerate(arrays)}
-    hits = corloc(answers, {str(i): each["truth"] for i, each in enumerate(arrays)})
-    scored = [
-        Scored(each["boxes"], np.array(one["scores"]), each["truth"]) for each, one in zip(arrays, records, strict=True)
-    ]
-    ap = coco_metrics(scored)
-    return {"corloc": hits.fraction, "ap": ap["ap"], "ap50": ap["ap50"], "ar100": ap["ar"]}
-
-
-def _classes(found: HeadResult, truth: Image, classes: int) -> Record:
+def _classes(found: HeadResult, dataset: Dataset, truth: Image) -> Record:
     if not isinstance(found, SemanticResult):
         raise InputError("this data set needs an open-vocabulary method")
-    counts = semantic.confusion(truth, class_map(found), classes)
+    maps = truth, class_map(found)
+    if dataset.convention == "clip_diy" and truth.shape == maps[1].shape:
+        maps = semantic.as_clip_diy(*maps)
+    counts = semantic.confusion(*maps, len(dataset.classes))
     rows, columns = counts.nonzero()
     triples = np.stack([rows, columns, counts[rows, columns]], axis=1)
     return {"score": semantic.summarise(counts)["miou"], "confusion": triples.tolist()}

@@ -9,14 +9,18 @@ from types import TracebackType
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from objloc_ros.errors import InputError
-from objloc_ros.types import Image
+from objloc_ros.types import Image, Size
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 _DEFAULT_FPS = 25.0
+
+_ORIENTATION = 0x0112
+"""EXIF tag; from 5 on, rows and columns change places."""
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
@@ -58,6 +62,20 @@ def read_image(path: Path) -> Image:
     if image is None or _is_truncated_jpeg(data):
         raise InputError(f"cannot read {path}: not a whole image in a known format")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def image_size(path: Path) -> Size:
+    """Height and width by the header of an image file, as `read_image` returns it.
+
+    Raises:
+        InputError: If the file cannot be read or has no header of an image.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            (width, height), turned = image.size, image.getexif().get(_ORIENTATION, 1) >= 5
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    return (width, height) if turned else (height, width)
 
 
 def write_image(path: Path, image: Image | npt.NDArray[np.uint16]) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.backgrounds import background
 from objloc_ros.scenes.compose import Bank, Scene, random_scene
 from objloc_ros.scenes.sprites import Points, mask_of
@@ -106,7 +107,12 @@ def attribute_scene(
         counts: Probability of one, two, ... objects.
         sizes: Range of object sizes, see `compose.random_scene`.
         kept_out: Pairs of colour and shape that must not occur.
+
+    Raises:
+        ParameterError: If the bank has no other.
     """
+    if all((one.colour, one.shape) in kept_out for one in bank.attributes):
+        raise ParameterError(f"kept_out leaves no picture of {len(bank.attributes)} in the bank")
     scene = random_scene(rng, bank, aspect=aspect, counts=counts, sizes=sizes)
     objects = []
     for placed in scene.objects:

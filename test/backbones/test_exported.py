@@ -11,7 +11,7 @@ import torch
 from objloc_ros.backbones.exported import CPU, CUDA, TENSORRT, ExportedViT, load_exported, providers_for
 from objloc_ros.backbones.exported_info import FACETS
 from objloc_ros.backbones.onnx_export import _OpenSize, export_backbone
-from objloc_ros.backbones.vit import SPECS, ViTSpec, build_vit
+from objloc_ros.backbones.vit import SPECS, ViT, ViTSpec, build_vit
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
@@ -90,8 +90,7 @@ def test_dino_exported_gives_the_eager_features(small, small_file, shape):
 def test_position_embedding_of_an_open_size_is_that_of_a_known_one(grid, rule):
     spec = ViTSpec(patch=16, embed_dim=8, depth=1, n_heads=1, pos_embed=rule)
     table = torch.randn(1, 1 + 14 * 14, 8)
-    eager = build_vit("dino_vits16")
-    eager.spec = spec
+    eager = ViT(build_vit("dino_vits16").vit, spec)
     wanted = eager.position(table, grid)
     torch.testing.assert_close(_OpenSize(eager.vit, spec).position(table, grid), wanted, atol=2e-5, rtol=0)
 

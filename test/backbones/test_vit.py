@@ -8,7 +8,8 @@ import pytest
 import torch
 from timm.layers import resample_abs_pos_embed
 
-from objloc_ros.backbones.vit import SPECS, build_vit, cls_row, dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.positions import dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.vit import SPECS, build_vit, cls_row
 from objloc_ros.errors import InputError, ParameterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

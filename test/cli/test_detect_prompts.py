@@ -191,6 +191,8 @@ def test_templates_reach_the_prompts(detect, picture, monkeypatch):
         ("found,maskclip", None, (), "maskclip needs prompts"),
         ("found", "dog", (), "prompts are for clip_diy, maskclip, clip_dinoiser, not for found"),
         ("lost,found", "dog", (), "not for lost, found"),
+        ("found", None, ("--templates", "a {}"), "--templates is for clip_diy, maskclip, clip_dinoiser, not for found"),
+        ("lost", None, ("--clip", "tiny_clip"), "--clip is for"),
         ("clip_diy", "", (), "prompts must not be empty, got ''"),
         ("clip_diy", "dog,,cat", (), "prompts must not be empty, got ''"),
         ("clip_diy", "dog, ", (), "prompts must not be empty"),

@@ -56,6 +56,7 @@ def test_boxes(voc: Path, tmp_path: Path, capsys: Any) -> None:
 def test_saliency_and_class_maps(tmp_path: Path) -> None:
     assert evaluate("ecssd", mini.make_ecssd(tmp_path / "ecssd"), tmp_path / "a", "--post", "bilateral") == 0
     assert result(tmp_path / "a")["metrics"]["iou"] > 0.7
+    assert "Precision, recall and F" in (tmp_path / "a/report.html").read_text()
     root = mini.make_voc(tmp_path / "voc", 2012, 2)
     assert evaluate("voc_seg", root, tmp_path / "b", "--method", "maskclip") == 0
     got = result(tmp_path / "b")

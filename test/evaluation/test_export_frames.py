@@ -13,8 +13,8 @@ import PIL.Image
 import pytest
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.export_frames import MakeExport, compressed, labelled
-from objloc_ros.evaluation.prelabel_masks import encode
 from objloc_ros.ops.media import read_image, write_image
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.export_frames import Labelled
-from objloc_ros.evaluation.prelabel_masks import encode
 
 pytest.importorskip("rerun")
 

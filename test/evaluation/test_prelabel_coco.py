@@ -13,10 +13,11 @@ import pytest
 from faster_coco_eval import COCO
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.model import Model
 from objloc_ros.evaluation.prelabel import MakePrelabels
 from objloc_ros.evaluation.prelabel_coco import Totals, merge, records
-from objloc_ros.evaluation.prelabel_masks import encode, instance_map
+from objloc_ros.evaluation.prelabel_masks import instance_map
 from objloc_ros.evaluation.prelabel_sources import cut, find_sources
 from objloc_ros.evaluation.shards import run_here
 from objloc_ros.ops.media import write_image

@@ -9,8 +9,9 @@ from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
+from objloc_ros.evaluation.coco_masks import decode, encode
 from objloc_ros.evaluation.model import Model
-from objloc_ros.evaluation.prelabel_masks import decode, encode, instance_map, objects
+from objloc_ros.evaluation.prelabel_masks import instance_map, objects
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.ops.regions import components
 from objloc_ros.types import UNLABELLED, Detections, LabelSet

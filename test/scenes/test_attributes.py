@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.attributes import (
     COLOURS,
     HUES,
@@ -218,6 +219,12 @@ def test_pairs_that_are_kept_out_do_not_occur(bank):
     assert set(seen(bank, KEPT_OUT)) == everything - KEPT_OUT
     only = frozenset(everything - {("red", "star"), ("blue", "ring")})
     assert set(seen(bank, only, scenes=10)) == {("red", "star"), ("blue", "ring")}
+
+
+def test_keeping_everything_out_is_an_error(bank):
+    count = len(bank.sprites)
+    with pytest.raises(ParameterError, match=f"kept_out leaves no picture of {count} in the bank"):
+        attribute_scene(np.random.default_rng(0), bank, kept_out=frozenset(product(COLOURS, SHAPES)))
 
 
 def test_keeping_nothing_out_is_the_default(bank):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import Rle
 from objloc_ros.evaluation.map_files import read_map
-from objloc_ros.types import Image
+from objloc_ros.ops.media import image_size
+from objloc_ros.types import Image, Size
 
 Kind = Literal["boxes", "saliency", "semantic"]
+Convention = Literal["mmseg", "clip_diy"]
 Boxes = npt.NDArray[np.float64]
 
 
@@ -35,6 +39,25 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Object:
+    """A true object, or a region that is none.
+
+    Args:
+        box: (x1, y1, x2, y2), max side exclusive.
+        label: What it is called.
+        ignored: Whether it neither has to be found nor is wrong to find: crowds of COCO, "DontCare" of KITTI.
+        flags: VOC's "difficult" and "truncated", where they are set.
+        mask: Its pixels, where the data set has them.
+    """
+
+    box: tuple[float, float, float, float]
+    label: str = "object"
+    ignored: bool = False
+    flags: tuple[str, ...] = ()
+    mask: Rle | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images and truth; opened twice, it has the same samples in the same order.
 
@@ -43,21 +66,45 @@ class Dataset:
         split: Which part of it.
         samples: The images, in the order of the published list, or by name where there is none.
         classes: Names of the classes of a semantic data set, the background first.
+        convention: How mIoU is computed: "mmseg" at full size, absent classes left out; "clip_diy" at a shorter side
+            of 448 pixels, absent classes counting as 0; None: as in the paper of the method.
+        masks: Whether every object has a mask.
+        rounded: Whether CorLoc is about boxes rounded to whole pixels, halves to even, as LOST does with COCO.
     """
 
     name: str
     split: str
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] = ()
+    convention: Convention | None = None
+    masks: bool = False
+    rounded: bool = False
 
     @property
     def kind(self) -> Kind:
         """What its truth is."""
         raise NotImplementedError
 
-    def boxes(self, sample: Sample) -> Boxes:
-        """True boxes [n, 4] as (x1, y1, x2, y2), max side exclusive; of data sets of the kind "boxes"."""
+    @property
+    def title(self) -> str:
+        """Name and split."""
+        return f"{self.name} {self.split}".strip()
+
+    def objects(self, sample: Sample) -> list[Object]:
+        """True objects and ignored regions; of data sets of the kind "boxes".
+
+        Raises:
+            InputError: If the annotation is damaged or has a box that is none.
+        """
         raise InputError(f"{self.name} has no boxes")
+
+    def boxes(self, sample: Sample) -> Boxes:
+        """Boxes of the objects that count, float64 [n, 4]; `InputError` as in `objects`."""
+        return boxes_of(self.objects(sample))
+
+    def size(self, sample: Sample) -> Size | None:
+        """Height and width that the truth is for; None where it does not say."""
+        return None
 
     def mask(self, sample: Sample) -> Image:
         """The true map, uint8 [H, W]: saliency 0-255, or class ids with 255 where there is no truth.
@@ -77,15 +124,36 @@ class Dataset:
         Raises:
             InputError: Something is missing: how much, and the first names.
         """
-        wanted = [path for sample in self.samples for path in (sample.image, sample.truth)]
+        wanted = list(dict.fromkeys(path for sample in self.samples for path in (sample.image, sample.truth)))
         there = {folder: set(_listed(folder)) for folder in {path.parent for path in wanted}}
         missing = [path for path in wanted if path.name not in there[path.parent]]
         if missing:
             names = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
-            raise InputError(f"{self.name} {self.split}: {len(missing)} of {len(wanted)} files are missing: {names}")
+            raise InputError(f"{self.title}: {len(missing)} of {len(wanted)} files are missing: {names}")
 
 
-class SaliencySet(Dataset):
+class MapSet(Dataset):
+    """Images with a map of the same size each."""
+
+    def check(self) -> None:
+        """Look whether every image and its map are there, and of one size by their headers.
+
+        Files that are no images pass here: each is named as its turn comes, and the others count.
+
+        Raises:
+            InputError: Something is missing or of another size: how much, and the first names.
+        """
+        super().check()
+        with ThreadPoolExecutor() as pool:
+            wrong = [text for text in pool.map(_other_size, self.samples) if text]
+        if wrong:
+            names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            raise InputError(
+                f"{self.title}: {len(wrong)} of {len(self.samples)} maps are not of their image's size: {names}"
+            )
+
+
+class SaliencySet(MapSet):
     """Images with a map of what is salient."""
 
     @property
@@ -94,13 +162,34 @@ class SaliencySet(Dataset):
         return "saliency"
 
 
-class SemanticSet(Dataset):
+class SemanticSet(MapSet):
     """Images with a class for each pixel."""
 
     @property
     def kind(self) -> Kind:
         """Semantic."""
         return "semantic"
+
+
+def boxes_of(objects: Iterable[Object], *, ignored: bool = False) -> Boxes:
+    """Boxes of the objects that count, or of the ignored regions: float64 [n, 4]."""
+    return np.array([one.box for one in objects if one.ignored == ignored], np.float64).reshape(-1, 4)
+
+
+def check_size(dataset: Dataset, sample: Sample, size: Size) -> None:
+    """Compare the size of an image, (H, W), with what its truth is for.
+
+    Raises:
+        InputError: They differ.
+    """
+    wanted = dataset.size(sample)
+    if wanted is not None and wanted != size:
+        raise InputError(f"{sample.image} has {pixels(size)} pixels, by {sample.truth} it has {pixels(wanted)}")
+
+
+def pixels(size: Sequence[int]) -> str:
+    """(H, W) as people write it, width first."""
+    return f"{size[1]}x{size[0]}"
 
 
 def folder_in(root: Path, candidates: Iterable[str]) -> Path:
@@ -114,6 +203,19 @@ def folder_in(root: Path, candidates: Iterable[str]) -> Path:
         if (root / name).is_dir():
             return root / name
     raise InputError(f"{root} has none of the folders {', '.join(tried)}")
+
+
+def file_in(root: Path, candidates: Iterable[str], what: str) -> Path:
+    """The first of some files below `root` that exists.
+
+    Raises:
+        InputError: None of them does; `what` says what it is and where to get it.
+    """
+    tried = list(candidates)
+    for name in tried:
+        if (root / name).is_file():
+            return root / name
+    raise InputError(f"{root} has no {' or '.join(tried)}: {what}")
 
 
 def read_names(path: Path) -> list[str]:
@@ -131,6 +233,15 @@ def read_names(path: Path) -> list[str]:
     if len(set(names)) != len(names):
         raise InputError(f"the list of images {path} has {_twice(names)!r} twice")
     return names
+
+
+def _other_size(sample: Sample) -> str:
+    """How a map differs from its image; nothing if it does not, or one of them has no header to tell."""
+    try:
+        image, truth = image_size(sample.image), image_size(sample.truth)
+    except InputError:
+        return ""
+    return "" if image == truth else f"{sample.truth} ({pixels(truth)}, its image {pixels(image)})"
 
 
 def _listed(folder: Path) -> Sequence[str]:

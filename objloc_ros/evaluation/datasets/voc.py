@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
-
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.datasets.base import Boxes, Dataset, Kind, Sample, SemanticSet, folder_in, read_names
+from objloc_ros.evaluation.coco_files import HARD
+from objloc_ros.evaluation.datasets.base import (
+    Convention,
+    Dataset,
+    Kind,
+    Object,
+    Sample,
+    SemanticSet,
+    folder_in,
+    read_names,
+)
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -30,23 +38,24 @@ class VocBoxes(Dataset):
         """Boxes."""
         return "boxes"
 
-    def boxes(self, sample: Sample) -> Boxes:
-        """True boxes [n, 4]: VOC counts pixels from 1 and includes the last, so that the low sides lose 1.
+    def objects(self, sample: Sample) -> list[Object]:
+        """True objects: VOC counts pixels from 1 and includes the last, so that the low sides lose 1.
 
         Raises:
             InputError: If the annotation is damaged or has a box that is none.
         """
-        return _read_boxes(sample.truth, no_hard=self.no_hard)
+        return [one for one in _read_objects(sample.truth) if not (self.no_hard and one.flags)]
 
 
 def open_boxes(year: int) -> Callable[..., Dataset]:
-    """How VOC07 or VOC12 is opened."""
+    """How VOC07 or VOC12 is opened; splits may be joined: "trainval+test"."""
 
     def opened(root: Path, *, split: str = "trainval", no_hard: bool = False) -> Dataset:
         base = _base(root, year)
         samples = [
             Sample(name, base / "JPEGImages" / f"{name}.jpg", base / "Annotations" / f"{name}.xml")
-            for name in read_names(base / "ImageSets" / "Main" / f"{split}.txt")
+            for part in split.split("+")
+            for name in read_names(base / "ImageSets" / "Main" / f"{part}.txt")
         ]
         dataset = VocBoxes(f"voc{year % 100:02}", split, tuple(samples), no_hard=no_hard)
         if not no_hard:
@@ -58,14 +67,14 @@ def open_boxes(year: int) -> Callable[..., Dataset]:
     return opened
 
 
-def open_segmentation(root: Path, *, split: str = "val") -> Dataset:
+def open_segmentation(root: Path, *, split: str = "val", convention: Convention | None = None) -> Dataset:
     """The class maps of VOC12, as palettes: 0 the background, 255 not annotated."""
     base = _base(root, 2012)
     samples = [
         Sample(name, base / "JPEGImages" / f"{name}.jpg", base / "SegmentationClass" / f"{name}.png")
         for name in read_names(base / "ImageSets" / "Segmentation" / f"{split}.txt")
     ]
-    return SemanticSet("voc_seg", split, tuple(samples), CLASSES)
+    return SemanticSet("voc_seg", split, tuple(samples), CLASSES, convention)
 
 
 def _base(root: Path, year: int) -> Path:
@@ -74,24 +83,22 @@ def _base(root: Path, year: int) -> Path:
     return folder_in(root, (f"VOCdevkit/VOC{year}", f"VOC{year}"))
 
 
-def _read_boxes(path: Path, *, no_hard: bool) -> Boxes:
+def _read_objects(path: Path) -> list[Object]:
     try:
-        objects = ElementTree.parse(path).getroot().findall("object")
+        found = ElementTree.parse(path).getroot().findall("object")
     except (OSError, ElementTree.ParseError) as error:
         raise InputError(f"cannot read the annotation {path}: {error}") from error
-    boxes = []
-    for number, one in enumerate(objects):
-        if no_hard and any(one.findtext(flag, "0").strip() == "1" for flag in ("difficult", "truncated")):
-            continue
-        try:
-            low_x, low_y, x2, y2 = (
-                float(one.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError as error:
-            raise InputError(f"{path}: object {number} has no bndbox with four numbers") from error
-        if not (x2 > low_x - 1 >= 0 and y2 > low_y - 1 >= 0):
-            raise InputError(
-                f"{path}: object {number} has the box {[low_x, low_y, x2, y2]}: empty, swapped or before pixel 1"
-            )
-        boxes.append([low_x - 1, low_y - 1, x2, y2])
-    return np.array(boxes, np.float64).reshape(-1, 4)
+    return [_object(path, number, one) for number, one in enumerate(found)]
+
+
+def _object(path: Path, number: int, one: ElementTree.Element) -> Object:
+    try:
+        low_x, low_y, x2, y2 = (float(one.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    except ValueError as error:
+        raise InputError(f"{path}: object {number} has no bndbox with four numbers") from error
+    if not (x2 > low_x - 1 >= 0 and y2 > low_y - 1 >= 0):
+        raise InputError(
+            f"{path}: object {number} has the box {[low_x, low_y, x2, y2]}: empty, swapped or before pixel 1"
+        )
+    flags = tuple(flag for flag in HARD if one.findtext(flag, "0").strip() == "1")
+    return Object((low_x - 1, low_y - 1, x2, y2), one.findtext("name", "object").strip(), flags=flags)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
+from objloc_ros.evaluation.coco_masks import area
 from objloc_ros.evaluation.metrics.boxes import Boxes
 
 KEYS = {"ap": 0, "ap50": 1, "ap75": 2, "ar1": 6, "ar10": 7, "ar100": 8}
@@ -26,11 +27,17 @@ class Scored:
         boxes: [n, 4].
         scores: [n].
         truth: [m, 4].
+        ignored: [k, 4], regions in which finding something is neither right nor wrong.
+        masks: Run lengths of each found object, where masks are compared.
+        true_masks: Run lengths of each true object, and after them of each ignored region.
     """
 
     boxes: Boxes
     scores: npt.NDArray[np.floating]
     truth: Boxes
+    ignored: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
+    masks: Sequence[Mapping[str, Any]] = ()
+    true_masks: Sequence[Mapping[str, Any]] = ()
 
 
 def average_precision(
@@ -70,23 +77,37 @@ def average_precision(
 
 def coco_metrics(images: Sequence[Scored]) -> dict[str, float]:
     """`average_precision` of boxes without classes; "ar" is "ar100"."""
-    truth = [(i, _xywh(box)) for i, image in enumerate(images) for box in image.truth]
-    document = {
-        "info": {},
-        "images": [{"id": i} for i in range(len(images))],
-        "categories": [{"id": 1, "name": "object"}],
-        "annotations": [
-            {"id": k, "image_id": i, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-            for k, (i, box) in enumerate(truth, start=1)
-        ],
-    }
-    found = [
-        {"image_id": i, "category_id": 1, "bbox": _xywh(box), "score": float(score)}
-        for i, image in enumerate(images)
-        for box, score in zip(image.boxes, image.scores, strict=True)
-    ]
-    figures = average_precision(document, found)
+    figures = object_metrics(images)
     return {"ap": figures["ap"], "ap50": figures["ap50"], "ar": figures["ar100"], "recall50": figures["recall50"]}
+
+
+def object_metrics(images: Sequence[Scored], iou_type: Literal["bbox", "segm"] = "bbox") -> dict[str, float]:
+    """`average_precision` without classes; found objects whose masks have no pixel do not count among masks."""
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for number, image in enumerate(images):
+        crowds = [0] * len(image.truth) + [1] * len(image.ignored)
+        for place, (box, crowd) in enumerate(zip((*image.truth, *image.ignored), crowds, strict=True)):
+            bbox = _xywh(box)
+            fields = {"id": len(truth) + 1, "image_id": number, "category_id": 1, "bbox": bbox, "iscrowd": crowd}
+            mask = {"segmentation": image.true_masks[place]} if iou_type == "segm" else {}
+            truth.append({**fields, "area": bbox[2] * bbox[3], **mask})
+        for place, (box, score) in enumerate(zip(image.boxes, image.scores, strict=True)):
+            about = {"image_id": number, "category_id": 1, "score": float(score)}
+            if iou_type == "bbox":
+                found.append({**about, "bbox": _xywh(box)})
+            elif area(image.masks[place]):
+                found.append({**about, "segmentation": image.masks[place]})
+    categories = [{"id": 1, "name": "object"}]
+    numbered = [{"id": i, **_size(image)} for i, image in enumerate(images)]
+    document = {"info": {}, "images": numbered, "categories": categories, "annotations": truth}
+    return average_precision(document, found, iou_type=iou_type)
+
+
+def _size(image: Scored) -> dict[str, int]:
+    """Height and width of an image with masks."""
+    sizes = [mask["size"] for mask in (*image.true_masks, *image.masks)]
+    return dict(zip(("height", "width"), sizes[0], strict=True)) if sizes else {}
 
 
 def _xywh(box: npt.NDArray[np.floating | np.integer]) -> list[float]:

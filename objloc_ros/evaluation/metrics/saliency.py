@@ -49,6 +49,8 @@ class SaliencyScore:
         mae: Mean absolute error of the min-max normalised map.
         s_measure: Structure measure (Fan et al., ICCV 2017); 0 where it is undefined (objects at the very border).
         e_measure: Enhanced alignment measure (Fan et al., IJCAI 2018), mean over thresholds.
+        precision: For plots, to four digits: precision at the thresholds i / 51; 0 where no pixel is chosen.
+        recall: The same of the recall.
     """
 
     iou: float
@@ -59,6 +61,8 @@ class SaliencyScore:
     mae: float
     s_measure: float
     e_measure: float
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists."""
@@ -98,6 +102,8 @@ def score(
         maxf_selfmask=float(_f_selfmask(right, chosen, np.count_nonzero(wanted)).max()),
         f_tokencut=tuple(_f_tokencut(right, chosen, np.count_nonzero(wanted)).tolist()),
         **_standard(prediction, wanted),
+        precision=_plotted(right / (chosen + EPS)),
+        recall=_plotted(right / (np.count_nonzero(wanted) + EPS)),
     )
 
 
@@ -124,6 +130,11 @@ def _counts(
     both = [np.bincount(part, minlength=256) for part in (above[wanted.ravel()], above)]
     right, chosen = (np.cumsum(histogram[::-1])[::-1][1:] for histogram in both)
     return right, chosen
+
+
+def _plotted(curve: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Every fifth value of 255."""
+    return tuple(curve[::5].round(4).tolist())
 
 
 def _f_selfmask(right: npt.NDArray[Any], chosen: npt.NDArray[Any], wanted: int) -> npt.NDArray[np.float64]:

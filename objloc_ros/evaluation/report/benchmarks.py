@@ -30,6 +30,7 @@ _ALL = (
     Benchmark("voc12", "VOC12", ("trainval",), 11540, ("voc2012",)),
     Benchmark("coco20k", "COCO20k", (), 19817),
     Benchmark("dut_omron", "DUT-OMRON", (), 5168),
+    Benchmark("duts_tr", "DUTS-TR", ("train",), 10553),
     Benchmark("duts_te", "DUTS-TE", (), 5019),
     Benchmark("ecssd", "ECSSD", (), 1000),
     Benchmark("cub", "CUB"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,3 +59,74 @@ def make_ecssd(root: Path, count: int = 5) -> Path:
         cv2.imwrite(str(root / "images" / f"{i:04}.jpg"), picture(i))
         cv2.imwrite(str(root / "ground_truth_mask" / f"{i:04}.png"), truth_mask())
     return root
+
+
+def make_coco(root: Path, split: str = "val2017", count: int = 3) -> Path:
+    """COCO's layout: image i has i + 1 objects, the first of which is `OBJECT`, a car; the last image also a crowd."""
+    names = [f"COCO_train2014_{i:012}.jpg" if split == "train2014" else f"{i:012}.jpg" for i in range(9, 9 + count)]
+    annotations = []
+    for i, name in enumerate(names):
+        write(root / split / name, picture(i))
+        boxes = [(x1 / 2, OBJECT[1], OBJECT[2], OBJECT[3]) for x1 in range(2 * OBJECT[0], 2 * OBJECT[0] + i + 1)]
+        annotations += [annotation(len(annotations) + k, 9 + i, 3 if k == 1 else 1, b) for k, b in enumerate(boxes, 1)]
+    crowd = np.zeros((48, 64), np.uint8, order="F")
+    crowd[40:, 50:] = 1
+    lengths = np.diff(np.flatnonzero(np.diff(crowd.ravel(order="F"), prepend=0)), prepend=0).tolist()
+    counts = [*lengths, 64 * 48 - sum(lengths)]
+    annotations.append(
+        {
+            **annotation(900, 8 + count, 17, (50, 40, 64, 48)),
+            "iscrowd": 1,
+            "segmentation": {"size": [48, 64], "counts": counts},
+        }
+    )
+    images = [{"id": 9 + i, "file_name": name, "height": 48, "width": 64} for i, name in enumerate(names)]
+    categories = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
+    path = root / f"annotations/instances_{split}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return root
+
+
+def annotation(number: int, image: int, category: int, box: tuple[float, ...]) -> dict[str, Any]:
+    """A rectangle as COCO has it, with a polygon around it."""
+    x1, y1, x2, y2 = box
+    about = {"id": number, "image_id": image, "category_id": category, "iscrowd": 0}
+    shape = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+    return {**about, **shape, "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]]}
+
+
+def make_coco20k(root: Path, chosen: tuple[int, ...] = (11, 9)) -> Path:
+    """Three images of train2014, of which the list names some."""
+    make_coco(root, "train2014")
+    (root / "coco_20k_filenames.txt").write_text("".join(f"train2014/COCO_train2014_{i:012}.jpg\n" for i in chosen))
+    return root
+
+
+def make_stuff(root: Path, values: np.ndarray, count: int = 2) -> Path:
+    """COCO-Stuff's layout: the same map for each image."""
+    for i in range(count):
+        write(root / f"val2017/{i:012}.jpg", picture(i))
+        write(root / f"stuffthingmaps/val2017/{i:012}.png", values)
+    return root
+
+
+KITTI_LABELS = """\
+Car 0.00 0 -1.57 8.00 6.00 40.00 30.00 1.5 1.6 3.7 1.0 1.5 8.4 -1.56
+Pedestrian 0.80 3 0.2 1.25 2.50 5.75 20.10 1.8 0.5 0.9 1.0 1.5 8.4 0.01
+DontCare -1 -1 -10 44.00 2.00 60.00 12.00 -1 -1 -1 -1000 -1000 -1000 -10
+"""
+
+
+def make_kitti(root: Path, count: int = 3) -> Path:
+    for i in range(count):
+        write(root / f"training/image_2/{i:06}.png", picture(i))
+        path = root / f"training/label_2/{i:06}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(KITTI_LABELS)
+    return root
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)

@@ -119,6 +119,25 @@ def test_boxes_that_are_none(tmp_path: Path, box: tuple[int, ...]) -> None:
         dataset.boxes(dataset.samples[0])
 
 
+def test_splits_may_be_joined(tmp_path: Path) -> None:
+    mini.make_voc(tmp_path)
+    (tmp_path / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").write_text("000009\n")
+    dataset = open_dataset("voc07", tmp_path, split="trainval+test")
+    assert [sample.key for sample in dataset.samples] == ["000003", "000002", "000001", "000009"]
+
+
+def test_maps_of_another_size_are_named_before_the_run(tmp_path: Path) -> None:
+    dataset = open_dataset("ecssd", mini.make_ecssd(tmp_path))
+    mini.write(tmp_path / "ground_truth_mask/0002.png", mini.truth_mask(size=(48, 63)))
+    (tmp_path / "images/0001.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError) as caught:
+        dataset.check()
+    assert str(caught.value) == (
+        "ecssd: 1 of 5 maps are not of their image's size: "
+        f"{tmp_path}/ground_truth_mask/0002.png (63x48, its image 64x48)"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "is empty"), ("\n \n", "is empty"), ("a\nb\na\n", "has 'a' twice"), (None, "cannot read")],
@@ -133,7 +152,7 @@ def test_lists_of_images(tmp_path: Path, text: str | None, message: str) -> None
         open_dataset("voc07", tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(DATASETS))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"coco_json"}))
 def test_another_layout(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="has none of the folders"):
         open_dataset(name, tmp_path)

@@ -60,6 +60,14 @@ def test_beta_is_squared_twice_in_one_protocol() -> None:
     assert f(0.09, 1 / 2, 1) < f(0.3, 1 / 2, 1)
 
 
+def test_curves_for_plots() -> None:
+    """Of pixels at 0.9 and 0.3, the first is object: both are chosen below 0.3 only."""
+    got = score(soft(0.9, 0.3, 0, 0), np.array([[255, 0, 255, 0]], np.uint8))
+    for name, below, between, above in (("precision", 0.5, 1, 0), ("recall", 0.5, 0.5, 0)):
+        expected = [below] * 16 + [between] * 30 + [above] * 5  # thresholds i / 51: 15/51 < 0.3 < 16/51, 45/51 < 0.9
+        assert getattr(got, name) == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_mean_of_the_best_is_not_the_best_of_the_mean() -> None:
     """Each map is perfect, below its own threshold only: 0.2 in one image, 0.8 in the other."""
     low = score(soft(0.2, 0.2, 0, 0), HALF)  # nothing is chosen from 51/255 on
