@@ -58,6 +58,7 @@ bench: setup
 	@$(BIN)/python bench/evaluation.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/bag.py $(if $(SMOKE),--smoke)
 	@$(BIN)/python bench/fleet.py $(if $(SMOKE),--smoke)
+	@$(BIN)/python bench/prelabel.py $(if $(SMOKE),--smoke)
 	@$(BIN)/objloc bench $(if $(SMOKE),--smoke)
 
 clean:

@@ -26,3 +26,19 @@ def domain():
         lock.close()
         return
     pytest.fail("all ROS domains are taken")
+
+
+@pytest.fixture
+def cluster():
+    """A Ray cluster on this machine whose head does no work: tests add nodes to it, and may lose some.
+
+    It misses a lost one after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
+    """
+    health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
+    made = pytest.importorskip("ray.cluster_utils").Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
+    )
+    try:
+        yield made
+    finally:
+        made.shutdown()

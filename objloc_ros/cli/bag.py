@@ -16,12 +16,12 @@ from objloc_ros.cli.bag_modes import BOTH, MODES, InTurn, chosen
 from objloc_ros.cli.engine_options import run_shards
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.bag_reader import BagReader, storage_files
+from objloc_ros.evaluation.bag_reader import storage_files
 from objloc_ros.evaluation.bag_report import broken_limits, table
-from objloc_ros.evaluation.bag_survey import choose_cameras
+from objloc_ros.evaluation.bag_survey import count_images
 from objloc_ros.evaluation.limits import parse_limits
 from objloc_ros.evaluation.run import claim
-from objloc_ros.evaluation.shards import Outcome, Shard
+from objloc_ros.evaluation.shards import Outcome, Shard, free_name
 from objloc_ros.ops.files import read_json, write_json
 
 NOTE = ".source.json"
@@ -87,12 +87,7 @@ def shards_of(bags: Sequence[Path], out: Path) -> list[Shard]:
         path = given.resolve()
         if path.is_relative_to(out.resolve()):
             raise InputError(f"the bag {given} lies in {out}, where results go: choose another folder for them")
-        name, number = path.name.lstrip(".") or "bag", 1
-        while name in names:
-            number += 1
-            name = f"{path.name}_{number}"
-        names.add(name)
-        shards.append(Shard(name, path))
+        shards.append(Shard(free_name(path.name.lstrip(".") or "bag", names), path))
     return shards
 
 
@@ -130,8 +125,6 @@ def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Ou
 def _count(path: Path, args: argparse.Namespace) -> int:
     """Frames of a bag as it announces them; 0 where it cannot be read, which the work will say."""
     try:
-        with BagReader(path) as bag:
-            cameras = choose_cameras(bag, args.topics or None, bag_options.truth_of(args).names())
-            return sum(bag.counts[camera] for camera in cameras)
+        return count_images(path, args.topics or None, bag_options.truth_of(args).names())
     except InputError:
         return 0

@@ -18,6 +18,7 @@ from objloc_ros.engine.results import HeadResult, InstanceResult, Result, Semant
 from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco import CocoRecords
+from objloc_ros.evaluation.shards import free_name
 from objloc_ros.ops.contact_sheet import contact_sheet, fitted
 from objloc_ros.ops.drawing import overlay
 from objloc_ros.ops.legend import label_overlay
@@ -147,12 +148,7 @@ class Outputs:
 
     def _target(self, path: Path) -> str:
         """Choose a name for the outputs of a file, numbered where another file has the same."""
-        name, number = path.stem, 1
-        while name in self._names:
-            number += 1
-            name = f"{path.stem}_{number}"
-        self._names.add(name)
-        return name
+        return free_name(path.stem, self._names)
 
     def _compare(self, path: Path, method: str, found: Detections, picture: Image) -> None:
         if self.compare and len(self._cells) < MOST_ROWS * len(self._each):

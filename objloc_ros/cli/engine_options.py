@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
+
+Engine = Callable[..., Outcome]
+"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +29,29 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gpus", type=float, default=0, help="GPUs per Ray task, or a part (default: %(default)g)")
 
 
+def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
+    """What does shards where the options say.
+
+    Args:
+        args: Parsed arguments of a parser that `add_engine_options` has seen.
+        networks: Whether the work runs some; if not, it asks for no GPU.
+
+    Raises:
+        ParameterError: If an option is out of range or for another engine.
+    """
+    if args.engine == "local" and (args.address is not None or args.workers is not None):
+        raise ParameterError("--address and --workers are for --engine ray")
+    if args.workers is not None and args.workers < 1:
+        raise ParameterError(f"workers must be at least 1, got {args.workers}")
+    if args.engine == "local":
+        return run_here
+    from objloc_ros.evaluation.fleet import Fleet, run_on_ray
+
+    return functools.partial(
+        run_on_ray, fleet=Fleet(args.address, args.workers, args.cpus, args.gpus if networks else 0)
+    )
+
+
 def run_shards(
     args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
 ) -> Outcome:
@@ -34,23 +61,10 @@ def run_shards(
         ParameterError: If an option is out of range or for another engine.
         InputError: If the folder cannot be written or the cluster cannot be joined.
     """
-    if args.engine == "local" and (args.address is not None or args.workers is not None):
-        raise ParameterError("--address and --workers are for --engine ray")
-    if args.workers is not None and args.workers < 1:
-        raise ParameterError(f"workers must be at least 1, got {args.workers}")
+    engine = engine_of(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
-
-        def on_done(shard: Shard) -> None:
-            bar.update()
-
-        if args.engine == "local":
-            outcome = run_here(shards, make_work, folder, on_done=on_done)
-        else:
-            from objloc_ros.evaluation.fleet import Fleet, run_on_ray
-
-            fleet = Fleet(args.address, args.workers, args.cpus, args.gpus)
-            outcome = run_on_ray(shards, make_work, folder, fleet, on_done=on_done)
+        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
         print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
     return outcome

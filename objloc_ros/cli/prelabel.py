@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from objloc_ros.cli.engine_options import Engine, add_engine_options, engine_of
 from objloc_ros.cli.model_options import add_model_options, model_of
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.export_frames import MakeExport
 from objloc_ros.evaluation.prelabel import Keep, MakePrelabels, Track, claim, place_images
 from objloc_ros.evaluation.prelabel_coco import Totals, merge
 from objloc_ros.evaluation.prelabel_frames import SUFFIXES, count_frames
-from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources
+from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources, twins
 from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
 
 EXPORTS = ("coco", "rerun", "foxglove")
@@ -31,9 +32,6 @@ TRACKS = Path("tracks.json")
 
 TRACK: dict[bool | None, Track] = {None: "video", True: "all", False: "none"}
 KEEP: dict[bool | None, Keep] = {None: "frames", True: "all", False: "none"}
-
-Run = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMATS",
         help=f"one or more of {', '.join(EXPORTS)}, separated by commas (default: %(default)s)",
     )
-    parser.add_argument("--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all)")
+    parser.add_argument(
+        "--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all cameras)"
+    )
     parser.add_argument(
         "--tracks",
         action=argparse.BooleanOptionalAction,
@@ -73,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--block", type=int, default=BLOCK, metavar="N", help="images per piece of work (default: %(default)s)"
     )
+    parser.add_argument("--threads", type=int, default=1, help="per piece of work (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, nothing else")
+    add_engine_options(parser)
     add_model_options(parser, several=False)
 
 
@@ -81,17 +83,12 @@ def run(args: argparse.Namespace) -> int:
     """Pre-label everything; 1 if some of it could not be used.
 
     Raises:
-        InputError: If there is nothing to label or the output cannot be written.
+        InputError: If there is nothing to label, the output cannot be written or the cluster cannot be joined.
         ParameterError: If an option is out of range.
         WeightsError: If weights are missing or refused.
     """
-    return prelabel(args, run_here, in_process=True)
-
-
-def prelabel(args: argparse.Namespace, run_shards: Run, *, in_process: bool) -> int:
-    """Do it, with something that does shards, in this process or in others."""
     exports = _exports(args.export)
-    make = _make(args)
+    make, engine, plain_engine = _make(args), engine_of(args), engine_of(args, networks=False)
     if args.block < 1:
         raise ParameterError(f"block must be at least 1 image, got {args.block}")
     sources = find_sources(args.inputs, out=args.out)
@@ -101,15 +98,18 @@ def prelabel(args: argparse.Namespace, run_shards: Run, *, in_process: bool) -> 
     parts = args.out / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     claim(parts, make, shards)
-    outcome = _label(shards, make, parts, run_shards, in_process=in_process)
+    outcome = _label(shards, make, parts, engine)
     failed = dict(outcome.failed)
     done = [shard for shard in shards if shard.name not in failed]
     place_images([parts / shard.name for shard in done], args.out / "images")
     totals = _join([parts / shard.name for shard in done], args.out, make)
     for name in exports:
         if name != "coco":
-            failed |= _export(name, done, args.out, make, run_shards).failed
+            failed |= _export(name, done, args.out, make, plain_engine).failed
     _report(args, totals, failed)
+    if same := twins(sources.images):
+        told = f"CVAT will refuse images that differ only in their suffixes, as {same[0]} and {same[1]} do"
+        print(f"objloc: {told}", file=sys.stderr)
     return int(bool(failed) or totals.failures > 0)
 
 
@@ -127,17 +127,18 @@ def _make(args: argparse.Namespace) -> MakePrelabels:
         track=TRACK[args.tracks],
         keep=KEEP[args.images],
         suffix=args.image_format,
+        threads=args.threads,
     )
 
 
-def _label(shards: Sequence[Shard], make: MakePrelabels, parts: Path, run_shards: Run, *, in_process: bool) -> Outcome:
+def _label(shards: Sequence[Shard], make: MakePrelabels, parts: Path, engine: Engine) -> Outcome:
     """Label what is left to label, with a bar that counts frames."""
     left = [shard for shard in shards if not (parts / shard.name).exists()]
     counts = {shard.name: count_frames(shard.input, make.topics) for shard in left}
     with tqdm(total=sum(counts.values()), unit="frame", disable=None, leave=False) as bar:
-        if in_process:
-            return run_shards(shards, replace(make, on_frame=bar.update), parts)
-        return run_shards(shards, make, parts, on_done=lambda shard: bar.update(counts[shard.name]))
+        if engine is run_here:
+            return engine(shards, replace(make, on_frame=bar.update), parts)
+        return engine(shards, make, parts, on_done=lambda shard: bar.update(counts[shard.name]))
 
 
 def _join(parts: Sequence[Path], out: Path, make: MakePrelabels) -> Totals:
@@ -149,7 +150,7 @@ def _join(parts: Sequence[Path], out: Path, make: MakePrelabels) -> Totals:
     return totals
 
 
-def _export(name: Any, done: Sequence[Shard], out: Path, make: MakePrelabels, run_shards: Run) -> Outcome:
+def _export(name: Any, done: Sequence[Shard], out: Path, make: MakePrelabels, engine: Engine) -> Outcome:
     """Write recordings, one per piece of work, with a bar that counts them."""
     make_export: MakeWork = MakeExport(name)
     shards = []
@@ -158,7 +159,7 @@ def _export(name: Any, done: Sequence[Shard], out: Path, make: MakePrelabels, ru
         images = out / "images" if written else shard.input.root
         shards.append(MakeExport(name).shard((out / "parts" / shard.name).resolve(), images.resolve()))
     with tqdm(total=len(shards), desc=name, unit="recording", disable=None, leave=False) as bar:
-        return run_shards(shards, make_export, out / name, on_done=lambda shard: bar.update())
+        return engine(shards, make_export, out / name, on_done=lambda shard: bar.update())
 
 
 def _report(args: argparse.Namespace, totals: Totals, failed: dict[str, str]) -> None:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from objloc_ros.engine.age import continues
 from objloc_ros.engine.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, InstanceResult, Result
-from objloc_ros.engine.tracking import Tracker
 from objloc_ros.errors import ParameterError
+from objloc_ros.evaluation.past import Past
 from objloc_ros.types import Image
 
 
@@ -57,28 +55,19 @@ class Follower:
 
     def __init__(self, methods: Sequence[str], options: FollowOptions) -> None:
         self._options = options
-        self._followed = [method for method in methods if method in DISCOVERY]
-        self._trackers = {method: Tracker() for method in self._followed}
-        self._memories = self._fresh()
-        self._latest_ns: int | None = None
+        self._past = Past([method for method in methods if method in DISCOVERY] if options.temporal else ())
 
     def notice(self, key: int) -> bool:
         """Tell the stamp of the next frame, nanoseconds.
 
         Returns:
-            Whether time has jumped, as where a bag starts over or a camera was away: everything is forgotten then.
+            Whether time has jumped, and everything is forgotten.
         """
-        jumped = self._latest_ns is not None and not continues(self._latest_ns, key)
-        if jumped:
-            self._memories = self._fresh()
-            for tracker in self._trackers.values():
-                tracker.forget()
-        self._latest_ns = key
-        return jumped
+        return self._past.notice(key)
 
     def run(self, pipeline: Pipeline, image: Image, methods: Sequence[str]) -> Result:
         """Run methods on the next frame, in one pass of the backbone."""
-        memories = {method: memory for method, memory in self._memories.items() if method in methods}
+        memories = {method: memory for method, memory in self._past.memories.items() if method in methods}
         return pipeline.follow(image, memories, methods)
 
     def named(self, result: Result, method: str) -> Named:
@@ -87,7 +76,4 @@ class Follower:
         if not isinstance(found, InstanceResult):
             return Named(found, None)
         found = found.best(self._options.max_objects, self._options.min_score)
-        return Named(found, self._trackers[method].update(found.detections, result.source))
-
-    def _fresh(self) -> dict[str, Memory]:
-        return {method: Memory() for method in self._followed} if self._options.temporal else {}
+        return Named(found, self._past.trackers[method].update(found.detections, result.source))

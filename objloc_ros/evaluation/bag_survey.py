@@ -10,7 +10,7 @@ import functools
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +144,16 @@ def choose_cameras(bag: BagReader, wanted: Sequence[str] | None = None, truth: C
         others = f"has {bag.listed()}" if bag.kinds else "is empty"
         raise InputError(f"bag {bag.path} has no camera, that is no topic of images but truth or results; it {others}")
     return cameras
+
+
+def count_images(path: Path, wanted: Sequence[str] | None = None, truth: Collection[str] = ()) -> int:
+    """How many images the chosen cameras of a bag have, as it announces; for progress bars.
+
+    Raises:
+        InputError: It cannot be read, or as `choose_cameras` says.
+    """
+    with BagReader(path) as bag:
+        return sum(bag.counts[camera] for camera in choose_cameras(bag, wanted, truth))
 
 
 def is_own(topic: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,52 +50,62 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
     channels: dict[str, tuple[CompressedImageChannel, ImageAnnotationsChannel]] = {}
     with path.open("wb") as file:
         guard = _Guard(file)
-        writer = foxglove.open_mcap(guard, context=context)  # type: ignore[arg-type]  # it asks for less than a BinaryIO
-        for frame in frames:
-            if frame.camera not in channels:
-                name = f"/{frame.camera.removesuffix('/compressed')}"
-                channels[frame.camera] = (
-                    CompressedImageChannel(f"{name}/compressed", context=context),
-                    ImageAnnotationsChannel(f"{name}/annotations", context=context),
-                )
-            images, annotations = channels[frame.camera]
-            images.log(_image(frame), log_time=frame.stamp_ns)
-            annotations.log(_annotations(frame), log_time=frame.stamp_ns)
-            guard.check()
-        writer.close()
+        with foxglove.open_mcap(guard, context=context):  # type: ignore[arg-type]  # it asks for less than a BinaryIO
+            for frame in frames:
+                if frame.camera not in channels:
+                    name = f"/{frame.camera.removesuffix('/compressed')}"
+                    channels[frame.camera] = (
+                        CompressedImageChannel(f"{name}/compressed", context=context),
+                        ImageAnnotationsChannel(f"{name}/annotations", context=context),
+                    )
+                images, annotations = channels[frame.camera]
+                images.log(_image(frame), log_time=frame.stamp_ns)
+                annotations.log(_annotations(frame), log_time=frame.stamp_ns)
+                guard.check()
+        guard.flush()
         guard.check()
         os.fsync(file.fileno())
 
 
 class _Guard:
-    """A file that keeps its first error for whoever asks: the library only logs errors, once per message."""
+    """A file that keeps its first error for whoever asks, and seems to go on without end.
+
+    The library only logs errors, once per message, and panics where it is asked to close a file that has failed.
+
+    Args:
+        file: At its beginning; what it holds is whole only if `check` raises nothing in the end.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._error: OSError | None = None
+        self._place = self._end = 0
 
     def write(self, data: bytes) -> int:
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
+        self._try(lambda: self._file.write(data))
+        self._place += len(data)
+        self._end = max(self._end, self._place)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._end}[whence]
+        self._try(lambda: self._file.seek(self._place))  # a buffered file writes before it moves
+        return self._place
 
     def flush(self) -> None:
-        if self._error is None:
-            try:
-                self._file.flush()
-            except OSError as error:
-                self._error = error
+        self._try(self._file.flush)
 
     def check(self) -> None:
         """Raise what went wrong so far."""
         if self._error is not None:
             raise self._error
+
+    def _try(self, do: Callable[[], Any]) -> None:
+        if self._error is None:
+            try:
+                do()
+            except OSError as error:
+                self._error = error
 
 
 def _timestamp(frame: Labelled) -> Timestamp:

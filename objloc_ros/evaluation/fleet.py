@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import logging
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,17 @@ from ray.exceptions import RayError
 
 from objloc_ros import __version__
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.shards import RETRIES, MakeWork, Outcome, Shard, Work, describe, open_folder, run_shard
+from objloc_ros.evaluation.shards import (
+    RETRIES,
+    MakeWork,
+    Outcome,
+    Shard,
+    Work,
+    describe,
+    open_folder,
+    run_shard,
+    sweep,
+)
 
 POLL_S = 5.0
 """How often to look whether there are machines left, in seconds."""
@@ -85,6 +96,7 @@ def run_on_ray(
         return outcome
     with _connected(fleet):
         _Run(make_work, folder, fleet, outcome, on_done).all(left)
+    sweep(shards, folder)
     return outcome
 
 
@@ -176,17 +188,21 @@ def _work(make_work: MakeWork) -> Work:
 
 @contextmanager
 def _connected(fleet: Fleet) -> Iterator[None]:
-    """Join the cluster, or start one; leave it or stop it afterwards."""
+    """Join the cluster, or start one; leave it or stop it afterwards.
+
+    What Ray prints, such as that a machine was lost, goes to stderr: stdout is for results.
+    """
     own: dict[str, Any] = {} if fleet.address else {"num_cpus": fleet.workers, "include_dashboard": False}
-    try:
-        _check_reachable(fleet.address)
-        ray.init(address=fleet.address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"cannot join a Ray cluster at {fleet.address!r}: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):
+        try:
+            _check_reachable(fleet.address)
+            ray.init(address=fleet.address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(f"cannot join a Ray cluster at {fleet.address!r}: {error}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str | None) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from objloc_ros.engine.pass_lane import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.model import Model
 from objloc_ros.evaluation.prelabel_frames import SUFFIXES, Frame, frames
@@ -42,10 +43,11 @@ class MakePrelabels:
 
     Args:
         model: With one method.
-        topics: Image topics to read from bags; none for all.
+        topics: Image topics to read from bags; none for all cameras.
         track: Where to follow objects.
         keep: Which images to write.
         suffix: Format of written frames, jpg or png; image files are copied as they are.
+        threads: Processor threads. Floating-point sums depend on it, in their last digits.
         on_frame: Called after each frame, in the process that does the work; two makers may differ in it.
 
     Raises:
@@ -57,6 +59,7 @@ class MakePrelabels:
     track: Track = "video"
     keep: Keep = "frames"
     suffix: str = "jpg"
+    threads: int = 1
     on_frame: Callable[[], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +67,8 @@ class MakePrelabels:
             raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.model.methods)}")
         if self.suffix not in SUFFIXES:
             raise ParameterError(f"frames are written as {' or '.join(SUFFIXES)}, got {self.suffix!r}")
+        if self.threads < 1:
+            raise ParameterError(f"threads must be at least 1, got {self.threads}")
 
     def __call__(self) -> Work:
         """Load the networks.
@@ -81,7 +86,7 @@ class MakePrelabels:
 
     def about(self) -> dict[str, Any]:
         """What the labels depend on, as JSON values."""
-        about = self.model.about(self.method) | {"tracks": self.track}
+        about = self.model.about(self.method) | {"tracks": self.track, "threads": self.threads}
         return about | ({"topics": list(self.topics)} if self.topics else {})
 
     def categories(self) -> tuple[str, ...]:
@@ -94,6 +99,7 @@ class _Prelabeller:
 
     def __init__(self, make: MakePrelabels) -> None:
         self._make = make
+        use_threads(make.threads)
         self._pipeline = make.model.load()
 
     def __call__(self, piece: Piece, target: Path) -> None:
@@ -103,6 +109,7 @@ class _Prelabeller:
             InputError: If a video or a bag cannot be read to its end.
         """
         make = self._make
+        use_threads(make.threads)
         followed = make.track == "all" or (make.track == "video" and piece.kind != "images")
         follower = Follower(self._pipeline, make.method) if followed else None
         target.mkdir()

@@ -9,7 +9,7 @@ What the two importers ask for, by their own code:
   names, where the task has declared them. An annotation whose attributes have `track_id` and `keyframe` becomes part
   of a track; but CVAT has no tracks of masks, so that masks come without `keyframe` (`track_id` is then an ordinary
   attribute), and tracks as rectangles in a document of their own. A folder or a zip file is recognised by
-  `annotations/instances_*.json`.
+  `annotations/instances_*.json`. Images are told apart by `file_name` without its suffix; two of one name stop it.
 - FiftyOne (`COCODetectionDataset` with `label_types=["segmentations"]`): takes the same three kinds of `segmentation`,
   whatever `iscrowd` says, and cuts the mask to the rounded `bbox`, which must therefore be tight; `score` becomes the
   confidence, further fields and `attributes` become attributes of the detection. `file_name` is below `data_path`,

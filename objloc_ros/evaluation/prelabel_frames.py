@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ def frames(piece: Piece, topics: tuple[str, ...] = (), suffix: str = "jpg") -> I
 
     Args:
         piece: What to read.
-        topics: Image topics of a bag; none for all.
+        topics: Image topics of a bag; none for all its cameras.
         suffix: Of the names of frames that have none yet.
 
     Raises:
@@ -61,9 +62,9 @@ def count_frames(piece: Piece, topics: tuple[str, ...] = ()) -> int:
             return len(piece.files)
         if piece.kind == "video":
             return VideoReader(path).length
-        from objloc_ros.evaluation.bag_frames import image_topics  # needs ROS, as reading the bag will
+        from objloc_ros.evaluation.bag_survey import count_images  # needs ROS, as reading the bag will
 
-        return sum(count for topic, count in image_topics(path).items() if not topics or topic in topics)
+        return count_images(path, topics or None)
     except InputError:
         return 0
 
@@ -86,12 +87,15 @@ def _video(piece: Piece, suffix: str) -> Iterator[Frame]:
 
 def _bag(piece: Piece, topics: tuple[str, ...], suffix: str) -> Iterator[Frame]:
     """Names begin with the frame's place in its topic: they sort as recorded, and stamps may occur twice."""
-    from objloc_ros.evaluation.bag_frames import bag_frames  # imports ROS
+    from objloc_ros.evaluation.bag_images import images  # imports ROS
+    from objloc_ros.evaluation.bag_reader import BagReader
+    from objloc_ros.evaluation.bag_survey import choose_cameras
 
-    counts: dict[str, int] = {}
-    for topic, stamp_ns, image, problem in bag_frames(piece.root / piece.files[0], topics or None):
-        number = counts.get(topic, 0)
-        counts[topic] = number + 1
-        name = str(Path(piece.name, topic.strip("/"), f"{number:06d}_{stamp_ns}.{suffix}"))
-        about = {"bag": piece.files[0], "topic": topic, "frame": number, "stamp_ns": stamp_ns}
-        yield Frame(name, image, problem, topic, stamp_ns, about)
+    counts: Counter[str] = Counter()
+    with BagReader(piece.root / piece.files[0]) as bag:
+        for one in images(bag, choose_cameras(bag, topics or None)):
+            number = counts[one.topic]
+            counts[one.topic] += 1
+            name = str(Path(piece.name, one.topic.strip("/"), f"{number:06d}_{one.key}.{suffix}"))
+            about = {"bag": piece.files[0], "topic": one.topic, "frame": number, "stamp_ns": one.key}
+            yield Frame(name, one.image, one.problem, one.topic, one.key, about)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.shards import Shard, blocks
+from objloc_ros.evaluation.shards import Shard, blocks, free_name
 from objloc_ros.ops.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Kind = Literal["images", "video", "bag"]
@@ -122,6 +122,15 @@ def cut(sources: Sources, *, block: int = BLOCK, sequences: bool = False) -> lis
     return [Shard(piece.name, piece) for piece in pieces]
 
 
+def twins(images: Sequence[str]) -> tuple[str, str] | None:
+    """The first two images that differ only in their suffixes; CVAT, which leaves these out, refuses both."""
+    seen: dict[str, str] = {}
+    for image in images:
+        if (other := seen.setdefault(os.path.splitext(image)[0], image)) != image:
+            return other, image
+    return None
+
+
 def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Kind]]:
     for where, folders, files in os.walk(folder):
         here = Path(where)
@@ -161,9 +170,4 @@ def _sequences(images: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
 def _free(name: str, taken: set[str]) -> str:
     """A file name made of a path, numbered where another path has made the same."""
     plain = re.sub(r"\W+", "_", name).strip("_")[:LONGEST] or "images"
-    free, number = plain, 1
-    while free in taken:
-        number += 1
-        free = f"{plain}_{number}"
-    taken.add(free)
-    return free
+    return free_name(plain, taken)

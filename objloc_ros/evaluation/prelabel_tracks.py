@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
 
 import numpy as np
 
-from objloc_ros.engine.age import continues
 from objloc_ros.engine.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.tracking import Tracker
+from objloc_ros.evaluation.past import Past
 from objloc_ros.types import Detections, Image, Size, size_of
-
-
-@dataclass
-class _Camera:
-    memories: dict[str, Memory]
-    trackers: dict[str, Tracker] = field(default_factory=dict)
-    latest_ns: int | None = None
 
 
 class Follower:
@@ -34,7 +26,8 @@ class Follower:
 
     def __init__(self, pipeline: Pipeline, method: str) -> None:
         self._pipeline, self._method = pipeline, method
-        self._cameras: dict[str, _Camera] = {}
+        self._followed = (method,) if method in DISCOVERY else ()
+        self._cameras: dict[str, Past] = {}
         self._numbers: dict[tuple[str, str, str], int] = {}
 
     def answer(self, image: Image, camera: str, stamp_ns: int | None) -> tuple[HeadResult, list[int]]:
@@ -50,29 +43,22 @@ class Follower:
             The method's result, and the number of each detection: 1, 2, ... over all cameras, never used again for
             another object.
         """
-        state = self._cameras.setdefault(camera, _Camera(self._memories()))
+        past = self._cameras.setdefault(camera, Past(self._followed))
         if stamp_ns is not None:
-            if state.latest_ns is not None and not continues(state.latest_ns, stamp_ns):
-                state.memories = self._memories()
-                for tracker in state.trackers.values():
-                    tracker.forget()
-            state.latest_ns = stamp_ns
-        found: HeadResult = self._pipeline.follow(image, state.memories, (self._method,))[self._method]
-        names = _names(state.trackers, found.detections, size_of(image))
+            past.notice(stamp_ns)
+        found: HeadResult = self._pipeline.follow(image, past.memories, (self._method,))[self._method]
+        names = _names(past.trackers, found.detections, size_of(image))
         keys = [(camera, label, name) for label, name in zip(found.detections.labels, names, strict=True)]
         return found, [self._numbers.setdefault(key, len(self._numbers) + 1) for key in keys]
 
-    def _memories(self) -> dict[str, Memory]:
-        return {self._method: Memory()} if self._method in DISCOVERY else {}
 
-
-def _names(trackers: dict[str, Tracker], detections: Detections, size: Size) -> list[str]:
+def _names(trackers: defaultdict[str, Tracker], detections: Detections, size: Size) -> list[str]:
     """The track of each detection; trackers of labels that are not in sight learn that, too."""
     labels = np.array(detections.labels, dtype=object)
     names = [""] * len(detections)
     for label in dict.fromkeys([*trackers, *detections.labels]):
         places = np.flatnonzero(labels == label)
         part = Detections(detections.boxes[places], detections.scores[places], (label,) * len(places))
-        for place, name in zip(places, trackers.setdefault(label, Tracker()).update(part, size), strict=True):
+        for place, name in zip(places, trackers[label].update(part, size), strict=True):
             names[place] = name
     return names

@@ -7,6 +7,7 @@ the numbers do not depend on who computed them.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,13 +109,34 @@ def run_here(
     work = make_work()
     for _ in range(1 + RETRIES):
         left = [shard for shard in left if not _did(work, shard, folder, outcome, on_done)]
+    sweep(shards, folder)
     return outcome
+
+
+def sweep(shards: Sequence[Shard], folder: Path) -> None:
+    """Remove what workers that were killed have left half made (`ops.files.whole`), where the whole is there now."""
+    names = {shard.name for shard in shards}
+    there = set(os.listdir(folder))
+    for name in there:
+        made = name[1:].rpartition(".")[0]
+        if name.startswith(".") and made in names & there:
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
     """Cut items into blocks of at most `size`, with the place of each block's first item."""
     for start in range(0, len(items), size):
         yield start, items[start : start + size]
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """A name that is not taken yet, `name` or that with a number, which is taken from now on."""
+    free, number = name, 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free)
+    return free
 
 
 def describe(error: BaseException) -> str:

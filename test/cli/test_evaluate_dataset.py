@@ -103,18 +103,11 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path
 
 
 @pytest.mark.timeout(240)
-def test_a_cluster_that_loses_a_node_gives_the_same_numbers(voc: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        cluster.add_node(num_cpus=1)
-        doomed = cluster.add_node(num_cpus=1)
-        Timer(4, lambda: cluster.remove_node(doomed, allow_graceful=False)).start()
-        status = evaluate("voc07", voc, tmp_path / "ray", "--engine", "ray", "--address", cluster.address)
-    finally:
-        cluster.shutdown()
+def test_a_cluster_that_loses_a_node_gives_the_same_numbers(cluster: Any, voc: Path, tmp_path: Path) -> None:
+    cluster.add_node(num_cpus=1)
+    doomed = cluster.add_node(num_cpus=1)
+    Timer(4, lambda: cluster.remove_node(doomed, allow_graceful=False)).start()
+    status = evaluate("voc07", voc, tmp_path / "ray", "--engine", "ray", "--address", cluster.address)
     assert status == 0
     assert evaluate("voc07", voc, tmp_path / "here") == 0
     for name in ("images.jsonl", "blocks/00000000.jsonl", "blocks/00000040.jsonl"):

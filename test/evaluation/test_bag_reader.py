@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from std_msgs.msg import Float32, String
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag import read_bag
 from objloc_ros.evaluation.bag_reader import BagReader
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 WORDS = [
     ("/talk", 10, String(data="a" * 3000)),

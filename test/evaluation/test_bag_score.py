@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
+
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_answers import WAITING, Answer, read_answers
 from objloc_ros.evaluation.bag_score import Scorer, score
 from objloc_ros.evaluation.bag_truth import Classes, FrameTruth
 from objloc_ros.nodes.conversions import mask_to_image
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 A, B, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
 

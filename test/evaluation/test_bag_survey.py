@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from array import array
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_reader import BagReader
 from objloc_ros.evaluation.bag_survey import Stamps, choose_cameras, is_own, namespaces, survey
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 
 def stamped(*pairs: tuple[int, int]) -> list[Any]:

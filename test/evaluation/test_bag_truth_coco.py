@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,13 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+import bag_making as making
+
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bag_reader import BagReader
 from objloc_ros.evaluation.bag_survey import survey
 from objloc_ros.evaluation.bag_truth_coco import CocoTruth
 from objloc_ros.evaluation.bag_truth_source import TruthSpec, open_truths
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 
 def coco(path: Path, images: list[Any], annotations: list[Any] = ()) -> CocoTruth:  # type: ignore[assignment]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from std_msgs.msg import Header, String
 
 from objloc_ros.errors import InputError, ParameterError
@@ -19,12 +19,6 @@ from objloc_ros.evaluation.bag_truth import Classes
 from objloc_ros.evaluation.bag_truth_source import TruthSpec, open_truths, read_classes
 from objloc_ros.evaluation.bag_truth_topic import WAITING, TopicTruth
 from objloc_ros.nodes.conversions import mask_to_image
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 MASK = np.array([[0, 3, 3], [7, 0, 3]], np.uint8)
 

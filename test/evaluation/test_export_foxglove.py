@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.export_frames import Labelled
 
@@ -128,3 +131,33 @@ def test_a_file_of_nothing_can_be_opened(tmp_path: Path) -> None:
 def test_the_same_frames_give_the_same_bytes(recording: Path, tmp_path: Path) -> None:
     write(tmp_path / "again.mcap", iter(FRAMES))
     assert (tmp_path / "again.mcap").read_bytes() == recording.read_bytes()
+
+
+@pytest.fixture
+def room() -> Iterator[Callable[[int], None]]:
+    """Limits the size of files, in bytes; the kernel refuses a write in its middle, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [300, 5_000, 200_000, 500_000])
+def test_a_full_disk_is_an_error_and_no_panic(
+    size: int, room: Callable[[int], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Labelled("front", i, i * S, "png", rng.bytes(150_000), []) for i in range(6)]
+    room(size)
+    with pytest.raises(OSError, match="File too large"):
+        write(tmp_path / "run.mcap", iter(frames))
+    assert capfd.readouterr().err == "", "the library panics where a file that failed is not where it was told to be"
+
+
+def test_what_the_frames_raise_comes_through(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def torn() -> Iterator[Labelled]:
+        yield FRAMES[0]
+        raise InputError("the second image is torn")
+
+    with pytest.raises(InputError, match="the second image is torn"):
+        write(tmp_path / "run.mcap", torn())
+    assert capfd.readouterr().err == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -14,8 +13,6 @@ from typing import Any
 import pytest
 
 ray = pytest.importorskip("ray")
-
-from ray.cluster_utils import Cluster  # noqa: E402
 
 from objloc_ros.errors import InputError  # noqa: E402
 from objloc_ros.evaluation.fleet import Fleet, run_on_ray  # noqa: E402
@@ -68,15 +65,6 @@ def results(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        yield made
-    finally:
-        made.shutdown()
-
-
-@pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     notes, out = tmp_path / "notes", tmp_path / "out"
     notes.mkdir()
@@ -84,7 +72,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_two_nodes_give_what_one_process_gives_and_the_loss_of_one_loses_nothing(
-    cluster: Cluster, folders: tuple[Path, Path], tmp_path: Path
+    cluster: Any, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     notes, out = folders
     cluster.add_node(num_cpus=1)
@@ -117,7 +105,7 @@ def test_two_nodes_give_what_one_process_gives_and_the_loss_of_one_loses_nothing
 
 
 def test_failures_are_tried_again_and_listed_and_the_next_run_does_only_those(
-    cluster: Cluster, folders: tuple[Path, Path]
+    cluster: Any, folders: tuple[Path, Path]
 ) -> None:
     notes, out = folders
     cluster.add_node(num_cpus=2)
@@ -130,7 +118,7 @@ def test_failures_are_tried_again_and_listed_and_the_next_run_does_only_those(
     assert len(list(notes.glob("began-4-*"))) == 1
 
 
-def test_no_machine_is_left(cluster: Cluster, folders: tuple[Path, Path]) -> None:
+def test_no_machine_is_left(cluster: Any, folders: tuple[Path, Path]) -> None:
     notes, out = folders
     cluster.add_node(num_cpus=1)
     with pytest.raises(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from prelabel_making import scene, video
 from std_msgs.msg import Header
 
 from objloc_ros.errors import InputError, ParameterError
@@ -21,17 +22,9 @@ from objloc_ros.evaluation.prelabel_masks import instance_map
 from objloc_ros.evaluation.prelabel_sources import Piece, Sources, cut
 from objloc_ros.evaluation.shards import Shard, run_shard
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
-from objloc_ros.ops.media import VideoWriter, read_image, write_image
-from objloc_ros.types import Image
+from objloc_ros.ops.media import read_image, write_image
 
 FOUND = Model(methods=("found",), device="cpu")
-
-
-def scene(shift: int = 0) -> Image:
-    rgb = np.full((120, 160, 3), 40, np.uint8)
-    rgb[20:60, 20 + shift : 60 + shift] = (220, 60, 40)
-    rgb[70:110, 100:150] = (60, 200, 90)
-    return rgb
 
 
 @pytest.fixture
@@ -45,9 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
-        for t in range(3):
-            writer.write(scene(4 * t))
+    video(tmp_path / "clip.mp4")
     return tmp_path
 
 

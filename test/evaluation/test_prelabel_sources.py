@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.prelabel_sources import Piece, Sources, cut, find_sources
+from objloc_ros.evaluation.prelabel_sources import Piece, Sources, cut, find_sources, twins
 
 BAG = "rosbag2_bagfile_information:\n"
 
@@ -103,3 +103,16 @@ def test_frames_never_go_where_images_are_copied_to() -> None:
         shard.input for shard in cut(Sources(Path("/r"), ("v_mp4/1.png",), ("v.mp4",))) if shard.input.kind == "video"
     ]
     assert piece.name == "v_mp4_2"
+
+
+@pytest.mark.parametrize(
+    ("images", "same"),
+    [
+        ((), None),
+        (("a.jpg", "b.jpg", "d/a.jpg", "a.jpg.png"), None),
+        (("a.jpg", "a.jpg.png", "a.png", "b.jpg", "b.png"), ("a.jpg", "a.png")),
+        (("d.x/a", "d.y/a"), None),
+    ],
+)
+def test_images_that_differ_only_in_their_suffixes(images: tuple[str, ...], same: tuple[str, str] | None) -> None:
+    assert twins(images) == same

@@ -81,6 +81,16 @@ def test_an_interruption_keeps_what_was_done(tmp_path: Path) -> None:
     assert results(tmp_path) == {"0.txt": "0", "1.txt": "1"}
 
 
+def test_what_killed_workers_have_left_is_removed_once_it_is_whole(tmp_path: Path) -> None:
+    for name in (".1.txt.abcd1234", ".3.txt._x9_ab_", ".other.txt.abcd1234"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    (tmp_path / ".source.json").write_text("{}")
+    run_here(NUMBERS, Squares(n3=99), tmp_path)
+    hidden = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
+    assert hidden == {".3.txt._x9_ab_", ".other.txt.abcd1234", ".source.json"}
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

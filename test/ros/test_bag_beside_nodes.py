@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,13 @@ import pytest
 
 pytest.importorskip("vision_msgs")
 
+import bag_making as making
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.evaluation.bag import read_bag
 from objloc_ros.evaluation.bag_lockstep import Lockstep
 from objloc_ros.evaluation.model import Model
-
-_spec = importlib.util.spec_from_file_location(
-    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 OUTPUTS = {
     "found/detections": Detection2DArray,

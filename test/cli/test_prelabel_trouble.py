@@ -1,0 +1,165 @@
+"""`objloc prelabel` with inputs that cannot be read, options that are none, disks that are full, and interruptions."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faster_coco_eval import COCO
+from prelabel_making import COCO_FILE, bag, document, pictures, video
+
+from objloc_ros.ops.media import write_image
+from objloc_ros.types import Image
+
+
+def test_an_unreadable_image_is_counted_and_the_others_go_on(prelabel, tmp_path: Path, capsys) -> None:
+    pictures(tmp_path / "in", "a.png", "c.png")
+    (tmp_path / "in" / "b.jpg").write_text("no image")
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    assert prelabel("--export", "coco,foxglove") == 1
+    found = document(tmp_path / "out")
+    assert [image["file_name"] for image in found["images"]] == ["a.png", "c.png"]
+    assert [failure["file_name"] for failure in found["failures"]] == ["b.jpg", "empty.png"]
+    assert "not a whole image" in found["failures"][0]["reason"]
+    assert "; 2 images unusable\n" in capsys.readouterr().out
+
+
+def test_bags_and_videos_that_cannot_be_read_are_named_and_the_others_go_on(prelabel, tmp_path: Path, capfd) -> None:
+    whole = bag(tmp_path / "in" / "good")
+    (data,) = whole.glob("*.mcap*")
+    (tmp_path / "in" / "cut.mcap").write_bytes(data.read_bytes()[:-200])
+    (tmp_path / "in" / "zero.mcap").write_bytes(b"")
+    (tmp_path / "in" / "bad.mp4").write_text("no video")
+    assert prelabel() == 1
+    err = capfd.readouterr().err
+    for name in ("cut_mcap", "zero_mcap", "bad_mp4"):
+        assert f"objloc: {name}: cannot read " in err
+    assert {image["bag"] for image in document(tmp_path / "out")["images"]} == {"good"}
+    assert not any(name.startswith(".") for name in os.listdir(tmp_path / "out" / "parts"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "message"),
+    [
+        (("empty",), (), "there is no image, video or bag in"),
+        (("missing",), (), "missing: no such file or folder"),
+        (("out/images",), (), "where results go"),
+        (("in",), ("--method", "found,lost"), "method must be one of"),
+        (("in",), ("--method", "yolo"), "method must be different ones of"),
+        (("in",), ("--method", "maskclip"), "maskclip needs prompts"),
+        (("in",), ("--prompts", "cat"), "prompts are for"),
+        (("in",), ("--threshold", "1.5"), "threshold must lie between 0 and 1"),
+        (
+            ("in",),
+            ("--export", "coco,kitti"),
+            "export must be different ones of coco, rerun, foxglove; got 'coco,kitti'",
+        ),
+        (("in",), ("--export", "coco,coco"), "export must be different ones"),
+        (("in",), ("--block", "0"), "block must be at least 1 image, got 0"),
+        (("in",), ("--device", "tpu"), "device must be auto, cpu, cuda or cuda:N"),
+        (("in", "clip.mp4"), ("--no-images", "--export", "rerun"), "a recording for rerun needs the frames"),
+    ],
+)
+def test_errors_are_one_line(prelabel, tmp_path: Path, capsys, inputs, options: tuple[str, ...], message: str) -> None:
+    pictures(tmp_path / "in", "a.png")
+    pictures(tmp_path / "out", "images/a.png")
+    video(tmp_path / "clip.mp4")
+    (tmp_path / "empty").mkdir()
+    assert prelabel(*options, inputs=inputs) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("objloc: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out" / COCO_FILE).exists()
+
+
+def test_a_killed_run_goes_on_where_it_was(prelabel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(tmp_path / "in", *(f"{n}.png" for n in range(4)))
+    bag(tmp_path / "in" / "run")
+    assert prelabel("--block", "1") == 0
+    expected = {name: (tmp_path / "out" / name).read_bytes() for name in (COCO_FILE, "tracks.json")}
+    (tmp_path / "out").rename(tmp_path / "whole")
+    looked_at: list[str] = []
+
+    def interrupted(path: Path) -> Image:
+        from objloc_ros.ops.media import read_image
+
+        if path.name == "2.png" and "2.png" not in looked_at:
+            looked_at.append(path.name)
+            raise KeyboardInterrupt
+        looked_at.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("objloc_ros.evaluation.prelabel_frames.read_image", interrupted)
+    assert prelabel("--block", "1") == 130
+    assert not (tmp_path / "out" / COCO_FILE).exists()
+    assert prelabel("--block", "1") == 0
+    assert looked_at == ["0.png", "1.png", "2.png", "2.png", "3.png"], "nothing twice"
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in expected} == expected
+
+
+def test_another_command_into_the_same_folder_is_refused(prelabel, tmp_path: Path, capsys) -> None:
+    pictures(tmp_path / "in", "a.png")
+    assert prelabel() == 0
+    assert prelabel("--threshold", "0.6") == 2
+    assert "holds pre-labels made with options" in capsys.readouterr().err
+    pictures(tmp_path / "in", "b.png")
+    assert prelabel() == 2
+    assert "made of other inputs (images_00000000)" in capsys.readouterr().err
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+from objloc_ros.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def run_with_full_disk(tmp_path: Path, most: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process whose files cannot grow beyond a number of bytes."""
+    command = [sys.executable, "-c", FULL, str(most), "prelabel", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    return subprocess.run([*command, "--device", "cpu", *options], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of files")
+@pytest.mark.parametrize("export", ["rerun", "foxglove"])
+def test_a_disk_that_is_full_leaves_no_half_of_a_recording(prelabel, tmp_path: Path, export: str) -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        write_image(folder / f"{number}.png", rng.integers(0, 256, (200, 300, 3), np.uint8))  # 180 kB each
+    done = run_with_full_disk(tmp_path, 500_000, "--export", f"coco,{export}")
+    assert done.returncode == 1, done.stderr
+    name = {"rerun": "images_00000000.rrd", "foxglove": "images_00000000.mcap"}[export]
+    assert f"objloc: {name}: cannot write " in done.stderr
+    assert os.listdir(tmp_path / "out" / export) == []
+    assert COCO(str(tmp_path / "out" / COCO_FILE)).getImgIds() == [1, 2, 3, 4, 5, 6]
+    assert prelabel("--export", f"coco,{export}") == 0, "the same command goes on when there is room again"
+    assert os.listdir(tmp_path / "out" / export) == [name]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of files")
+def test_a_disk_that_is_full_leaves_no_half_of_the_labels(prelabel, tmp_path: Path) -> None:
+    pictures(tmp_path / "in", *(f"{n:03d}.png" for n in range(40)))
+    done = run_with_full_disk(tmp_path, 3000)
+    assert done.returncode == 1
+    assert "objloc: images_00000000: cannot write " in done.stderr
+    assert os.listdir(tmp_path / "out" / "parts") == ["plan.json"]
+    assert document(tmp_path / "out")["images"] == []
+    assert prelabel() == 0
+    before = (tmp_path / "out" / COCO_FILE).read_bytes()
+    done = run_with_full_disk(tmp_path, 3000)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "objloc: error: cannot write " in done.stderr
+    assert (tmp_path / "out" / COCO_FILE).read_bytes() == before, "the old one stays"
+    assert os.listdir(tmp_path / "out" / "annotations") == [COCO_FILE.name]
