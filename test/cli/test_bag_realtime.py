@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ import cv2
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from sensor_msgs.msg import CompressedImage
 
 from objloc_ros.cli.bag_realtime import Realtime
@@ -27,14 +27,6 @@ from objloc_ros.cli.children import ChildFailedError
 from objloc_ros.cli.main import main
 from objloc_ros.evaluation.bag import read_bag
 from objloc_ros.evaluation.model import Model
-
-_spec = importlib.util.spec_from_file_location(
-    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 TRUTH = ("--truth", "/front/truth")
 

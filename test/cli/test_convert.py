@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import miniature as mini
 import numpy as np
 import pytest
 
 from objloc_ros.cli.main import main
-
-_spec = importlib.util.spec_from_file_location(
-    "miniature", Path(__file__).resolve().parents[1] / "evaluation" / "datasets" / "miniature.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 
 def result(out: Path) -> dict[str, Any]:

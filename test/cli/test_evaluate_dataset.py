@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,17 +12,10 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import miniature as mini
 import pytest
 
 from objloc_ros.cli.main import main
-
-_spec = importlib.util.spec_from_file_location(
-    "miniature", Path(__file__).resolve().parents[1] / "evaluation" / "datasets" / "miniature.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 
 def evaluate(name: str, root: Path, out: Path, *more: str) -> int:

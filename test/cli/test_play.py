@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +10,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy")
+import bag_making as making
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from objloc_ros.cli.background import Background
 from objloc_ros.cli.main import main
 from objloc_ros.nodes.recorder import Recorder, Tap
-
-_spec = importlib.util.spec_from_file_location(
-    "bag_making", Path(__file__).resolve().parents[1] / "evaluation" / "bag_making.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from array import array
 from pathlib import Path
 from typing import Any
 
+import bag_making as making
 import numpy as np
 import pytest
 
@@ -22,12 +22,6 @@ from objloc_ros.evaluation.bag_survey import Stamps
 from objloc_ros.evaluation.bag_truth_source import TruthSpec
 from objloc_ros.evaluation.model import Model
 from objloc_ros.nodes.conversions import mask_to_image
-
-_spec = importlib.util.spec_from_file_location("bag_making", Path(__file__).with_name("bag_making.py"))
-assert _spec is not None
-assert _spec.loader is not None
-making = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(making)
 
 MS = 1_000_000
 

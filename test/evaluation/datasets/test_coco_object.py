@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import miniature as mini
 import numpy as np
 import pytest
 
@@ -15,12 +15,6 @@ from objloc_ros.evaluation.datasets import open_dataset
 from objloc_ros.evaluation.datasets.coco_object import MIN_PIXELS, THING_IDS, THINGS
 from objloc_ros.evaluation.report.benchmarks import BENCHMARKS, benchmark_of
 from objloc_ros.evaluation.report.published import published_for
-
-_spec = importlib.util.spec_from_file_location("miniature", Path(__file__).with_name("miniature.py"))
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 
 def make_instances(root: Path, *annotations: dict[str, Any]) -> Path:

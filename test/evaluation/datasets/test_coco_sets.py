@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import miniature as mini
 import numpy as np
 import pytest
 
@@ -16,12 +16,6 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.coco_masks import decode
 from objloc_ros.evaluation.datasets import open_dataset
 from objloc_ros.evaluation.datasets.base import boxes_of
-
-_spec = importlib.util.spec_from_file_location("miniature", Path(__file__).with_name("miniature.py"))
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 
 def test_coco20k_is_what_the_list_names_in_its_order(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import miniature as mini
 import numpy as np
 import pytest
 
@@ -17,12 +17,6 @@ from objloc_ros.evaluation.datasets import Dataset, open_dataset, to_coco
 from objloc_ros.evaluation.datasets.coco_json import from_levels, to_levels
 from objloc_ros.evaluation.metrics.saliency import RULES
 from objloc_ros.ops.files import write_json
-
-_spec = importlib.util.spec_from_file_location("miniature", Path(__file__).with_name("miniature.py"))
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 STUFF = np.kron(np.array([[0, 1, 255], [12, 89, 91]], np.uint8), np.ones((24, 22), np.uint8))[:, :64]
 

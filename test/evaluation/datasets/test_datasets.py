@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from pathlib import Path
 from typing import Any
 
+import miniature as mini
 import numpy as np
 import pytest
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.datasets import DATASETS, open_dataset
-
-_spec = importlib.util.spec_from_file_location("miniature", Path(__file__).with_name("miniature.py"))
-assert _spec is not None
-assert _spec.loader is not None
-mini = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(mini)
 
 
 def test_voc_boxes_lose_one_on_the_low_sides(tmp_path: Path) -> None:
