@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from objloc_ros.evaluation import speed_results
+from objloc_ros.evaluation.speed import results
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def wall_ms(function: Callable[[], Any]) -> float:
 
 def machine() -> str:
     """One line on where the numbers were taken."""
-    facts = speed_results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    facts = results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "numpy", "opencv"))
     place = f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}"
     return f"{place}, {versions}, load {facts['load']:.1f} at the start"

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Layers of the package and the lower ones each may use; the package's own module offers only the pipeline."""
 
 ROS = {"builtin_interfaces", "cv_bridge", "launch", "launch_ros", "rcl_interfaces", "rclpy", "std_srvs"}
-ROS_ALLOWED = ("nodes/", "evaluation/bag")
+ROS_ALLOWED = ("nodes/", "evaluation/bags/")
 """Beside the nodes only what reads and replays bags, which may use the nodes' own conversions."""
 
 NUMPY_ONLY = ("scenes/", "ops/drawing.py", "ops/contact_sheet.py", "ops/media.py", "ops/files.py", "evaluation/coco.py")

@@ -16,9 +16,9 @@ from objloc_ros.cli.bag_modes import BOTH, MODES, InTurn, chosen
 from objloc_ros.cli.engine_options import run_shards
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.bag_reader import storage_files
-from objloc_ros.evaluation.bag_report import broken_limits, table
-from objloc_ros.evaluation.bag_survey import count_images
+from objloc_ros.evaluation.bags.reader import storage_files
+from objloc_ros.evaluation.bags.report import broken_limits, table
+from objloc_ros.evaluation.bags.survey import count_images
 from objloc_ros.evaluation.limits import parse_limits
 from objloc_ros.evaluation.run import claim
 from objloc_ros.evaluation.shards import Outcome, Shard, free_name

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from objloc_ros.cli.bag_options import lockstep_of
 from objloc_ros.cli.bag_realtime import realtime_of
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation import bag_lockstep, bag_realtime
+from objloc_ros.evaluation.bags import lockstep, realtime
 from objloc_ros.evaluation.shards import Work
 
 
@@ -38,8 +38,8 @@ class Mode(NamedTuple):
 
 
 MODES: dict[str, Mode] = {
-    "lockstep": Mode(lockstep_of, bag_lockstep.REPORT),
-    "realtime": Mode(realtime_of, bag_realtime.REPORT),
+    "lockstep": Mode(lockstep_of, lockstep.REPORT),
+    "realtime": Mode(realtime_of, realtime.REPORT),
 }
 
 BOTH = "both"

@@ -11,10 +11,10 @@ from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.model_options import add_model_options, model_of, parse_methods
 from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.bag_follow import FollowOptions
-from objloc_ros.evaluation.bag_lockstep import Lockstep
-from objloc_ros.evaluation.bag_runs import PromptSet, number_sets, read_sweep
-from objloc_ros.evaluation.bag_truth_source import TruthSpec
+from objloc_ros.evaluation.bags.follow import FollowOptions
+from objloc_ros.evaluation.bags.lockstep import Lockstep
+from objloc_ros.evaluation.bags.runs import PromptSet, number_sets, read_sweep
+from objloc_ros.evaluation.bags.truth_source import TruthSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

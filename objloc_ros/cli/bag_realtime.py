@@ -18,14 +18,14 @@ from objloc_ros.cli.bag_options import common_of
 from objloc_ros.cli.children import Child, ChildFailedError, terminated_like_interrupted
 from objloc_ros.cli.node_children import START_LIMIT_S, node_command, ros_of_its_own
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.bag import BagWriter
-from objloc_ros.evaluation.bag_job import survey_cameras
-from objloc_ros.evaluation.bag_listener import Listener
-from objloc_ros.evaluation.bag_nodes import DIAGNOSTICS, BagNode, nodes_of
-from objloc_ros.evaluation.bag_outputs import write_films
-from objloc_ros.evaluation.bag_reader import BagReader
-from objloc_ros.evaluation.bag_realtime import REPORT, Played, RealtimeSettings, report
-from objloc_ros.evaluation.bag_survey import Stamps
+from objloc_ros.evaluation.bags.job import survey_cameras
+from objloc_ros.evaluation.bags.listener import Listener
+from objloc_ros.evaluation.bags.nodes import DIAGNOSTICS, BagNode, nodes_of
+from objloc_ros.evaluation.bags.outputs import write_films
+from objloc_ros.evaluation.bags.reader import BagReader
+from objloc_ros.evaluation.bags.realtime import REPORT, Played, RealtimeSettings, report
+from objloc_ros.evaluation.bags.rosbag import BagWriter
+from objloc_ros.evaluation.bags.survey import Stamps
 from objloc_ros.evaluation.shards import Work
 from objloc_ros.nodes.recorder import Recorder
 from objloc_ros.ops.files import write_json

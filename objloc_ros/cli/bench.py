@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from objloc_ros.cli import bench_options as options
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
-from objloc_ros.evaluation.speed import BareEnds, Ends, matrix
-from objloc_ros.evaluation.speed_compare import Comparison, check_machines, compare
-from objloc_ros.evaluation.speed_report import markdown, picture, text_table
-from objloc_ros.evaluation.speed_results import Run, machine, read_run
-from objloc_ros.evaluation.speed_run import measure
+from objloc_ros.evaluation.speed.cells import BareEnds, Ends, matrix
+from objloc_ros.evaluation.speed.compare import Comparison, check_machines, compare
+from objloc_ros.evaluation.speed.report import markdown, picture, text_table
+from objloc_ros.evaluation.speed.results import Run, machine, read_run
+from objloc_ros.evaluation.speed.run import measure
 from objloc_ros.ops.media import write_image
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Size

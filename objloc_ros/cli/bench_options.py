@@ -12,7 +12,7 @@ import torch
 from objloc_ros.engine.device import resolve_device
 from objloc_ros.engine.heads import HEADS
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.speed_models import architecture
+from objloc_ros.evaluation.speed.models import architecture
 from objloc_ros.types import Size
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from objloc_ros.cli.children import Child, ChildFailedError, terminated_like_int
 from objloc_ros.cli.demo_results import measure, write_pictures
 from objloc_ros.cli.node_children import START_LIMIT_S, node_command, ros_of_its_own
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.bag import BagWriter
+from objloc_ros.evaluation.bags.rosbag import BagWriter
 from objloc_ros.evaluation.demo_report import summarise, table
 from objloc_ros.nodes.frame_sources import parse_size
 from objloc_ros.nodes.recorder import Recorder, camera_taps

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.evaluation.bag import read_bag
+from objloc_ros.evaluation.bags.rosbag import read_bag
 from objloc_ros.evaluation.demo_report import Measured, caption, mask_iou, outlined, pick, sheet
 from objloc_ros.evaluation.movie import write_movie
 from objloc_ros.nodes.conversions import compressed_to_rgb

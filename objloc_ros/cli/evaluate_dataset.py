@@ -22,7 +22,7 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.datasets import Dataset
 from objloc_ros.evaluation.limits import failed_limits, parse_limits
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
-from objloc_ros.evaluation.speed_results import machine
+from objloc_ros.evaluation.speed.results import machine
 from objloc_ros.evaluation.tasks import class_map
 from objloc_ros.ops.drawing import overlay
 from objloc_ros.ops.media import read_image

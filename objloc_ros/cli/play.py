@@ -16,10 +16,10 @@ import numpy as np
 
 from objloc_ros.cli.children import terminated_like_interrupted
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.bag import message_class
-from objloc_ros.evaluation.bag_ahead import ahead
-from objloc_ros.evaluation.bag_reader import BagReader, RawMessage
-from objloc_ros.evaluation.bag_survey import choose_cameras
+from objloc_ros.evaluation.bags.ahead import ahead
+from objloc_ros.evaluation.bags.reader import BagReader, RawMessage
+from objloc_ros.evaluation.bags.rosbag import message_class
+from objloc_ros.evaluation.bags.survey import choose_cameras
 from objloc_ros.nodes.player import CLOCK_HZ, LEAD_S, Player, Schedule
 from objloc_ros.ops.files import write_json
 

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from objloc_ros.cli.engine_options import Engine, add_engine_options, engine_of
 from objloc_ros.cli.model_options import add_model_options, model_of
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.export_frames import MakeExport
-from objloc_ros.evaluation.prelabel import Keep, MakePrelabels, Track, claim, place_images
-from objloc_ros.evaluation.prelabel_coco import Totals, merge
-from objloc_ros.evaluation.prelabel_frames import SUFFIXES, count_frames
-from objloc_ros.evaluation.prelabel_sources import BLOCK, cut, find_sources, twins
+from objloc_ros.evaluation.prelabels.coco import Totals, merge
+from objloc_ros.evaluation.prelabels.export_frames import MakeExport
+from objloc_ros.evaluation.prelabels.frames import SUFFIXES, count_frames
+from objloc_ros.evaluation.prelabels.sources import BLOCK, cut, find_sources, twins
+from objloc_ros.evaluation.prelabels.work import Keep, MakePrelabels, Track, claim, place_images
 from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
 
 EXPORTS = ("coco", "rerun", "foxglove")

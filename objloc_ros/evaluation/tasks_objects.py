@@ -12,7 +12,7 @@ from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.datasets import Dataset, Sample
 from objloc_ros.evaluation.datasets.base import boxes_of
 from objloc_ros.evaluation.metrics import Scored, corloc, iou, object_metrics
-from objloc_ros.evaluation.prelabel_masks import instance_map
+from objloc_ros.evaluation.prelabels.masks import instance_map
 from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import boxes_to_source
 

@@ -15,7 +15,7 @@ from objloc_ros.types import Detections, Image
 
 
 class RosEnds:
-    """The ends of a frame of one size, as `objloc_ros.evaluation.speed.Ends` wants them.
+    """The ends of a frame of one size, as `objloc_ros.evaluation.speed.cells.Ends` wants them.
 
     Args:
         frames: RGB uint8 [H, W, 3] of one size; the camera sends them in turn, as bgr8.

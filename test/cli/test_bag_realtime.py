@@ -25,7 +25,7 @@ from sensor_msgs.msg import CompressedImage
 from objloc_ros.cli.bag_realtime import Realtime
 from objloc_ros.cli.children import ChildFailedError
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.bag import read_bag
+from objloc_ros.evaluation.bags.rosbag import read_bag
 from objloc_ros.evaluation.model import Model
 
 TRUTH = ("--truth", "/front/truth")

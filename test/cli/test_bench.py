@@ -9,7 +9,7 @@ import torch
 
 from objloc_ros.cli import bench_options
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.speed_run import FRAMES
+from objloc_ros.evaluation.speed.run import FRAMES
 
 SMALL = ["bench", "--smoke", "--methods", "found", "--batches", "1", "--cameras", "1", "--threads", "1"]
 

@@ -9,7 +9,7 @@ import pytest
 from prelabel_making import COCO_FILE, bag, document, pictures, tree, video
 
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.prelabel_coco import merge
+from objloc_ros.evaluation.prelabels.coco import merge
 
 
 def test_a_folder_of_images(prelabel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_where_it_was(prelabel, tmp_path: Path, monkeypatch
         looked_at.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr("objloc_ros.evaluation.prelabel_frames.read_image", interrupted)
+    monkeypatch.setattr("objloc_ros.evaluation.prelabels.frames.read_image", interrupted)
     assert prelabel("--block", "1") == 130
     assert not (tmp_path / "out" / COCO_FILE).exists()
     assert prelabel("--block", "1") == 0

@@ -14,8 +14,8 @@ import bag_making as making
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.evaluation.bag import read_bag
-from objloc_ros.evaluation.bag_lockstep import Lockstep
+from objloc_ros.evaluation.bags.lockstep import Lockstep
+from objloc_ros.evaluation.bags.rosbag import read_bag
 from objloc_ros.evaluation.model import Model
 
 OUTPUTS = {

@@ -1,0 +1,1 @@
+"""Bags: read, gone through in lockstep or in real time, and compared with the truth."""

@@ -1,0 +1,1 @@
+"""Labels for people to correct, from images, videos and bags."""

@@ -1,0 +1,133 @@
+"""Pre-labelled images in order, for what writes recordings of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from objloc_ros.errors import InputError
+from objloc_ros.evaluation.coco_masks import decode
+from objloc_ros.evaluation.prelabels.coco import records
+from objloc_ros.evaluation.shards import Shard, Work
+from objloc_ros.ops.media import read_image
+
+ORIENTATION = 0x0112
+"""EXIF tag; 1 for upright pictures."""
+
+STEP_NS = 1_000_000_000
+"""Time between images that have none."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image of a recording and what was found in it.
+
+    Args:
+        camera: Topic, or a name in its place, without slashes at its ends.
+        number: Place among the camera's images.
+        stamp_ns: Time in nanoseconds; for images that have none, a second apart.
+        format: Of `data`.
+        data: The compressed image.
+        objects: As `prelabel_masks.objects` describes them.
+    """
+
+    camera: str
+    number: int
+    stamp_ns: int
+    format: Literal["jpeg", "png"]
+    data: bytes
+    objects: list[dict[str, Any]]
+
+    def caption(self, one: dict[str, Any]) -> str:
+        """An object's label, track and score."""
+        track = f" {one['track']}" if "track" in one else ""
+        return f"{one['label']}{track}: {one['score']:.2f}"
+
+    def mask(self, one: dict[str, Any]) -> npt.NDArray[np.bool_]:
+        """An object's pixels, bool [H, W]."""
+        return decode(one["segmentation"])
+
+
+WritePart = Callable[[Path, Iterator[Labelled]], None]
+"""Writes a recording to a path that does not exist yet."""
+
+
+@dataclass(frozen=True)
+class MakeExport:
+    """Makes the work on a pair of folders, a part's and its images': a recording in a viewer's format.
+
+    Args:
+        format: "rerun" or "foxglove".
+    """
+
+    format: Literal["rerun", "foxglove"]
+
+    @property
+    def suffix(self) -> str:
+        """Of the files."""
+        return {"rerun": ".rrd", "foxglove": ".mcap"}[self.format]
+
+    def __call__(self) -> Work:
+        """Load the library."""
+        write: WritePart
+        if self.format == "rerun":
+            from objloc_ros.evaluation.prelabels.export_rerun import write
+        else:
+            from objloc_ros.evaluation.prelabels.export_foxglove import write
+
+        def work(folders: tuple[Path, Path], target: Path) -> None:
+            write(target, labelled(*folders))
+
+        return work
+
+    def shard(self, part: Path, images: Path) -> Shard:
+        """The work on one part whose images lie below a folder."""
+        return Shard(part.name + self.suffix, (part, images))
+
+
+def labelled(part: Path, images: Path) -> Iterator[Labelled]:
+    """Read a part with its images.
+
+    Args:
+        part: Folder with `labels.jsonl`.
+        images: Folder below which its images lie.
+
+    Raises:
+        InputError: If the labels or an image cannot be read.
+    """
+    number = -1
+    for record in records(part):
+        number += 1
+        if "objects" not in record:
+            continue
+        form, data = compressed(images / record["file_name"])
+        place = record.get("frame", number)
+        stamp_ns = record.get("stamp_ns", place * STEP_NS)
+        camera = record.get("topic", part.name).strip("/")
+        yield Labelled(camera, place, stamp_ns, form, data, record["objects"])
+
+
+def compressed(path: Path) -> tuple[Literal["jpeg", "png"], bytes]:
+    """Read an image as every viewer shows it: JPEG or PNG as it is, others and turned ones as a JPEG.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            form, is_upright = picture.format, picture.getexif().get(ORIENTATION, 1) == 1
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if is_upright and form in ("JPEG", "PNG"):
+        return ("jpeg" if form == "JPEG" else "png"), data
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR))
+    return "jpeg", encoded.tobytes()

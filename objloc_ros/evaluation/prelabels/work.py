@@ -1,0 +1,207 @@
+"""Pre-labels: what a method finds in images, videos and bags, written down for people to correct.
+
+The work is cut into pieces (`sources.py`) that run here or on a cluster (`shards.py`, `fleet.py`). Each leaves
+a folder with `labels.jsonl`, a line per image, and the frames that were no files before; `coco.py` joins them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from objloc_ros.engine.pass_lane import use_threads
+from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.model import Model
+from objloc_ros.evaluation.prelabels.frames import SUFFIXES, Frame, frames
+from objloc_ros.evaluation.prelabels.masks import objects
+from objloc_ros.evaluation.prelabels.sources import Piece
+from objloc_ros.evaluation.prelabels.tracks import Follower
+from objloc_ros.evaluation.shards import Shard, Work
+from objloc_ros.ops.files import read_json, write_json
+from objloc_ros.ops.media import write_image
+from objloc_ros.types import size_of
+
+LABELS = "labels.jsonl"
+IMAGES = "images"
+
+Keep = Literal["frames", "all", "none"]
+"""Which images are written beside the labels: frames of videos and bags, image files as well, none."""
+
+Track = Literal["video", "all", "none"]
+"""Where objects are followed: in videos and bags, among the images of a piece as well, nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakePrelabels:
+    """Makes the work on a `Piece`, in whatever process is to do it: loads the networks.
+
+    Args:
+        model: With one method.
+        topics: Image topics to read from bags; none for all cameras.
+        track: Where to follow objects.
+        keep: Which images to write.
+        suffix: Format of written frames, jpg or png; image files are copied as they are.
+        threads: Processor threads. Floating-point sums depend on it, in their last digits.
+        on_frame: Called after each frame, in the process that does the work; two makers may differ in it.
+
+    Raises:
+        ParameterError: If the model has several methods or another value is none of those.
+    """
+
+    model: Model
+    topics: tuple[str, ...] = ()
+    track: Track = "video"
+    keep: Keep = "frames"
+    suffix: str = "jpg"
+    threads: int = 1
+    on_frame: Callable[[], None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.model.methods) != 1:
+            raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.model.methods)}")
+        if self.suffix not in SUFFIXES:
+            raise ParameterError(f"frames are written as {' or '.join(SUFFIXES)}, got {self.suffix!r}")
+        if self.threads < 1:
+            raise ParameterError(f"threads must be at least 1, got {self.threads}")
+
+    def __call__(self) -> Work:
+        """Load the networks.
+
+        Raises:
+            ParameterError: If a model or the device is unknown.
+            WeightsError: If weights are missing or refused.
+        """
+        return _Prelabeller(self)
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        return self.model.methods[0]
+
+    def about(self) -> dict[str, Any]:
+        """What the labels depend on, as JSON values."""
+        about = self.model.about(self.method) | {"tracks": self.track, "threads": self.threads}
+        return about | ({"topics": list(self.topics)} if self.topics else {})
+
+    def categories(self) -> tuple[str, ...]:
+        """The labels that objects may have."""
+        return self.model.prompts or ("object",)
+
+
+class _Prelabeller:
+    """Labels pieces with networks that are loaded once."""
+
+    def __init__(self, make: MakePrelabels) -> None:
+        self._make = make
+        use_threads(make.threads)
+        self._pipeline = make.model.load()
+
+    def __call__(self, piece: Piece, target: Path) -> None:
+        """Label a piece.
+
+        Raises:
+            InputError: If a video or a bag cannot be read to its end.
+        """
+        make = self._make
+        use_threads(make.threads)
+        followed = make.track == "all" or (make.track == "video" and piece.kind != "images")
+        follower = Follower(self._pipeline, make.method) if followed else None
+        target.mkdir()
+        with (target / LABELS).open("w", encoding="utf-8") as file:
+            for frame in frames(piece, make.topics, make.suffix):
+                file.write(json.dumps(self._record(frame, piece, follower)) + "\n")
+                if frame.image is not None:
+                    self._keep(frame, piece, target / IMAGES)
+                if make.on_frame is not None:
+                    make.on_frame()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _record(self, frame: Frame, piece: Piece, follower: Follower | None) -> dict[str, Any]:
+        if frame.image is None:
+            return {"file_name": frame.file_name, "reason": frame.problem}
+        if follower is None:
+            found = self._pipeline.run(frame.image, self._pipeline.methods)[self._make.method]
+            described = objects(found, [None] * len(found.detections))
+        else:
+            stamp_ns = frame.stamp_ns if piece.kind == "bag" else None
+            described = objects(*follower.answer(frame.image, frame.camera, stamp_ns))
+        height, width = size_of(frame.image)
+        image = {"file_name": frame.file_name, "width": width, "height": height, **frame.about}
+        return image | {"objects": described}
+
+    def _keep(self, frame: Frame, piece: Piece, folder: Path) -> None:
+        """Write an image where it is to be written."""
+        keep, target = self._make.keep, folder / frame.file_name
+        if keep == "none" or (keep == "frames" and piece.kind == "images"):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if piece.kind == "images":
+            shutil.copyfile(piece.root / frame.file_name, target)
+        elif frame.image is not None:
+            write_image(target, frame.image)
+
+
+def claim(folder: Path, make: MakePrelabels, shards: Sequence[Shard]) -> None:
+    """Write down what the parts in a folder are made by and of, so that none are joined that do not belong together.
+
+    Args:
+        folder: That of the parts.
+        make: What makes them.
+        shards: All of them.
+
+    Raises:
+        InputError: There are parts that were made with other options, or of other inputs.
+    """
+    plan = {
+        "made with": make.about() | {"images": make.keep, "format": make.suffix},
+        "made of": {shard.name: _digest(shard.input) for shard in shards},
+    }
+    note = folder / "plan.json"
+    if note.exists() and len(os.listdir(folder)) > 1:
+        before = read_json(note)
+        for name, value in plan.items():
+            if before.get(name) != value:
+                raise InputError(
+                    f"{folder} holds pre-labels {name} {_difference(before.get(name), value)}: go on with the same "
+                    "command, or choose another folder"
+                )
+    write_json(note, plan)
+
+
+def place_images(parts: Sequence[Path], folder: Path) -> None:
+    """Move the images that the parts have written to one folder; those that were moved before stay.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    try:
+        for part in parts:
+            for where, _, files in os.walk(part / IMAGES):
+                target = folder / Path(where).relative_to(part / IMAGES)
+                target.mkdir(parents=True, exist_ok=True)
+                for name in files:
+                    Path(where, name).replace(target / name)
+            shutil.rmtree(part / IMAGES, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error}") from error
+
+
+def _digest(piece: Piece) -> str:
+    """Stands for the names of a piece's files, of which there may be millions in all."""
+    return hashlib.sha256("\0".join((str(piece.root), *piece.files)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _difference(before: Any, now: dict[str, Any]) -> str:
+    """The first thing in which two plans differ."""
+    before = before if isinstance(before, dict) else {}
+    name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
+    if isinstance(now.get(name), str) and len(now[name]) == 64:
+        return f"other inputs ({name})"
+    return f"{name} {before.get(name)!r}, not {now.get(name)!r}"

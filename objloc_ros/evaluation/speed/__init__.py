@@ -1,0 +1,1 @@
+"""What `objloc bench` measures, compares and tells."""
