@@ -7,7 +7,7 @@ change from run to run and with the machine; they are never mixed with those of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,8 @@ def _row(
     late = int(np.count_nonzero(ages > bound_ms))
     coverage = frames_of(sent, len(answers), dropped(sent, account, len(answers)), late, late_after_ms=bound_ms)
     scorer = Scorer(None if truth is None else truth.classes, node.run.prompts.meant if node.run.prompts else None)
-    if truth is None:
-        summary = score(read_answers(played.recording, node.name) if answered else (), None, scorer)
-    else:
-        with closing(truth):
-            summary = score(read_answers(played.recording, node.name) if answered else (), truth, scorer)
+    with nullcontext() if truth is None else closing(truth):
+        summary = score(read_answers(played.recording, node.name) if answered else (), truth, scorer)
     age = percentiles(ages)
     figures = {"coverage": len(answers) / max(sent, 1)} | {f"age_ms_{name}": value for name, value in age.items()}
     own = {name: value for name, value in asdict(account).items() if name != "at_s"}
