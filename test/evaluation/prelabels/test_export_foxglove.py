@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,22 +134,22 @@ def test_the_same_frames_give_the_same_bytes(recording: Path, tmp_path: Path) ->
     assert (tmp_path / "again.mcap").read_bytes() == recording.read_bytes()
 
 
-@pytest.fixture
-def room() -> Iterator[Callable[[int], None]]:
+@contextmanager
+def room(size: int) -> Iterator[None]:
     """Limits the size of files, in bytes; the kernel refuses a write in its middle, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:  # at once: the tests' own output may go to a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [300, 5_000, 200_000, 500_000])
-def test_a_full_disk_is_an_error_and_no_panic(
-    size: int, room: Callable[[int], None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_is_an_error_and_no_panic(size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     frames = [Labelled("front", i, i * S, "png", rng.bytes(150_000), []) for i in range(6)]
-    room(size)
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="File too large"), room(size):
         write(tmp_path / "run.mcap", iter(frames))
     assert capfd.readouterr().err == "", "the library panics where a file that failed is not where it was told to be"
 
