@@ -20,6 +20,10 @@ from objloc_ros.nodes.spinner import Spinner
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+SWITCH_S = 0.0005
+"""How long a thread may keep Python's lock while others wait, seconds. A pass takes it some hundred times, and Python's
+own 5 ms are as long as a fifth of a pass."""
+
 STARTED, END = b"s", b"e"
 """News: a group has started or failed to; there is reason to end, as there is with the number of a signal."""
 
@@ -51,6 +55,7 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
         Exit code: 0 after an ordered end, 1 when no group could start or a callback failed.
     """
     news = _News()
+    sys.setswitchinterval(SWITCH_S)
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)

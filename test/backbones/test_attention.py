@@ -46,10 +46,10 @@ def test_equals_the_sums(batch: int, heads: int, tokens: int, width: int) -> Non
     assert relative_error(answer, written_out(*qkv)) < 0.01
 
 
-@pytest.mark.parametrize("most", [1, 300, 700, 299 * 300, 300 * 300])
+@pytest.mark.parametrize("most", [1, 300, 700, 299 * 300, 300 * 300, 2 * 300 * 300, 5 * 300 * 300])
 @torch.no_grad()
-def test_the_number_of_rows_at_a_time_does_not_matter(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    q, k, v = random_qkv(1, 2, 300, 16)
+def test_how_much_is_done_at_a_time_does_not_matter(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    q, k, v = random_qkv(1, 3, 300, 16)
     whole = attend(q, k, v)
     monkeypatch.setattr(attention, "MOST_SCORES", most)
     torch.testing.assert_close(attend(q, k, v).float(), whole.float(), rtol=0.02, atol=0.005)
@@ -79,7 +79,7 @@ def test_float32_is_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Tensor) -> None:
         raise AssertionError("products are for bfloat16")
 
-    monkeypatch.setattr(attention, "_attend_one", refuse)
+    monkeypatch.setattr(attention, "_mix", refuse)
     q, k, v = (each.float() for each in random_qkv(1, 2, 300, 16))
     with torch.inference_mode():
         expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
