@@ -114,7 +114,8 @@ def _identity(path: Path) -> dict[str, Any]:
 
 def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Outcome:
     """Do it, with a bar that counts frames where this process does the work."""
-    if args.engine != "local":
+    if args.engine != "local":  # the longest first, so that none is left for the end
+        shards = sorted(shards, key=lambda shard: -_identity(shard.input)["bytes"])
         return run_shards(args, shards, make, args.out, unit="bag")
     left = [shard.input for shard in shards if not (args.out / shard.name).exists()]
     total = len(make.makers) * sum(_count(path, args) for path in left)
