@@ -2,86 +2,14 @@
 
 from itertools import product
 
-import cv2
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
-from torch.nn import functional as F
+from segmentation_making import BOTH, PROMPTS, picture, scene
 
 import objloc_ros
-from objloc_ros.backbones.clip import CLIP_MEAN, CLIP_STD, build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_weights import load_clip_image
-from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
-from objloc_ros.engine.segmentation import METHODS, ClipDiyOptions, MaskClipOptions
+from objloc_ros.engine.segmentation import ClipDiyOptions, MaskClipOptions
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.methods.maskclip import value_features
 from objloc_ros.types import UNLABELLED
-
-BOTH = ("clip_diy", "maskclip")
-PROMPTS = ("red circle", "blue triangle", "the photo")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Random weights of the embedded CLIP pair's layout, which tell images and prompts apart.
-
-    Random towers embed everything in one direction; what all images have in common is taken out of the projection.
-    """
-    torch.manual_seed(0)
-    tower = build_clip_image("tiny_clip").eval().requires_grad_(False)
-    normed = []
-    hook = tower.visual.ln_post.register_forward_hook(lambda module, inputs, output: normed.append(output))
-    images = torch.cat([normalised(picture(48, 48, seed)) for seed in range(16)])
-    tower(images)
-    value_features(tower, tower.tokens(images))
-    hook.remove()
-    common, _ = torch.linalg.qr(torch.stack([normed[0].mean(0), normed[1].mean((0, 1))], dim=1))
-    tower.visual.proj -= common @ (common.T @ tower.visual.proj)
-    known = torch.tensor(sorted(byte_pairs().encode("a background blue circle of photo red the triangle")))
-    state = {f"visual.{key}": value for key, value in tower.visual.state_dict().items()}
-    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL).state_dict()
-    state["token_embedding.weight"] *= 50
-    path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
-    save_file({key: value.clone() for key, value in state.items()} | {"known_tokens": known}, path)
-    return path
-
-
-@pytest.fixture
-def single(monkeypatch):
-    """Single precision, whatever this machine's CPU prefers: only then are two ways of computing comparable."""
-    for module in ("backbone", "segmentation"):
-        monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device: False)
-
-
-@pytest.fixture
-def load(weights, single):
-    """Make a pipeline; with prompts unless told otherwise."""
-
-    def make(*methods, prompts=PROMPTS, **options):
-        pipeline = objloc_ros.load_pipeline(methods, device="cpu", clip_weights=weights)
-        for method in methods:
-            if method in METHODS:
-                pipeline.configure(method, **options)
-        if prompts:
-            pipeline.set_prompts(prompts)
-        return pipeline
-
-    return make
-
-
-def picture(height, width, seed=0):
-    """Patches of colour."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def scene(height, width):
-    """Two squares on a dark ground."""
-    rgb = np.full((height, width, 3), 40, np.uint8)
-    rgb[height // 6 : height // 2, width // 8 : width // 2] = (207, 22, 45)
-    rgb[height // 2 : height * 5 // 6, width * 5 // 8 : width * 7 // 8] = (60, 200, 90)
-    return rgb
 
 
 def agree(one, other):
@@ -129,77 +57,6 @@ def test_clip_diy_works_on_a_square_and_maskclip_on_its_towers_size(load):
     assert result["clip_diy"].geometry.resized == (256, 256)
     assert result["maskclip"].geometry.resized == (60, 100)  # never enlarged
     assert result["maskclip"].geometry.padded == (64, 104)
-
-
-def normalised(rgb):
-    """float32 [1, 3, H, W] of RGB values in [0, 255]."""
-    mean, std = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
-    return torch.from_numpy(((rgb.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1))[None]
-
-
-@torch.inference_mode()
-def diy_maps(weights, image, texts):
-    """CLIP-DIY's cosines, window by window and tiled: float32 [C, 256, 256]."""
-    tower = load_clip_image("tiny_clip", path=weights)
-    square = cv2.resize(image, (256, 256), interpolation=cv2.INTER_LINEAR)
-    total = torch.zeros(len(texts), 256, 256)
-    for side in (256, 128, 64):
-        per_row = {256: 1, 128: 3, 64: 7}[side]
-        grid = torch.zeros(1, len(texts), per_row, per_row)
-        for row in range(per_row):
-            for column in range(per_row):
-                y, x = row * side // 2, column * side // 2
-                window = torch.from_numpy(square[y : y + side, x : x + side].copy()).permute(2, 0, 1)[None]
-                small = (
-                    F.interpolate(window, (tower.side, tower.side), mode="bicubic", antialias=True)[0]
-                    .permute(1, 2, 0)
-                    .numpy()
-                )
-                grid[0, :, row, column] = F.cosine_similarity(tower(normalised(small)), texts, dim=1)
-        total += F.interpolate(grid, (256, 256), mode="bilinear", align_corners=False)[0]
-    return total / 3
-
-
-@torch.inference_mode()
-def maskclip_maps(weights, image, texts):
-    """MaskCLIP's cosines of an image that needs no scaling: float32 [C, h, w]."""
-    tower = load_clip_image("tiny_clip", path=weights)
-    height, width = image.shape[:2]
-    black = np.zeros((-(-height // 8) * 8, -(-width // 8) * 8, 3), np.uint8)
-    black[:height, :width] = image
-    tokens = tower.tokens(normalised(black))
-    features = value_features(tower, tokens)[0]
-    cosines = torch.stack([F.cosine_similarity(features, text[None], dim=1) for text in texts])
-    fine = F.interpolate(cosines.view(1, len(texts), *tokens.grid), black.shape[:2], mode="bilinear")
-    return fine[0, :, :height, :width]
-
-
-@pytest.mark.parametrize("method", BOTH)
-def test_without_a_background_the_best_prompt_wins(load, weights, method):
-    image = picture(90, 130, 8)
-    pipeline = load(method, background="none", **({"placement": "tiled"} if method == "clip_diy" else {}))
-    found = pipeline.run(image)[method]
-    texts = pipeline.encode_prompts(PROMPTS).texts
-    maps = (diy_maps if method == "clip_diy" else maskclip_maps)(weights, image, texts)[1:]
-    assert len(np.unique(found.classes)) > 1
-    assert (found.classes == maps.argmax(0).numpy()).mean() > 0.998
-    np.testing.assert_allclose(found.confidence, (100 * maps).softmax(0).amax(0), atol=2e-3)
-
-
-@pytest.mark.parametrize("method", BOTH)
-def test_founds_saliency_decides_between_prompts_and_ground(load, weights, method):
-    """The embedded model's cosines may be negative, so that (1 + cosine) / 2 is weighed."""
-    image = scene(90, 130)
-    pipeline = load("found", method, **({"placement": "tiled"} if method == "clip_diy" else {}))
-    result = pipeline.run(image)
-    found, saliency = result[method], result["found"].saliency
-    maps = (diy_maps if method == "clip_diy" else maskclip_maps)(weights, image, pipeline.encode_prompts(PROMPTS).texts)
-    resized = cv2.resize(saliency, maps.shape[:0:-1], interpolation=cv2.INTER_LINEAR)
-    fitting = (1 + maps.numpy()) / 2 * resized
-    fitting[0] = (1 + maps[0].numpy()) / 2 * (1 - resized)
-    expected = np.array([UNLABELLED, 0, 1, 2])[fitting.argmax(0)]
-    assert len(np.unique(expected)) > 2
-    assert (found.classes == expected).mean() > 0.995
 
 
 def test_placements_move_the_labels(load):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ class Object:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(ABC):
     """Images and truth; opened twice, it has the same samples in the same order.
 
     Args:
@@ -81,9 +82,9 @@ class Dataset:
     rounded: bool = False
 
     @property
+    @abstractmethod
     def kind(self) -> Kind:
         """What its truth is."""
-        raise NotImplementedError
 
     @property
     def title(self) -> str:
