@@ -12,16 +12,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
-from harness import machine, write_json
+from harness import machine, run_apart, write_json
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -85,7 +82,7 @@ def main() -> None:
     growth = max(r.peak_mb for r in rows) - min(r.peak_mb for r in rows if r.frames == min(lengths))
     print(f"aims: beyond < {MOST_BEYOND:.0%}; growth of memory < {MOST_GROWTH_MB:g} MB, at most {growth:.0f} MB here")
     if args.json is not None:
-        write_json(args.json, machine=about, rows=[asdict(row) for row in rows])
+        write_json(args.json, machine=about, rows=rows)
 
 
 def make_bag(path: Path, plugin: StoragePlugin, length: int, size: tuple[int, int]) -> Path:
@@ -114,15 +111,11 @@ def frames(length: int, size: tuple[int, int]) -> Iterator[tuple[int, str, Image
 def measure(bag: Path, methods: str, truth: bool) -> Row:
     """Run the command in a process of its own."""
     with tempfile.TemporaryDirectory(dir=bag.parent) as out:
-        command = [sys.executable, "-m", "objloc_ros.cli.main", "bag", str(bag), "--out", out, "--method", methods]
-        command += ["--truth", TRUTH] if truth else []
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(command)} failed")
+        judged = ["--truth", TRUTH] if truth else []
+        _, peak_mb = run_apart("bag", str(bag), "--out", out, "--method", methods, *judged)
         timing = json.loads(Path(out, bag.name, "timing.json").read_text())
     pipeline_ms = 1e3 * timing["pipeline_seconds"] / timing["frames"]
-    return Row(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], usage.ru_maxrss / 1024)
+    return Row(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], peak_mb)
 
 
 def line(row: Row) -> str:

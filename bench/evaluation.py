@@ -16,7 +16,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def main() -> None:
             rows.append(measured(Path(scratch, measured.__name__), part))
             print(line(rows[-1]), flush=True)
     if args.json is not None:
-        write_json(args.json, machine=about, rows=[asdict(row) for row in rows])
+        write_json(args.json, machine=about, rows=rows)
 
 
 def _corloc(folder: Path, part: int) -> Row:

@@ -16,7 +16,7 @@ import os
 import resource
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -95,7 +95,7 @@ def main() -> None:
                 rows.append(measure(Path(scratch), method, workers))
                 print(line(rows[-1]), flush=True)
     if args.json is not None:
-        write_json(args.json, machine=about, images=images, rows=[asdict(row) for row in rows])
+        write_json(args.json, machine=about, images=images, rows=rows)
 
 
 def write_images(root: Path, images: int) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,17 @@ def compare(
     return Pair(name, best_literal, best_ours, verdict, wanted, times)
 
 
+def run_apart(*arguments: str) -> tuple[float, float]:
+    """Run `objloc` in a process of its own: seconds, and the most resident memory in megabytes."""
+    command = [sys.executable, "-m", "objloc_ros.cli.main", *arguments]
+    began = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
 def wall_ms(function: Callable[[], Any]) -> float:
     """Milliseconds of one call."""
     start = time.perf_counter()
@@ -82,11 +96,11 @@ def print_pairs(pairs: list[Pair]) -> None:
 
 
 def write_json(path: Path, **sections: Any) -> None:
-    """Write the numbers; a `Pair` becomes a dictionary with its ratio."""
+    """Write the numbers; a dataclass becomes a dictionary, a `Pair` with its ratio."""
     path.write_text(json.dumps(sections, indent=2, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Pair):
-        return {**asdict(value), "ratio": value.ratio}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {**asdict(value), **({"ratio": value.ratio} if isinstance(value, Pair) else {})}
     raise TypeError(f"{type(value).__name__} has no JSON form")

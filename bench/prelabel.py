@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from bag import CAMERA, DIFFERENT, make_bag
-from harness import machine, write_json
+from harness import machine, run_apart, write_json
 from rosbags.rosbag2 import StoragePlugin
 
 from objloc_ros.ops.media import VideoWriter, write_image
@@ -70,39 +66,33 @@ def main() -> None:
             grown = rows[-1].peak_mb - rows[-len(counts)].peak_mb
             print(f"{kind:7} {export:20} grew by {round(grown)} MB; aim: less than {MOST_GROWTH_MB:g}", flush=True)
     if args.json is not None:
-        write_json(args.json, machine=about, rows=[asdict(row) for row in rows])
+        write_json(args.json, machine=about, rows=rows)
 
 
 def make(kind: str, path: Path, count: int, size: tuple[int, int]) -> Path:
     """Write the input, if it is not there yet: frames of a drive, over and over."""
+    if path.exists():
+        return path
     if kind == "bag":
-        return path if path.exists() else make_bag(path, StoragePlugin.MCAP, count, size)
-    path.mkdir(exist_ok=True)
-    if not any(path.iterdir()):
-        film = itertools.cycle([image for image, _ in drive_video(size=size, frames=DIFFERENT)])
-        with VideoWriter(path / "drive.mp4", 15) as writer:
-            for number, image in enumerate(itertools.islice(film, count)):
-                if kind == "video":
-                    writer.write(image)
-                else:
-                    write_image(path / f"{number:06d}.jpg", image)
-        if kind == "images":
-            (path / "drive.mp4").unlink(missing_ok=True)
+        return make_bag(path, StoragePlugin.MCAP, count, size)
+    path.mkdir()
+    film = itertools.cycle([image for image, _ in drive_video(size=size, frames=DIFFERENT)])
+    with VideoWriter(path / "drive.mp4", 15) as video:  # makes no file without frames
+        for number, image in enumerate(itertools.islice(film, count)):
+            if kind == "video":
+                video.write(image)
+            else:
+                write_image(path / f"{number:06d}.jpg", image)
     return path
 
 
 def measure(source: Path, kind: str, export: str, count: int, method: str) -> Row:
     """Run the command in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as out:
-        command = [sys.executable, "-m", "objloc_ros.cli.main", "prelabel", str(source), "--out", out]
-        command += ["--method", method, "--export", export, "--device", "cpu"]
-        command += ["--topics", CAMERA] if kind == "bag" else []
-        began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(command)} failed")
-        return Row(kind, export, count, count / (time.perf_counter() - began), usage.ru_maxrss / 1024)
+        options = ["--method", method, "--export", export, "--device", "cpu"]
+        options += ["--topics", CAMERA] if kind == "bag" else []
+        seconds, peak_mb = run_apart("prelabel", str(source), "--out", out, *options)
+        return Row(kind, export, count, count / seconds, peak_mb)
 
 
 def line(row: Row) -> str:

@@ -20,7 +20,7 @@ from objloc_ros.evaluation.prelabels.export_frames import MakeExport
 from objloc_ros.evaluation.prelabels.frames import SUFFIXES, count_frames
 from objloc_ros.evaluation.prelabels.sources import BLOCK, cut, find_sources, twins
 from objloc_ros.evaluation.prelabels.work import Keep, MakePrelabels, Track, claim, place_images
-from objloc_ros.evaluation.shards import MakeWork, Outcome, Shard, run_here
+from objloc_ros.evaluation.shards import Outcome, Shard, run_here
 
 EXPORTS = ("coco", "rerun", "foxglove")
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--export",
         default="coco",
         metavar="FORMATS",
-        help=f"one or more of {', '.join(EXPORTS)}, separated by commas (default: %(default)s)",
+        help=f"one or more of {', '.join(EXPORTS)}, separated by commas; coco is always written (default: %(default)s)",
     )
     parser.add_argument(
         "--topics", metavar="NAMES", help="image topics of bags, separated by commas (default: all cameras)"
@@ -87,25 +87,23 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If an option is out of range.
         WeightsError: If weights are missing or refused.
     """
-    exports = _exports(args.export)
+    recordings = [name for name in _exports(args.export) if name != "coco"]
     make, engine, plain_engine = _make(args), engine_of(args), engine_of(args, networks=False)
     if args.block < 1:
         raise ParameterError(f"block must be at least 1 image, got {args.block}")
     sources = find_sources(args.inputs, out=args.out)
-    if exports != ["coco"] and make.keep == "none" and (sources.videos or sources.bags):
-        raise ParameterError(f"a recording for {' and '.join(exports)} needs the frames: leave --no-images out")
+    if recordings and make.keep == "none" and (sources.videos or sources.bags):
+        raise ParameterError(f"a recording for {' and '.join(recordings)} needs the frames: leave --no-images out")
     shards = cut(sources, block=args.block, sequences=make.track == "all")
     parts = args.out / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
     claim(parts, make, shards)
     outcome = _label(shards, make, parts, engine)
     failed = dict(outcome.failed)
     done = [shard for shard in shards if shard.name not in failed]
     place_images([parts / shard.name for shard in done], args.out / "images")
     totals = _join([parts / shard.name for shard in done], args.out, make)
-    for name in exports:
-        if name != "coco":
-            failed |= _export(name, done, args.out, make, plain_engine).failed
+    for name in recordings:
+        failed |= _export(name, done, args.out, plain_engine).failed
     _report(args, totals, failed)
     if same := twins(sources.images):
         told = f"CVAT will refuse images that differ only in their suffixes, as {same[0]} and {same[1]} do"
@@ -150,14 +148,12 @@ def _join(parts: Sequence[Path], out: Path, make: MakePrelabels) -> Totals:
     return totals
 
 
-def _export(name: Any, done: Sequence[Shard], out: Path, make: MakePrelabels, engine: Engine) -> Outcome:
+def _export(name: Any, done: Sequence[Shard], out: Path, engine: Engine) -> Outcome:
     """Write recordings, one per piece of work, with a bar that counts them."""
-    make_export: MakeWork = MakeExport(name)
-    shards = []
+    make_export, shards = MakeExport(name), []
     for shard in done:
-        written = make.keep == "all" or (make.keep == "frames" and shard.input.kind != "images")
-        images = out / "images" if written else shard.input.root
-        shards.append(MakeExport(name).shard((out / "parts" / shard.name).resolve(), images.resolve()))
+        images = shard.input.root if shard.input.kind == "images" else out / "images"
+        shards.append(make_export.shard((out / "parts" / shard.name).resolve(), images.resolve()))
     with tqdm(total=len(shards), desc=name, unit="recording", disable=None, leave=False) as bar:
         return engine(shards, make_export, out / name, on_done=lambda shard: bar.update())
 

@@ -82,6 +82,12 @@ def _replace(made: Path, path: Path, scratch: Path) -> None:
     """Give what was made its name; a folder cannot replace another, which steps aside first."""
     if not made.exists():
         raise FileNotFoundError(f"nothing was made for {path.name}")
-    if path.is_dir():
-        path.rename(scratch / "replaced")
-    made.replace(path)
+    if not path.is_dir():
+        made.replace(path)
+        return
+    aside = path.rename(scratch / f"{path.name}.replaced")
+    try:
+        made.replace(path)
+    except OSError:
+        aside.rename(path)
+        raise

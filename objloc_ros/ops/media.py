@@ -16,6 +16,8 @@ from objloc_ros.types import Image, Size
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+BAG_SUFFIXES = (".db3", ".db3.zstd", ".mcap", ".mcap.zstd")
+"""Of the files of a bag that hold messages."""
 
 _DEFAULT_FPS = 25.0
 

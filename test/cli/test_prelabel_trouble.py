@@ -64,6 +64,7 @@ def test_bags_and_videos_that_cannot_be_read_are_named_and_the_others_go_on(prel
         (("in",), ("--block", "0"), "block must be at least 1 image, got 0"),
         (("in",), ("--device", "tpu"), "device must be auto, cpu, cuda or cuda:N"),
         (("in", "clip.mp4"), ("--no-images", "--export", "rerun"), "a recording for rerun needs the frames"),
+        (("in", "clip.mp4"), ("--no-images", "--export", "coco,rerun"), "a recording for rerun needs the frames"),
     ],
 )
 def test_errors_are_one_line(prelabel, tmp_path: Path, capsys, inputs, options: tuple[str, ...], message: str) -> None:

@@ -15,9 +15,7 @@ from typing import NamedTuple
 from rosbags.rosbag2 import Reader
 
 from objloc_ros.errors import InputError
-
-STORAGE = (".db3", ".mcap", ".db3.zstd", ".mcap.zstd")
-"""Endings of the files that hold messages."""
+from objloc_ros.ops.media import BAG_SUFFIXES
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 """First and last bytes of an mcap file."""
@@ -120,7 +118,7 @@ def storage_files(path: Path) -> list[Path]:
     """The files of a bag that hold messages."""
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.iterdir() if file.name.endswith(STORAGE))
+    return sorted(file for file in path.iterdir() if file.name.endswith(BAG_SUFFIXES))
 
 
 def _check_files(path: Path) -> None:

@@ -36,7 +36,7 @@ class Labelled:
         stamp_ns: Time in nanoseconds; for images that have none, a second apart.
         format: Of `data`.
         data: The compressed image.
-        objects: As `prelabel_masks.objects` describes them.
+        objects: As `masks.objects` describes them.
     """
 
     camera: str
@@ -103,9 +103,7 @@ def labelled(part: Path, images: Path) -> Iterator[Labelled]:
     Raises:
         InputError: If the labels or an image cannot be read.
     """
-    number = -1
-    for record in records(part):
-        number += 1
+    for number, record in enumerate(records(part)):
         if "objects" not in record:
             continue
         form, data = compressed(images / record["file_name"])

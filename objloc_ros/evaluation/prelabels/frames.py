@@ -25,7 +25,7 @@ class Frame:
         image: RGB uint8 [H, W, 3]; None if it could not be read.
         problem: Why not.
         camera: What it belongs to, if it is one of a sequence: a topic, or "".
-        stamp_ns: Time in nanoseconds; None for an image of no sequence.
+        stamp_ns: When it was recorded, nanoseconds; None for frames that only follow one another.
         about: What is written down beside size and name: topic, place in the sequence, stamp.
     """
 
@@ -82,7 +82,7 @@ def _video(piece: Piece, suffix: str) -> Iterator[Frame]:
     for number, image in enumerate(reader):
         stamp_ns = round(number * 1e9 / reader.fps)
         about = {"video": piece.files[0], "frame": number, "stamp_ns": stamp_ns}
-        yield Frame(f"{piece.name}/{number:06d}.{suffix}", image, stamp_ns=stamp_ns, about=about)
+        yield Frame(f"{piece.name}/{number:06d}.{suffix}", image, about=about)
 
 
 def _bag(piece: Piece, topics: tuple[str, ...], suffix: str) -> Iterator[Frame]:

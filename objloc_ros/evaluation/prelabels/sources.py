@@ -11,11 +11,9 @@ from typing import Literal
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.shards import Shard, blocks, free_name
-from objloc_ros.ops.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from objloc_ros.ops.media import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Kind = Literal["images", "video", "bag"]
-
-BAG_SUFFIXES = (".db3", ".db3.zstd", ".mcap", ".mcap.zstd")
 
 BLOCK = 500
 """Images per piece: some tens of seconds of work, so that a killed run loses little."""

@@ -115,7 +115,7 @@ class _Prelabeller:
         target.mkdir()
         with (target / LABELS).open("w", encoding="utf-8") as file:
             for frame in frames(piece, make.topics, make.suffix):
-                file.write(json.dumps(self._record(frame, piece, follower)) + "\n")
+                file.write(json.dumps(self._record(frame, follower)) + "\n")
                 if frame.image is not None:
                     self._keep(frame, piece, target / IMAGES)
                 if make.on_frame is not None:
@@ -123,15 +123,14 @@ class _Prelabeller:
             file.flush()
             os.fsync(file.fileno())
 
-    def _record(self, frame: Frame, piece: Piece, follower: Follower | None) -> dict[str, Any]:
+    def _record(self, frame: Frame, follower: Follower | None) -> dict[str, Any]:
         if frame.image is None:
             return {"file_name": frame.file_name, "reason": frame.problem}
         if follower is None:
             found = self._pipeline.run(frame.image, self._pipeline.methods)[self._make.method]
             described = objects(found, [None] * len(found.detections))
         else:
-            stamp_ns = frame.stamp_ns if piece.kind == "bag" else None
-            described = objects(*follower.answer(frame.image, frame.camera, stamp_ns))
+            described = objects(*follower.answer(frame.image, frame.camera, frame.stamp_ns))
         height, width = size_of(frame.image)
         image = {"file_name": frame.file_name, "width": width, "height": height, **frame.about}
         return image | {"objects": described}
