@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
     """
     least, most = parse_limits(args.fail_under), parse_limits(args.fail_over)
     make = chosen(args)
+    truth = bag_options.truth_of(args).file
     shards = shards_of(args.bags, args.out)
-    claim(args.out, make.settings() | {"outputs": not args.no_outputs, "overlay": args.overlay})
+    of_run = {"outputs": not args.no_outputs, "overlay": args.overlay, "ground_truth": truth and _identity(truth)}
+    claim(args.out, make.settings() | of_run)
     _claim_bags(args.out, shards)
     outcome = _work(args, make, shards)
     folders = [args.out / shard.name for shard in shards if shard.name not in outcome.failed]
@@ -107,9 +109,13 @@ def _claim_bags(out: Path, shards: Sequence[Shard]) -> None:
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    """What tells a bag from others, as JSON values."""
-    files = storage_files(path) if path.exists() else []
-    return {"path": str(path), "bytes": sum(file.stat().st_size for file in files if file.is_file())}
+    """What tells a bag, or a file of truth, from others and from itself before a change, as JSON values."""
+    found = [file.stat() for file in (storage_files(path) if path.exists() else []) if file.is_file()]
+    return {
+        "path": str(path),
+        "bytes": sum(each.st_size for each in found),
+        "changed_ns": max((each.st_mtime_ns for each in found), default=0),
+    }
 
 
 def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Outcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +35,29 @@ def test_what_is_done_is_not_done_again(square: Path, tmp_path: Path, capsys: An
     making.write(mine, making.square(5))
     assert bag(mine, out=tmp_path / "out") == 2
     assert "holds results of" in capsys.readouterr().err
+
+
+def test_a_bag_rewritten_at_equal_size_is_another(tmp_path: Path, capsys: Any) -> None:
+    mine = making.write(tmp_path / "mine", making.square(2), "sqlite3")
+    assert bag(mine, out=tmp_path / "out") == 0
+    file = mine / "mine.db3"
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert bag(mine, out=tmp_path / "out") == 2
+    assert "holds results of" in capsys.readouterr().err
+
+
+def test_results_belong_to_the_truth_as_it_was(square: Path, tmp_path: Path, capsys: Any) -> None:
+    image = {"id": 1, "stamp_ns": making.START, "topic": "/front/image"}
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]
+    document = {"images": [image], "annotations": objects, "categories": [{"id": 1, "name": "object"}]}
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(document))
+    more = ("--topics", "/front/image", "--ground-truth", str(truth))
+    assert bag(square, out=tmp_path / "out", more=more) == 0
+    assert bag(square, out=tmp_path / "out", more=more) == 0
+    truth.write_text(json.dumps(document | {"annotations": []}))
+    assert bag(square, out=tmp_path / "out", more=more) == 2
+    assert "holds a run with ground_truth" in capsys.readouterr().err
 
 
 def command(*arguments: str) -> list[str]:

@@ -3,7 +3,7 @@
 Each image says which frame it is by `stamp_ns`, the stamp of the frame's header in nanoseconds, or by a file name that
 is nothing else (`1700000000123456789.png`). Where there is a `topic` or a `bag`, as in what `objloc prelabel` writes,
 the image belongs to that camera and that bag alone. A `track_id` of an annotation, or of its `attributes`, is a name
-that lasts from frame to frame; masks as run lengths (RLE) are used if all objects of an image have one.
+that lasts from frame to frame; masks, polygons or run lengths (RLE), are used if all objects of an image have one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import mask as coco_mask
+import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.bags.match import match
 from objloc_ros.evaluation.bags.survey import Stamps
 from objloc_ros.evaluation.bags.truth import Box, Classes, FrameTruth
 from objloc_ros.evaluation.coco_files import read_truth
+from objloc_ros.evaluation.coco_masks import decode, to_rle, union
+from objloc_ros.types import Size
 
 Record = Mapping[str, Any]
 
@@ -70,7 +72,7 @@ class CocoTruth:
         """What is true of an image.
 
         Raises:
-            InputError: A mask has another size than its image.
+            InputError: A mask is damaged, or has another size than its image.
         """
         objects = self._objects.get(image["id"], [])
         tracks = [one.get("track_id", (one.get("attributes") or {}).get("track_id")) for one in objects]
@@ -79,15 +81,20 @@ class CocoTruth:
         boxes = {name: _corners(one["bbox"]) for name, one in zip(names, objects, strict=True)}
         return FrameTruth(boxes, lasting, self._foreground(image, objects))
 
-    def _foreground(self, image: Record, objects: list[Record]) -> Any:
+    def _foreground(self, image: Record, objects: list[Record]) -> npt.NDArray[np.bool_] | None:
         masks = [one.get("segmentation") for one in objects]
-        if not masks or not all(isinstance(mask, dict) and isinstance(mask.get("counts"), str) for mask in masks):
+        if not masks or not all(masks):
             return None
-        found = [np.asarray(coco_mask.decode(mask)).astype(bool) for mask in masks]
-        size = (image.get("height"), image.get("width"))
-        if any(mask.shape != found[0].shape or (None not in size and mask.shape != size) for mask in found):
-            raise InputError(f"{self.path}: image {image['id']!r} has masks of other sizes than {size[1]}x{size[0]}")
-        return np.logical_or.reduce(found)
+        name = f"{self.path}: image {image['id']!r}"
+        size = _size(image, masks)
+        if size is None:
+            raise InputError(f"{name} has masks, but no height and width")
+        if any(isinstance(mask, dict) and mask.get("size") != list(size) for mask in masks):
+            raise InputError(f"{name} has masks of other sizes than {size[1]}x{size[0]}")
+        try:
+            return decode(union([to_rle(mask, size) for mask in masks]))
+        except InputError as error:
+            raise InputError(f"{name}, an object: {error}") from error
 
     def _stamp(self, image: Record) -> int:
         stamp = image.get("stamp_ns", PurePath(str(image.get("file_name", ""))).stem)
@@ -134,6 +141,15 @@ class FileTruth:
 
     def close(self) -> None:
         """Nothing is open: the document has been read."""
+
+
+def _size(image: Record, masks: list[Any]) -> Size | None:
+    """Height and width of an image, which run lengths say where the image does not."""
+    given = [[image.get("height"), image.get("width")], *(mask.get("size") for mask in masks if isinstance(mask, dict))]
+    for size in given:
+        if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
+            return size[0], size[1]
+    return None
 
 
 def _corners(box: list[float]) -> Box:

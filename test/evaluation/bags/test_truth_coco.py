@@ -64,6 +64,47 @@ def test_coco_that_is_none(tmp_path: Path) -> None:
         coco(tmp_path / "m.json", [image], [mask]).truth(image)
 
 
+RECTANGLE = [[0, 0, 3, 0, 3, 2, 0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("size", "segmentation", "columns"),
+    [
+        ({"width": 3, "height": 2}, RECTANGLE, [1, 1, 1, 1, 1, 1]),
+        ({"width": 3, "height": 2}, {"size": [2, 3], "counts": [1, 2, 3]}, [0, 1, 1, 0, 0, 0]),
+        ({}, {"size": [2, 3], "counts": [1, 2, 3]}, [0, 1, 1, 0, 0, 0]),
+    ],
+)
+def test_masks_of_every_kind(tmp_path: Path, size: Any, segmentation: Any, columns: list[int]) -> None:
+    image = {"id": 1, "stamp_ns": 10, **size}
+    one = {"image_id": 1, "bbox": [0, 0, 3, 2], "segmentation": segmentation}
+    truth = coco(tmp_path / "t.json", [image], [one]).truth(image)
+    assert truth.foreground is not None
+    assert truth.foreground.T.ravel().tolist() == columns
+    boxes_only = coco(tmp_path / "b.json", [image], [one | {"segmentation": []}]).truth(image)
+    assert boxes_only.foreground is None
+
+
+@pytest.mark.parametrize(
+    ("size", "segmentation", "message"),
+    [
+        (
+            {"width": 3, "height": 2},
+            {"size": [2, 3], "counts": "~~~~"},
+            "image 1, an object: its run lengths are damaged",
+        ),
+        ({"width": 3, "height": 2}, {"size": [2, 3], "counts": 5}, "image 1, an object: its run lengths are damaged"),
+        ({"width": 3, "height": 2}, [[0, 0, "x"]], "image 1, an object: its segmentation is neither"),
+        ({}, RECTANGLE, "image 1 has masks, but no height and width"),
+    ],
+)
+def test_masks_that_are_none(tmp_path: Path, size: Any, segmentation: Any, message: str) -> None:
+    image = {"id": 1, "stamp_ns": 10, **size}
+    one = {"image_id": 1, "bbox": [0, 0, 3, 2], "segmentation": segmentation}
+    with pytest.raises(InputError, match=f"t.json: {message}"):
+        coco(tmp_path / "t.json", [image], [one]).truth(image)
+
+
 def test_a_document_may_be_of_some_cameras_only(tmp_path: Path) -> None:
     frames = [("/a/image", 10, making.grey(10)), ("/b/image", 11, making.grey(11))]
     coco(tmp_path / "t.json", [{"id": 1, "stamp_ns": 11}])
