@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ def truth_of(args: argparse.Namespace) -> TruthSpec:
     labels = [name.strip() for name in (args.truth_labels or "").split(",")] if args.truth_labels else []
     if labels and not args.truth:
         raise ParameterError("--truth-labels names the values of the masks of --truth, which is missing")
+    if not math.isfinite(args.slop_ms * 1e6):
+        raise ParameterError(f"--slop-ms must be a finite number, got {args.slop_ms}")
     file = None if args.ground_truth is None else args.ground_truth.absolute()
     return TruthSpec(tuple(pairs), file, tuple(labels), round(args.slop_ms * 1e6))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from objloc_ros.cli.children import terminated_like_interrupted
-from objloc_ros.errors import InputError
+from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.bags.ahead import ahead
 from objloc_ros.evaluation.bags.reader import BagReader, RawMessage
 from objloc_ros.evaluation.bags.rosbag import message_class
@@ -25,6 +25,9 @@ from objloc_ros.ops.files import write_json
 
 AHEAD = 16
 """Frames read before they are due, so that the disk's pauses are not the player's."""
+
+MOST_LINGER_S = 1e9
+"""Decades; the system's sleep takes no more than a few times that."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +60,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: The bag cannot be played, or an option is out of range.
-        ParameterError: The rate or the clock's is out of range.
+        ParameterError: The rate, the clock's or the time at the end is out of range.
     """
     if args.wait_for_subscribers < 0 or not args.linger >= 0:
         raise InputError(
             f"need 0 or more subscribers and seconds at the end, got {args.wait_for_subscribers} and {args.linger}"
         )
+    if args.linger > MOST_LINGER_S:
+        raise ParameterError(f"--linger must be {MOST_LINGER_S:g} s at most, got {args.linger}")
     Schedule(0, 0, args.rate)  # says what is wrong with the rate
     names = dict(topic.partition("=")[::2] for topic in args.topics)
     renamed = {topic: name for topic, name in names.items() if name}

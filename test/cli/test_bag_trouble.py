@@ -94,6 +94,8 @@ def test_types_that_nobody_has_do_not_matter_on_other_topics(tmp_path: Path) -> 
         (("--max-objects", "0"), "max_objects must lie in"),
         (("--fail-under", "corloc"), "must be of the form metric=number"),
         (("--slop-ms", "-1"), "must not be negative"),
+        (("--slop-ms", "nan"), "--slop-ms must be a finite number, got nan"),
+        (("--slop-ms", "inf"), "--slop-ms must be a finite number, got inf"),
         (("--truth-labels", "a,b"), "--truth, which is missing"),
         (("--truth", "/t", "--ground-truth", "x"), "from topics or from a file, not from both"),
         (("--sweep", "x"), "--sweep is for clip_diy"),
