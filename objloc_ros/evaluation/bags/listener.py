@@ -65,6 +65,8 @@ class Listener:
         self.answers: Counter[str] = Counter()
         self._nodes, self._file, self._start_ns, self._sink = nodes, account, start_ns, sink
         self._schedule: Schedule | None = None
+        self._version: tuple[int, int, int] | None = None
+        self._account: dict[str, Any] = {}
 
     @property
     def schedule(self) -> Schedule | None:
@@ -75,8 +77,12 @@ class Listener:
 
     def played(self) -> dict[str, Any] | None:
         """The player's account of everything; None while it plays."""
-        account = read_json(self._file) if self._file.exists() else {}
-        return account if "sent" in account else None
+        if self._file.exists():  # asked after every message, so it is read only when it has changed
+            found = self._file.stat()
+            version = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if version != self._version:
+                self._account, self._version = read_json(self._file), version
+        return self._account if "sent" in self._account else None
 
     def hear(self, topic: str, kind: type, data: bytes, received_ns: int) -> None:
         """Take a message, which arrived at `received_ns` of the system's time."""
