@@ -29,3 +29,8 @@ def labels_to_msg(labels: LabelSet, header: Header, threshold: float) -> LabelIn
     """
     classes = [VisionClass(class_id=number, class_name=prompt) for number, prompt in labels.names().items()]
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
+
+
+def names_of(message: LabelInfo) -> dict[int, str]:
+    """The name of each value, as a message says."""
+    return {int(one.class_id): one.class_name for one in message.class_map}

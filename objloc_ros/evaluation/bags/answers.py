@@ -14,7 +14,9 @@ from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
 from objloc_ros.evaluation.bags.reader import BagReader
 from objloc_ros.evaluation.bags.rosbag import decoded
 from objloc_ros.evaluation.bags.survey import key_of
-from objloc_ros.evaluation.bags.truth_topic import mask_of
+from objloc_ros.evaluation.bags.truth import corners_of
+from objloc_ros.evaluation.bags.truth_topic import mask_of, named
+from objloc_ros.nodes.labels import names_of
 from objloc_ros.types import UNLABELLED
 
 WAITING = 100
@@ -69,7 +71,7 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         The stamp that the answer is for, nanoseconds, and the answer.
 
     Raises:
-        InputError: The bag is damaged or has no detections of the node.
+        InputError: The bag is damaged or has no detections of the node, or an answer is none.
     """
     with BagReader(path) as bag:
         bag.need([f"{node}/detections"])
@@ -80,21 +82,23 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         for message in bag.messages([f"{node}/detections", *masks, *infos]):
             content = decoded(bag, message.kind, message.data)
             if message.topic in infos:
-                prompts = {int(one.class_id): one.class_name for one in content.class_map}
+                prompts = names_of(content)
                 continue
             key = key_of(message)
             parts = waiting.setdefault(key, {})
             parts["detections" if message.topic.endswith("/detections") else "mask"] = content
             if len(parts) == 1 + bool(masks):
                 del waiting[key]
-                yield key, _answer(parts, prompts)
+                with named(node, key):
+                    answer = _answer(parts, prompts)
+                yield key, answer
             elif len(waiting) > WAITING:
                 del waiting[next(iter(waiting))]
 
 
 def _answer(parts: Mapping[str, Any], prompts: Mapping[int, str] | None) -> Answer:
     detections = parts["detections"].detections
-    rows = [_corners(one.bbox) for one in detections]
+    rows = [corners_of(one.bbox) for one in detections]
     names = tuple(one.id for one in detections)
     return Answer(
         np.array(rows, np.float32).reshape(-1, 4),
@@ -103,8 +107,3 @@ def _answer(parts: Mapping[str, Any], prompts: Mapping[int, str] | None) -> Answ
         mask_of(parts["mask"]) if "mask" in parts else None,
         prompts,
     )
-
-
-def _corners(bbox: Any) -> tuple[float, float, float, float]:
-    x, y, half_width, half_height = bbox.center.position.x, bbox.center.position.y, bbox.size_x / 2, bbox.size_y / 2
-    return x - half_width, y - half_height, x + half_width, y + half_height

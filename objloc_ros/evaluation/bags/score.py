@@ -81,7 +81,7 @@ class Scorer:
         self._flicker.cut()
 
     def metrics(self) -> dict[str, float]:
-        """All figures that this truth allows; see the README for what they mean."""
+        """All figures that this truth allows; see docs/evaluation.md for what they mean."""
         figures: dict[str, float] = {}
         if self._flicker.pairs:
             figures["mask_flicker"] = self._flicker.mean
@@ -116,7 +116,8 @@ class Scorer:
             "frames_with_truth": self.judged,
             "metrics": self.metrics(),
         }
-        return about | ({"per_class": self.per_class()} if self.per_class() else {})
+        per_class = self.per_class()
+        return about | ({"per_class": per_class} if per_class else {})
 
     def _add_boxes(self, answer: Answer, truth: FrameTruth) -> None:
         objects = truth.objects or {}

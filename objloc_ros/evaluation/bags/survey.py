@@ -13,14 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 
 from objloc_ros.errors import InputError
+from objloc_ros.evaluation.bags.match import Keys
 from objloc_ros.evaluation.bags.reader import BagReader, RawMessage
 from objloc_ros.nodes.wire import stamp_ns
-
-Keys = npt.NDArray[np.int64]
-"""Stamps in nanoseconds."""
 
 IMAGE_KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 

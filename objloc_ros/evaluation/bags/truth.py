@@ -7,6 +7,7 @@ the values have names, from `vision_msgs/LabelInfo` or from the user.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Classes:
         if not plain or len(set(plain)) != len(plain):
             raise ParameterError(f"classes need different names, got {list(self.names.values())}")
 
-    @property
+    @functools.cached_property
     def order(self) -> list[str]:
         """The names that a confusion matrix counts by: the background, then the others in the order of their values."""
         named = [plain_name(self.names[value]) for value in sorted(self.names)]
@@ -59,16 +60,21 @@ class Classes:
         Raises:
             InputError: A value has no name; 0 is the background if it has none.
         """
-        places = {value: self.order.index(plain_name(name)) for value, name in self.names.items()}
-        places.setdefault(0, 0)
-        places[UNLABELLED] = UNLABELLED if self.void else 0
-        values = np.unique(mask)
+        places = self._places
+        values = np.flatnonzero(np.bincount(mask.ravel()))
         if unknown := [int(value) for value in values if int(value) not in places]:
             raise InputError(f"the truth has the class id {unknown[0]}, but names are known of {sorted(self.names)}")
         table: npt.NDArray[np.uint8] = np.zeros(int(values.max(initial=0)) + 1, np.uint8)
         for value in values:
             table[value] = places[int(value)]
         return table[mask]
+
+    @functools.cached_property
+    def _places(self) -> dict[int, int]:
+        """The place in `order` of each value that a mask may have."""
+        places = {value: self.order.index(plain_name(name)) for value, name in self.names.items()}
+        places.setdefault(0, 0)
+        return places | {UNLABELLED: UNLABELLED if self.void else 0}
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ def of_detections(message: Any) -> FrameTruth:
     """
     names = [detection.id for detection in message.detections]
     lasting = bool(names) and all(names) and len(set(names)) == len(names)
-    boxes = [_box(detection.bbox) for detection in message.detections]
+    boxes = [corners_of(detection.bbox, "a true box") for detection in message.detections]
     keys: Sequence[Hashable] = names if lasting else range(len(boxes))
     return FrameTruth(dict(zip(keys, boxes, strict=True)), lasting or not names)
 
@@ -131,12 +137,17 @@ def plain_name(name: str) -> str:
     return " ".join(name.lower().split())
 
 
-def _box(bbox: Any) -> Box:
+def corners_of(bbox: Any, what: str = "a box") -> Box:
+    """The corners of a vision_msgs/BoundingBox2D.
+
+    Raises:
+        InputError: They are not finite, or a size is negative; `what` says of what.
+    """
     x, y = bbox.center.position.x, bbox.center.position.y
     box = (x - bbox.size_x / 2, y - bbox.size_y / 2, x + bbox.size_x / 2, y + bbox.size_y / 2)
     if not all(math.isfinite(side) for side in box) or bbox.size_x < 0 or bbox.size_y < 0:
         raise InputError(
-            f"a true box must have finite numbers and no negative size, got centre ({x}, {y}), "
+            f"{what} must have finite numbers and no negative size, got centre ({x}, {y}), "
             f"size ({bbox.size_x}, {bbox.size_y})"
         )
     return box

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from objloc_ros.evaluation.bags.survey import IMAGE_KINDS, Stamps, namespaces
 from objloc_ros.evaluation.bags.truth import Classes
 from objloc_ros.evaluation.bags.truth_coco import CocoTruth, FileTruth
 from objloc_ros.evaluation.bags.truth_topic import TopicTruth
+from objloc_ros.nodes.labels import names_of
 
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
@@ -48,11 +50,6 @@ class TruthSpec:
     def names(self) -> list[str]:
         """The topics."""
         return [topic for _, topic in self.topics]
-
-    def label_infos(self, bag: BagReader) -> list[str]:
-        """Topics of the bag that name the values of the truth masks."""
-        beside = [_beside(topic) for topic in self.names()] if not self.labels else []
-        return [topic for topic in beside if bag.kinds.get(topic) == LABEL_INFO]
 
     def by_camera(self, bag: BagReader, cameras: Sequence[str]) -> dict[str, str]:
         """The truth topic of each camera that has one.
@@ -97,7 +94,7 @@ def open_truths(
         found[camera] = TopicTruth(bag.path, topic, stamps[camera], stamps[topic], spec.slop_ns, classes)
     if spec.file is None:
         return found
-    document, problems = CocoTruth(spec.file), []
+    document, problems = _document(spec.file), []
     for camera in cameras:  # the document may be of some of them only
         try:
             found[camera] = FileTruth(document, bag.path, camera, stamps[camera], spec.slop_ns)
@@ -106,6 +103,18 @@ def open_truths(
     if not found:
         raise problems[0]
     return found
+
+
+def _document(path: Path) -> CocoTruth:
+    """A COCO document, which is not read again for every bag and node."""
+    changed_ns = path.stat().st_mtime_ns if path.exists() else 0
+    return _document_of(path, changed_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _document_of(path: Path, changed_ns: int) -> CocoTruth:
+    del changed_ns  # tells a file from itself before a change
+    return CocoTruth(path)
 
 
 def read_classes(bag: BagReader, topic: str, spec: TruthSpec) -> Classes | None:
@@ -122,8 +131,7 @@ def read_classes(bag: BagReader, topic: str, spec: TruthSpec) -> Classes | None:
     names: Mapping[int, str] | None = None
     if bag.kinds.get(beside) == LABEL_INFO:
         for message in bag.messages([beside]):
-            info = decoded(bag, message.kind, message.data)
-            these = {int(one.class_id): one.class_name for one in info.class_map}
+            these = names_of(decoded(bag, message.kind, message.data))
             if names not in (None, these):
                 raise InputError(f"{beside} in bag {bag.path} changes from {names} to {these}: truth needs one set")
             names = these

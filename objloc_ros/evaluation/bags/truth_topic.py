@@ -86,7 +86,7 @@ class TopicTruth:
                 place = self.matches.of_truth(key)
                 if place is not None and not self._read[place]:
                     self._read[place] = True
-                    with _named(self._topic, key):
+                    with named(self._topic, key):
                         yield place, self._truth(decoded(bag, message.kind, message.data))
 
     def _truth(self, message: Any) -> FrameTruth:
@@ -123,7 +123,7 @@ def mask_of(message: Any) -> npt.NDArray[np.integer]:
 
 
 @contextmanager
-def _named(topic: str, key: int) -> Iterator[None]:
+def named(topic: str, key: int) -> Iterator[None]:
     """Errors say which message they are about."""
     try:
         yield

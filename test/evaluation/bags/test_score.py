@@ -186,6 +186,12 @@ def test_a_recording_without_the_node(tmp_path: Path) -> None:
         next(read_answers(path, "/cam/discovery"))
 
 
+def test_a_recorded_box_that_is_none(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "bag", ("detections", 1, making.boxes(1, (0, 0, float("nan"), 5))))
+    with pytest.raises(InputError, match=r"/cam/found at 0.000 s: a box must have finite numbers"):
+        next(read_answers(path, "/cam/found"))
+
+
 def test_a_jump_of_time_is_another_video() -> None:
     left, right = np.eye(2, dtype=np.uint8), np.eye(2, dtype=np.uint8)[::-1]  # nothing in common
     second = 1_000_000_000

@@ -114,5 +114,7 @@ def test_a_document_may_be_of_some_cameras_only(tmp_path: Path) -> None:
         assert list(found) == ["/b/image"]
         assert found["/b/image"].at(11) is not None
         assert found["/b/image"].at(11) is None
+        again = open_truths(bag, stamps, ["/b/image"], TruthSpec(file=tmp_path / "t.json"))
+        assert again["/b/image"].at(11) is not None, "another reader begins anew"
         with pytest.raises(InputError, match=r"t.json has 1 stamps, but none is within 0 ms"):
             open_truths(bag, stamps, ["/a/image"], TruthSpec(file=tmp_path / "t.json"))
