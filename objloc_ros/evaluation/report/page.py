@@ -79,7 +79,7 @@ def page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[
     ordered = sorted(scored, key=lambda image: -image.score)  # stable: the data set's order among equals
     few = min(PICTURES, (len(ordered) + 1) // 2)
     best, worst = ordered[:few], ordered[::-1][: min(PICTURES, len(ordered) - few)]
-    published = published_for(run.dataset, run.method, run.backbone, run.options, split=run.split)
+    published = published_for(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
     failed = list(run.failed.items())
     return render(
         "page.html",
