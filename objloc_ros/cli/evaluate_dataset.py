@@ -21,10 +21,12 @@ from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.datasets import Dataset
 from objloc_ros.evaluation.limits import failed_limits, parse_limits
+from objloc_ros.evaluation.report.results import FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
 from objloc_ros.evaluation.speed.results import machine
 from objloc_ros.evaluation.tasks import class_map
 from objloc_ros.ops.drawing import overlay
+from objloc_ros.ops.files import read_json
 from objloc_ros.ops.media import read_image
 from objloc_ros.types import Image
 
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         folder,
         evaluation,
         dataset,
-        seconds=time.monotonic() - started,
+        seconds=_duration(folder, time.monotonic() - started, nothing_left=outcome.found == outcome.done),
         machine=f"{facts['cpu']}, {facts['cores']} cores",
     )
     _write_page(folder, evaluation, dataset, result)
@@ -84,6 +86,16 @@ def run(args: argparse.Namespace) -> int:
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else int(bool(result["failed"]))
+
+
+def _duration(folder: Path, seconds: float, *, nothing_left: bool) -> float:
+    """Seconds of the run: those of before, where the blocks were all there already."""
+    if not nothing_left or not (folder / FILE).exists():
+        return seconds
+    try:
+        return parse_result(read_json(folder / FILE)).seconds
+    except InputError:  # it is written anew
+        return seconds
 
 
 def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:

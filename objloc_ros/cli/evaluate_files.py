@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.coco_files import best_boxes, read_predictions, read_truth
+from objloc_ros.evaluation.coco_files import best_boxes, read_predictions, read_truth, with_masks
 from objloc_ros.evaluation.limits import failed_limits, parse_limits
 from objloc_ros.evaluation.map_files import pair, read_map
 from objloc_ros.evaluation.metrics import average_precision, corloc, saliency, semantic
@@ -119,7 +119,8 @@ def _coco(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
     masks = args.iou_type == "segm"
     results = read_predictions(args.predictions, truth, masks=masks)
-    found = average_precision(truth.document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
+    document = with_masks(truth, results) if masks else truth.document
+    found = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
     return {**found, "images": len(truth.ids), "objects": len(results)}
 
 

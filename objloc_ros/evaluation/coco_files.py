@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.files import read_json
+from objloc_ros.evaluation.coco_masks import Rle, to_rle
+from objloc_ros.ops.files import is_number, read_json
+from objloc_ros.types import Size
 
 Record = dict[str, Any]
 HARD = ("difficult", "truncated")
@@ -98,8 +99,33 @@ def read_predictions(path: Path, truth: Truth, *, masks: bool = False) -> list[R
         numbers, records = {number: number for number in truth.ids}, document
     else:
         raise InputError(f"{path}: predictions must be a list of COCO results or a document with annotations")
-    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in truth.document["images"]}
-    return [_prediction(path, i, one, numbers, sizes if masks else None) for i, one in enumerate(records)]
+    sizes = _sizes(truth) if masks else None
+    return [_prediction(path, i, one, numbers, sizes) for i, one in enumerate(records)]
+
+
+def with_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
+    """The truth's document with the mask of every object as run lengths, and with the size of every image.
+
+    Args:
+        truth: The document.
+        predictions: Scored masks, which say how large images are that nothing else does.
+
+    Raises:
+        InputError: If an object has no mask, a damaged one, or one of another size than its image.
+    """
+    sizes, path = _sizes(truth), truth.path
+    annotations = [
+        {**one, "segmentation": _rle(path, f"annotations[{i}]", one, one["image_id"], sizes[one["image_id"]])}
+        for i, one in enumerate(truth.document["annotations"])
+    ]
+    for one in predictions:
+        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    found = {number: size for number, size in sizes.items() if size is not None}
+    images = [
+        {**image, **dict(zip(("height", "width"), found.get(image["id"], ()), strict=False))}
+        for image in truth.document["images"]
+    ]
+    return {**truth.document, "images": images, "annotations": annotations}
 
 
 def best_boxes(predictions: Sequence[Record]) -> dict[Any, list[float]]:
@@ -121,18 +147,18 @@ def _annotation(path: Path, place: int, one: Any, known: set[Any]) -> Record:
 
 
 def _prediction(
-    path: Path, place: int, one: Any, numbers: Mapping[Any, Any], sizes: Mapping[Any, Any] | None
+    path: Path, place: int, one: Any, numbers: Mapping[Any, Any], sizes: Mapping[Any, Size | None] | None
 ) -> Record:
     theirs = _field(path, "prediction", place, one, "image_id")
     if theirs not in numbers:
         raise InputError(f"{path}: prediction[{place}] is for image {theirs!r}, which the ground truth has not")
     score = _field(path, "prediction", place, one, "score")
-    if not _finite(score):
+    if not is_number(score):
         raise InputError(f"{path}: prediction[{place}] of image {theirs!r} has the score {score!r}: no finite number")
     number = numbers[theirs]
     record = {"image_id": number, "category_id": one.get("category_id", 1), "score": float(score)}
     if sizes is not None:
-        return {**record, "segmentation": _mask(path, place, one, theirs, sizes[number])}
+        return {**record, "segmentation": _mask(path, f"prediction[{place}]", one, theirs, sizes[number])}
     box = _box(path, f"prediction[{place}]", one, theirs)
     if min(box[2:]) <= 0:
         raise InputError(
@@ -143,7 +169,7 @@ def _prediction(
 
 def _box(path: Path, where: str, one: Record, number: Any) -> list[float]:
     box = one.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(_finite(side) for side in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
         raise InputError(f"{path}: {where} of image {number!r} has the box {box!r}: expected four finite numbers")
     if min(box[2:]) < 0:
         raise InputError(
@@ -153,18 +179,52 @@ def _box(path: Path, where: str, one: Record, number: Any) -> list[float]:
     return [float(side) for side in box]
 
 
-def _mask(path: Path, place: int, one: Record, number: Any, size: tuple[Any, Any]) -> Record:
+def _mask(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
     mask = one.get("segmentation")
     if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or "counts" not in mask:
+        raise InputError(f"{path}: {where} of image {number!r} has no RLE mask (segmentation: size, counts)")
+    if size is not None and list(size) != mask["size"]:
         raise InputError(
-            f"{path}: prediction[{place}] of image {number!r} has no RLE mask (segmentation: size, counts)"
+            f"{path}: {where} of image {number!r} has a mask of {mask['size']} rows and columns, the image {list(size)}"
         )
-    if None not in size and list(size) != mask["size"]:
-        raise InputError(
-            f"{path}: prediction[{place}] of image {number!r} has a mask of {mask['size']} rows and columns, "
-            f"the image {list(size)}"
-        )
-    return mask
+    return _rle(path, where, one, number, size)
+
+
+def _rle(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
+    """The mask of an object; where nothing says how large its image is, run lengths say it themselves."""
+    size = size or _own_size(one)
+    if size is None:
+        raise InputError(f"{path}: {where} of image {number!r}: neither the image nor a mask says its height and width")
+    try:
+        return to_rle(one.get("segmentation"), size)
+    except InputError as error:
+        raise InputError(f"{path}: {where} of image {number!r}: {error}") from error
+
+
+def _sizes(truth: Truth) -> dict[Any, Size | None]:
+    """Height and width of each image, by its record or else by its first mask of run lengths; None if neither says."""
+    sizes: dict[Any, Size | None] = {}
+    for image in truth.document["images"]:
+        stated = [image.get("height"), image.get("width")]
+        sizes[image["id"]] = None if None in stated else _size(stated)
+        if None not in stated and sizes[image["id"]] is None:
+            raise InputError(f"{truth.path}: image {image['id']!r} has the height and width {stated}: must be above 0")
+    for one in truth.document["annotations"]:
+        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    return sizes
+
+
+def _own_size(one: Record) -> Size | None:
+    mask = one.get("segmentation")
+    return _size(mask.get("size")) if isinstance(mask, dict) else None
+
+
+def _size(sides: Any) -> Size | None:
+    """Two whole numbers above 0, or None."""
+    if not isinstance(sides, list) or len(sides) != 2:
+        return None
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    return (sides[0], sides[1]) if whole else None
 
 
 def _by_name(path: Path, images: Any, truth: Truth) -> dict[Any, Any]:
@@ -189,7 +249,3 @@ def _field(path: Path, where: str, place: int, record: Any, name: str) -> Any:
     if not isinstance(record, dict) or name not in record:
         raise InputError(f"{path}: {where}[{place}] has no {name}")
     return record[name]
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.errors import InputError
+from objloc_ros.ops.files import is_number
 from objloc_ros.types import Size
 
 Rle = dict[str, Any]
@@ -86,5 +86,4 @@ def _is_polygon(one: Any) -> bool:
 
 
 def _is_coordinate(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and abs(value) <= FARTHEST
+    return is_number(value) and abs(value) <= FARTHEST

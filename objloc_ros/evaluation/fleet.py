@@ -108,8 +108,8 @@ class _Run:
     ) -> None:
         self._make_work, self._folder, self._fleet = ray.put(make_work), folder, fleet
         self._outcome, self._on_done = outcome, on_done
-        # A task whose worker process or machine dies is done again by Ray; one whose work fails, by us.
-        self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=-1)(_do)
+        # A task whose worker process or machine dies is done again by Ray; then, and if its work fails, by us.
+        self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=RETRIES)(_do)
         self._pending: dict[Any, Shard] = {}
         self._failures: dict[str, int] = {}
         self._capable = time.monotonic()

@@ -13,19 +13,18 @@ from objloc_ros.engine.pass_lane import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation import tasks
 from objloc_ros.evaluation.datasets import Dataset, open_dataset
+from objloc_ros.evaluation.datasets.coco_index import stamp
 from objloc_ros.evaluation.model import Model
+from objloc_ros.evaluation.report.results import FILE, FORMAT
 from objloc_ros.evaluation.shards import Shard, Work
 from objloc_ros.ops.files import read_json, write_json, write_text
 from objloc_ros.ops.media import read_image
-
-FORMAT = "objloc_ros evaluation 1"
 
 BLOCK = 20
 """Images per block: what a killed run loses at most."""
 
 BLOCKS = "blocks"
 SETTINGS = "run.json"
-RESULT = "result.json"
 IMAGES = "images.jsonl"
 
 FILES = ("chosen", "annotations")
@@ -89,6 +88,7 @@ class Evaluation:
     def settings(self) -> dict[str, Any]:
         """What the result depends on; a run goes on only in the folder of an equal one."""
         about = self.model.about(self.method)
+        about |= {f"{name} as of": stamp(Path(path)) for name, path in self.options if name == "annotations"}
         return {**about, "dataset": self.dataset, **dict(self.options), "limit": self.limit, "threads": self.threads}
 
 
@@ -152,7 +152,7 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "seconds": round(seconds, 1),
         "machine": machine,
     }
-    write_json(folder / RESULT, result)
+    write_json(folder / FILE, result)
     write_text(folder / IMAGES, "".join(json.dumps(_about(one)) + "\n" for one in records))
     return result
 

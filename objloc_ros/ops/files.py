@@ -78,6 +78,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read {path}: not JSON: {error}") from error
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON document is a finite number that a float can hold; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
 def _replace(made: Path, path: Path, scratch: Path) -> None:
     """Give what was made its name; a folder cannot replace another, which steps aside first."""
     if not made.exists():

@@ -115,6 +115,29 @@ def test_the_folder_of_another_run_is_refused(voc: Path, tmp_path: Path, capsys:
     assert "limit 1, this one has 2" in capsys.readouterr().err
 
 
+def test_a_run_that_is_repeated_keeps_its_duration(voc: Path, tmp_path: Path) -> None:
+    assert evaluate("voc07", voc, tmp_path, "--limit", "1", "--method", "lost") == 0
+    document = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps({**document, "seconds": 1234.5}))
+    assert evaluate("voc07", voc, tmp_path, "--limit", "1", "--method", "lost") == 0
+    assert json.loads((tmp_path / "result.json").read_text()) == {**document, "seconds": 1234.5}
+
+
+def test_another_document_of_truth_is_another_run(tmp_path: Path, capsys: Any) -> None:
+    root = mini.make_voc(tmp_path / "voc", count=1)
+    document, out = tmp_path / "truth.json", tmp_path / "out"
+    (image,) = root.rglob("*.jpg")
+    truth = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    images = [{"id": 1, "file_name": image.name}]
+    document.write_text(json.dumps({"images": images, "annotations": [truth]}))
+    more = ("--annotations", str(document), "--method", "lost")
+    assert evaluate("coco_json", image.parent, out, *more) == 0
+    assert evaluate("coco_json", image.parent, out, *more) == 0
+    document.write_text(json.dumps({"images": images, "annotations": [{**truth, "bbox": [0, 0, 10, 10]}]}))
+    assert evaluate("coco_json", image.parent, out, *more) == 2
+    assert "holds a run with annotations as of" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"key": "x"}\n'])
 def test_a_damaged_block_is_named(voc: Path, tmp_path: Path, capsys: Any, damage: str) -> None:
     assert evaluate("voc07", voc, tmp_path, "--limit", "2") == 0

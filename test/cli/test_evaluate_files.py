@@ -89,6 +89,8 @@ NAN = json.dumps([{**RIGHT, "bbox": [0, 0, float("nan"), 8]}])
         ([RIGHT, {**RIGHT, "bbox": [9, 0, -4, 8]}], "prediction[1] of image 7 has the box [9, 0, -4, 8]: [x, y, width"),
         ([{**RIGHT, "bbox": [9, 0, 0, 8]}], "its width and height must be > 0"),
         ([{**RIGHT, "bbox": [9, 0, 3]}], "has the box [9, 0, 3]: expected four finite numbers"),
+        ([{**RIGHT, "bbox": [0, 0, 10**400, 8]}], "expected four finite numbers"),
+        ([{**RIGHT, "score": 10**400}], "no finite number"),
         ([{**RIGHT, "score": None}], "has the score None: no finite number"),
         ([{"image_id": 7, "bbox": [0, 0, 1, 1]}], "prediction[0] has no score"),
         ([{**RIGHT, "image_id": 99}], "prediction[0] is for image 99, which the ground truth has not"),
@@ -132,6 +134,50 @@ def test_masks_of_the_wrong_size(files: tuple[Path, Path], capsys: Any) -> None:
     assert "has a mask of [40, 30] rows and columns, the image [30, 40]" in capsys.readouterr().err
     assert evaluate("coco", files, [RIGHT], "--iou-type", "segm") == 2
     assert "has no RLE mask" in capsys.readouterr().err
+
+
+MASK = {"size": [30, 40], "counts": [0, 240, 960]}
+"""The first 8 columns."""
+
+
+def with_masks(*masks: Any, sized: bool = True) -> dict[str, Any]:
+    images = TRUTH["images"] if sized else [{"id": image["id"]} for image in TRUTH["images"]]
+    given = [
+        one if mask is None else {**one, "segmentation": mask}
+        for one, mask in zip(TRUTH["annotations"], masks, strict=True)
+    ]
+    return {**TRUTH, "images": images, "annotations": given}
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("first", [MASK, [[0, 0, 8, 0, 8, 30, 0, 30]]])
+def test_masks_of_any_form(files: tuple[Path, Path], capsys: Any, first: Any, sized: bool) -> None:
+    truth = with_masks(first, MASK, MASK, sized=sized)
+    files[1].write_text(json.dumps(truth))
+    found = [{**RIGHT, "segmentation": MASK}, {**ON_CROWD, "segmentation": MASK}]
+    status = evaluate("coco", files, found, "--iou-type", "segm", "--json")
+    if isinstance(first, list) and not sized:
+        assert status == 2
+        assert "truth.json: annotations[0] of image 7: neither the image nor a mask says" in capsys.readouterr().err
+    else:
+        assert status == 0
+        assert json.loads(capsys.readouterr().out)["ap"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("truth", "mask", "message"),
+    [
+        ((MASK, None, MASK), MASK, "truth.json: annotations[1] of image 8: its segmentation is neither"),
+        (({"size": [40, 30], "counts": [1200]},) * 3, MASK, "truth.json: annotations[0] of image 7: its mask has [40"),
+        ((MASK, {"size": [30, 40], "counts": "!"}, MASK), MASK, "truth.json: annotations[1] of image 8: its run leng"),
+        ((MASK,) * 3, {"size": [30, 40], "counts": "!"}, "predictions.json: prediction[0] of image 7: its run lengths"),
+        ((MASK,) * 3, {"size": [30, 40], "counts": ["a"]}, "predictions.json: prediction[0] of image 7: its run leng"),
+    ],
+)
+def test_bad_masks(files: tuple[Path, Path], capsys: Any, truth: tuple[Any, ...], mask: Any, message: str) -> None:
+    files[1].write_text(json.dumps(with_masks(*truth)))
+    assert evaluate("coco", files, [{**RIGHT, "segmentation": mask}], "--iou-type", "segm") == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture

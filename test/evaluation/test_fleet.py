@@ -33,12 +33,14 @@ class Squares:
         seconds: Time per shard.
         bad: Fails on this number.
         deadly: Ends its process on this number, the first time.
+        fatal: Ends its process on this number, every time.
     """
 
     notes: Path
     seconds: float = 0.0
     bad: int = -1
     deadly: int = -1
+    fatal: int = -1
 
     def __call__(self) -> Work:
         (self.notes / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
@@ -52,7 +54,7 @@ class Squares:
         time.sleep(self.seconds)
         if number == self.bad:
             raise ValueError(f"{number} is unlucky")
-        if number == self.deadly and not again:
+        if number == self.fatal or (number == self.deadly and not again):
             os._exit(1)
         target.write_text(str(number**2))
 
@@ -116,6 +118,16 @@ def test_failures_are_tried_again_and_listed_and_the_next_run_does_only_those(
     assert results(out) == {f"{i}.txt": str(i**2) for i in range(12) if i != 3}
     assert run_on_ray(SHARDS, Squares(notes), out, Fleet(cluster.address)) == Outcome(done=12, found=11)
     assert len(list(notes.glob("began-4-*"))) == 1
+
+
+def test_a_shard_that_always_kills_its_process_is_listed_and_the_others_go_on(
+    cluster: Any, folders: tuple[Path, Path]
+) -> None:
+    notes, out = folders
+    cluster.add_node(num_cpus=2)
+    outcome = run_on_ray(SHARDS[:4], Squares(notes, fatal=2), out, Fleet(cluster.address))
+    assert (outcome.done, list(outcome.failed)) == (3, ["2.txt"])
+    assert results(out) == {f"{i}.txt": str(i**2) for i in (0, 1, 3)}
 
 
 def test_no_machine_is_left(cluster: Any, folders: tuple[Path, Path]) -> None:

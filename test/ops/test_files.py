@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.files import read_json, whole, write_json, write_text
+from objloc_ros.ops.files import is_number, read_json, whole, write_json, write_text
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -91,3 +91,13 @@ def test_json_that_is_none(tmp_path: Path, text: str | None, message: str) -> No
         write_text(tmp_path / "a.json", text)
     with pytest.raises(InputError, match=message):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("value", [0, -3, 0.5, 10**20])
+def test_numbers(value: object) -> None:
+    assert is_number(value)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, None, "1", [1]])
+def test_no_numbers(value: object) -> None:
+    assert not is_number(value)

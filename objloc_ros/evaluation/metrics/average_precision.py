@@ -64,7 +64,9 @@ def average_precision(
         return dict.fromkeys((*KEYS, "recall50"), 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         expected = COCO()
-        expected.dataset = {**truth, "annotations": [dict(one) for one in truth["annotations"]]}
+        # Ids of our own: 0 would mean "matched with nothing" there, and annotations of one id would be one.
+        numbered = [{**one, "id": i} for i, one in enumerate(truth["annotations"], start=1)]
+        expected.dataset = {**truth, "annotations": numbered}
         expected.createIndex()
         evaluation = COCOeval_faster(expected, expected.loadRes([dict(one) for one in results]), iou_type)
         evaluation.params.useCats = int(not class_agnostic)

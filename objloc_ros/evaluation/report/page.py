@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from objloc_ros.evaluation.report.tables import KINDS, METHODS, images_of, place
 from objloc_ros.evaluation.report.web import render
 from objloc_ros.evaluation.report.wording import DAGGER, NONE, PROTOCOLS, part_note, percent, published_text
 from objloc_ros.ops.contact_sheet import fitted
-from objloc_ros.ops.files import write_text
+from objloc_ros.ops.files import is_number, write_text
 from objloc_ros.types import Image, check_image
 
 PICTURES = 6
@@ -80,7 +79,7 @@ def page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[
     ordered = sorted(scored, key=lambda image: -image.score)  # stable: the data set's order among equals
     few = min(PICTURES, (len(ordered) + 1) // 2)
     best, worst = ordered[:few], ordered[::-1][: min(PICTURES, len(ordered) - few)]
-    published = published_for(run.dataset, run.method, run.backbone, run.options, split=run.split)
+    published = published_for(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
     failed = list(run.failed.items())
     return render(
         "page.html",
@@ -108,7 +107,7 @@ def _scored(images: Sequence[Mapping[str, Any]]) -> list[_Scored]:
         if not isinstance(key, str):
             raise InputError(f"image {number}: key must be a text, got {key!r}")
         if score is not None:
-            if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            if not is_number(score):
                 raise InputError(f"image {key!r}: score must be a finite number, got {score!r}")
             scored.append(_Scored(key, float(score)))
     return scored

@@ -45,7 +45,7 @@ def published_for(
         dataset: Name of the data set (`benchmarks.py`).
         method: Name of the method.
         backbone: Name of the backbone; of the methods that take prompts, the option "clip" may name the CLIP model.
-        options: Options of the run; those it does not name have the method's defaults.
+        options: Of the run, and its metrics' "convention"; those it does not name have the method's defaults.
         split: Split of the data set; "" where none was stated.
 
     Returns:
@@ -82,6 +82,8 @@ def defaults_of(method: str) -> Mapping[str, Any]:
 def _same(row: PublishedRow, given: Mapping[str, Any]) -> bool:
     """Whether a run with these options may stand beside the row; an option that nobody states is taken to agree."""
     if row.settings is None or row.backbone not in (given["backbone"], given.get("clip")):
+        return False
+    if row.convention and given.get("convention") not in (None, row.convention):
         return False
     return all(name not in given or _holds(given[name], wanted) for name, wanted in row.settings.items())
 

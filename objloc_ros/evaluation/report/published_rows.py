@@ -29,6 +29,7 @@ class PublishedRow:
         variant: What tells the row from others of the same method and backbone, for people.
         settings: Options that a run must have to be compared with this row, a tuple for alternatives; those it does
             not name may be anything. None: nothing that this package runs is the same.
+        convention: Of mIoU, which a run must not have another of; "" for other metrics.
     """
 
     method: str
@@ -37,6 +38,7 @@ class PublishedRow:
     source: Source
     variant: str = ""
     settings: Mapping[str, Any] | None = None
+    convention: str = ""
 
 
 def _corloc(*percent: float) -> Numbers:
@@ -206,6 +208,7 @@ ROWS: tuple[PublishedRow, ...] = (
         "",
         # Objectness is that of FOUND on ViT-S/8, whether a run calls that or the CLIP model its backbone.
         {"backbone": (S8, "clip_vitb32"), "threshold": 0.0},
+        "clip_diy",
     ),
     PublishedRow(
         "maskclip",
@@ -214,6 +217,7 @@ ROWS: tuple[PublishedRow, ...] = (
         "repository",
         "",
         {"background": "none", "threshold": 0.0},
+        "mmseg",
     ),
     PublishedRow("maskclip", "clip_resnet50x16", _miou(voc20=50.9, context59=20.3, coco_stuff=13.6), "repository"),
     PublishedRow("maskclip", "clip_resnet50", _miou(voc20=41.5, context59=18.5, coco_stuff=10.2), "repository"),
@@ -227,6 +231,7 @@ ROWS: tuple[PublishedRow, ...] = (
         "paper",
         "",
         {"gamma": 0.2, "delta": 0.99, "correlations": ("auto", "head"), "threshold": 0.0},
+        "mmseg",
     ),
 )
 """Every published number, from methods.md §1 to §11."""

@@ -10,7 +10,7 @@ from reprlib import repr as short
 from typing import Any
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.files import read_json
+from objloc_ros.ops.files import is_number, read_json
 
 FORMAT = "objloc_ros evaluation 1"
 FILE = "result.json"
@@ -77,7 +77,7 @@ def parse_result(document: Any, folder: str = "") -> RunResult:
     images, seconds = document.get("images"), document.get("seconds", 0.0)
     if isinstance(images, bool) or not isinstance(images, int) or images < 0:
         raise InputError(f"images must be a whole number of at least 0, got {short(images)}")
-    if not _finite(seconds) or seconds < 0:
+    if not is_number(seconds) or seconds < 0:
         raise InputError(f"seconds must be a number of at least 0, got {short(seconds)}")
     numbers = dict(mappings["metrics"])
     per_class = _per_class(numbers.pop("per_class", {}), document.get("class_names"))
@@ -155,13 +155,9 @@ def _numbers(values: Any, what: str) -> dict[str, float | None]:
     if not isinstance(values, Mapping):
         raise InputError(f"{what} must be an object of numbers by name, got {short(values)}")
     for name, value in values.items():
-        if value is not None and not _finite(value):
+        if value is not None and not is_number(value):
             raise InputError(f"{what}.{name} must be a finite number, got {short(value)}")
     return {str(name): None if value is None else float(value) for name, value in values.items()}
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _failed(entries: Any) -> dict[str, str]:

@@ -202,7 +202,8 @@ def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, 
 
 
 def _cell(run: RunResult | None, place: Place, metric: str, like: RunResult) -> Cell | None:
-    published = published_for(place.benchmark, like.method, like.backbone, like.options).get(metric)
+    options = {**like.options, **(like if run is None else run).protocol}
+    published = published_for(place.benchmark, like.method, like.backbone, options).get(metric)
     if run is None or metric not in run.metrics:
         return None if published is None else Cell(published=published)
     return Cell(run.metrics[metric], published, images_of(run))
@@ -210,7 +211,11 @@ def _cell(run: RunResult | None, place: Place, metric: str, like: RunResult) -> 
 
 def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[Row]:
     """Published rows beside which nothing was measured."""
-    beside = [row for result in results for row in rows_for(result.method, result.backbone, result.options)]
+    beside = [
+        row
+        for result in results
+        for row in rows_for(result.method, result.backbone, {**result.options, **result.protocol})
+    ]
     rows = []
     for row in ROWS:
         if row not in beside:

@@ -78,6 +78,21 @@ def test_agrees_with_the_original(kind: str, agnostic: bool) -> None:
     assert {name: got[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("ids", [(0, 1), (1, 1), (0, 0)])
+def test_ids_of_annotations_do_not_matter(ids: tuple[int, int]) -> None:
+    boxes = [[0, 0, 10, 10], [20, 20, 10, 10]]
+    common = {"category_id": 1, "iscrowd": 0, "area": 100}
+    found = [{"image_id": i, "category_id": 1, "score": 0.9, "bbox": box} for i, box in enumerate(boxes)]
+
+    def figures(numbers: tuple[int, int]) -> dict[str, float]:
+        truth = [{**common, "id": n, "image_id": i, "bbox": boxes[i]} for i, n in enumerate(numbers)]
+        images = [{"id": 0}, {"id": 1}]
+        return average_precision({"images": images, "annotations": truth, "categories": [{"id": 1}]}, found)
+
+    assert figures(ids) == figures((1, 2))
+    assert figures(ids)["ap"] == pytest.approx(1)
+
+
 def test_the_inputs_stay_as_they_are() -> None:
     truth, results = random_data(6)
     before = repr((truth, results))

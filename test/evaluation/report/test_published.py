@@ -130,6 +130,21 @@ def test_what_is_not_comparable_has_no_number(dataset, method, backbone, options
     assert published_for(dataset, method, backbone, options, split=split) == {}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "method", "clip", "convention"),
+    [
+        ("voc_seg", "clip_diy", "clip_vitb32", "clip_diy"),
+        ("voc20", "maskclip", "clip_vitb16_openai", "mmseg"),
+        ("voc_seg", "clip_dinoiser", "clip_vitb16", "mmseg"),
+    ],
+)
+def test_miou_of_another_convention_has_no_number(dataset, method, clip, convention) -> None:
+    options = {"clip": clip, "background": "none"} if method == "maskclip" else {"clip": clip}
+    other = "mmseg" if convention == "clip_diy" else "clip_diy"
+    assert published_for(dataset, method, S8, {**options, "convention": convention}).keys() == {"miou"}
+    assert published_for(dataset, method, S8, {**options, "convention": other}) == {}
+
+
 def test_stated_defaults_change_nothing() -> None:
     stated = {**defaults_of("lost"), "short_side": None}
     assert published_for("VOC-07", "lost", S16, stated, split="trainval")["corloc"].value == 0.619

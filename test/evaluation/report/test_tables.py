@@ -113,6 +113,12 @@ def test_miou(run) -> None:
     assert shown(table) == (["VOC12 val"], [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / 59.9†"]])
 
 
+def test_miou_of_another_convention_stands_beside_nothing(run) -> None:
+    fields = {"kind": "semantic", "dataset": "voc_seg", "split": "val", "images": 1449, "metrics": {"miou": 0.59}}
+    mine = run("clip_diy", "dino_vits8", options={"clip": "clip_vitb32"}, protocol={"convention": "mmseg"}, **fields)
+    assert shown(only(assemble([mine])))[1] == [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / –"]]
+
+
 def test_published_rows_that_nobody_ran_are_added_when_asked_for(run) -> None:
     table = only(assemble([run()], others=True))
     rows = shown(table)[1]
