@@ -16,8 +16,7 @@ from objloc_ros.evaluation.prelabels.masks import instance_map
 from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import boxes_to_source
 
-BOXES = ("ap", "ap50", "ap75", "ar1", "ar10", "ar100")
-MASKS = ("ap", "ap50", "ap75", "ar100")
+FIGURES = ("ap", "ap50", "ap75", "ar1", "ar10", "ar100")
 """Which of `object_metrics` are reported; those of masks with "mask_" before them."""
 
 
@@ -54,11 +53,11 @@ def summarise_objects(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     hits = corloc(answers, {str(i): _array(one["located"]) for i, one in enumerate(records)})
     scored = [_scored(one) for one in records]
     figures = object_metrics(scored)
-    metrics = {"corloc": hits.fraction, **{name: figures[name] for name in BOXES}}
+    metrics = {"corloc": hits.fraction, **{name: figures[name] for name in FIGURES}}
     if "masks" not in records[0]:
         return metrics
     figures = object_metrics(scored, "segm")
-    return {**metrics, **{f"mask_{name}": figures[name] for name in MASKS}}
+    return {**metrics, **{f"mask_{name}": figures[name] for name in FIGURES}}
 
 
 def _scored(one: Mapping[str, Any]) -> Scored:

@@ -63,6 +63,7 @@ def test_masks_are_compared_as_masks() -> None:
     assert metrics["mask_ap50"] == pytest.approx(51 / 101)
     assert metrics["mask_ap75"] == 0
     assert metrics["mask_ap"] == pytest.approx(5 / 10 * 51 / 101)
+    assert metrics["mask_ar1"] <= metrics["mask_ar10"] <= metrics["mask_ar100"]
     assert metrics["mask_ar100"] == pytest.approx(5 / 10 * 1 / 2)
 
 

@@ -42,7 +42,7 @@ _NAMES = {
     **{"ar1": "AR1", "ar10": "AR10", "maxf": "maxF standard", "mae": "MAE", "s_measure": "S-measure"},
     "e_measure": "E-measure",
     **{"mask_ap": "AP of masks", "mask_ap50": "AP50 of masks", "mask_ap75": "AP75 of masks"},
-    "mask_ar100": "AR100 of masks",
+    **{f"mask_ar{number}": f"AR{number} of masks" for number in (1, 10, 100)},
 }
 _PERCENT = {name for name in _NAMES if name not in ("mae", "s_measure", "e_measure")}
 
