@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ CONTENT = b"weights" * 1000
 
 
 @pytest.fixture
-def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsEntry]:
     """A registry of a single file that nobody serves."""
     monkeypatch.setenv("OBJLOC_CACHE", str(tmp_path))
     only = WeightsEntry(
@@ -27,11 +28,12 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsEntry:
         url="http://127.0.0.1:9/net.pth",
         size_bytes=12_300_000,
     )
-    monkeypatch.setattr(registry, "REGISTRY", registry.REGISTRY)
-    for name in list(registry.REGISTRY):
-        monkeypatch.delitem(registry.REGISTRY, name)
-    monkeypatch.setitem(registry.REGISTRY, "net", only)
-    return only
+    before = dict(registry.REGISTRY)
+    registry.REGISTRY.clear()
+    registry.REGISTRY["net"] = only
+    yield only
+    registry.REGISTRY.clear()
+    registry.REGISTRY.update(before)  # in their order, which other tests read
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict]]:
