@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, InstanceResult, SaliencyResult, SemanticResult
-from objloc_ros.engine.timings import timed
+from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.types import Detections, Image, Size
 
 STAGES = ("decode", "upload", "pre", "vit", "head", "post", "message", "publish")
@@ -84,7 +83,7 @@ class Ends(Protocol):
     stages: Sequence[str]
 
     def decode(self, number: int) -> Image:
-        """The pixels of a camera's message, RGB uint8 [H, W, 3], read-only and new every time."""
+        """The pixels of a camera's message, RGB uint8 [H, W, 3]."""
         ...
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
@@ -109,10 +108,8 @@ class BareEnds:
         self._frames = frames
 
     def decode(self, number: int) -> Image:
-        """A copy: the engine remembers what it has seen by the array."""
-        image = np.array(self._frames[number % len(self._frames)])
-        image.flags.writeable = False
-        return image
+        """The frames in turn."""
+        return self._frames[number % len(self._frames)]
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
         """None."""
@@ -135,21 +132,21 @@ def time_call(pipeline: Pipeline, cell: Cell, ends: Ends, first: int, *, publish
     Returns:
         Milliseconds per image of the stages that there are, and of the whole frame.
     """
-    times: dict[str, float] = {}
     n, method = cell.batch, cell.method
-    with timed(times, FRAME, n):
-        with timed(times, "decode", n):
+    with Stopwatch(n) as stopwatch, stage(FRAME):
+        with stage("decode"):
             images = [ends.decode(first + i) for i in range(n)]
         results = pipeline.run(images, (method,)) if n > 1 else [pipeline.run(images[0], (method,))]
-        with timed(times, "maps", n):
+        with stage("maps"):
             maps = [source_maps(result[method]) for result in results]
-        with timed(times, "message", n):
-            each = zip(results, maps, strict=True)
-            messages = [ends.messages(result[method].detections, pixels) for result, pixels in each]
+        with stage("message"):
+            messages = [
+                ends.messages(result[method].detections, pixels) for result, pixels in zip(results, maps, strict=True)
+            ]
         if publish and "publish" in ends.stages:
-            with timed(times, "publish", n):
+            with stage("publish"):
                 ends.publish(messages)
-    return _stages(times, results[0].timings_ms, method, ends.stages)
+    return _stages(stopwatch.times_ms, results[0].timings_ms, method, ends.stages)
 
 
 def source_maps(result: HeadResult) -> Maps:
@@ -165,8 +162,8 @@ def source_maps(result: HeadResult) -> Maps:
 
 def _stages(outer: dict[str, float], engine: Any, method: str, ends: Sequence[str]) -> dict[str, float]:
     """Take parts out of the stages that hold them, so that the stages add up."""
-    upload, post = engine.get("upload", 0.0), engine.get(f"{method}.post", 0.0)
+    upload, pixels = engine.get("upload", 0.0), engine.get(f"{method}.pixels", 0.0)
     stages = {name: outer[name] for name in (FRAME, *ends) if name in outer}
     if "vit" in engine:
         stages |= {"upload": upload, "pre": engine["pre"] - upload, "vit": engine["vit"]}
-    return stages | {"head": engine[method] - post, "post": post + outer["maps"]}
+    return stages | {"head": engine[method] - pixels, "post": pixels + outer["maps"]}

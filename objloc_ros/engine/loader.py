@@ -21,7 +21,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
-from objloc_ros.engine.shared_backbone import PassLane, PassMemory, SharedBackbone
+from objloc_ros.engine.shared_backbone import FeatureCache, PassLane, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
 from objloc_ros.methods.found import FoundOptions
 
@@ -75,7 +75,7 @@ class SharedLoader:
         self._loader = loader or Loader()
         self._lock = threading.RLock()  # a model needs its device's worker
         self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._memory = PassMemory()
+        self._cache = FeatureCache()
 
     def client(self, name: Hashable) -> Loader:
         """A loader for one caller: a camera, to which the workers are fair."""
@@ -100,7 +100,7 @@ class SharedLoader:
 
         shared = self.get(("backbone", name, weights, device), load)
         short_side = short_side or shared.short_side
-        return SharedBackbone(shared, lane, self._memory, client=client, short_side=short_side)
+        return SharedBackbone(shared, lane, self._cache, client=client, short_side=short_side)
 
     def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
         """Heads of methods for some models, each loaded once."""

@@ -82,8 +82,14 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         """Let go of what frames have left behind; also called when there were none."""
 
     @abc.abstractmethod
-    def answer(self, rgb: RgbImage, header: Header) -> None:
-        """Process one image and publish the results with this very header; runs in the worker thread."""
+    def answer(self, rgb: RgbImage, header: Header, key: Hashable) -> None:
+        """Process one image and publish the results with this very header; runs in the worker thread.
+
+        Args:
+            rgb: RGB uint8 [H, W, 3], read-only.
+            header: The camera's.
+            key: What stands for the image: all nodes that have the frame get the same, see `Pipeline.run`.
+        """
 
     @abc.abstractmethod
     def check_parameters(self, parameters: Values) -> None:
@@ -216,7 +222,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
         if not (self._enabled and self.outputs.any_wanted()):
             raise FrameDroppedError(NOT_WANTED)
         start = time.perf_counter()
-        self.answer(job.frame.rgb(), job.frame.header)
+        self.answer(job.frame.rgb(), job.frame.header, job.frame.key)
         elapsed_ms = 1e3 * (time.perf_counter() - start)
         self.outputs.publish("debug/processing_ms", lambda: Float32(data=elapsed_ms))
         self.outputs.publish("debug/age_ms", lambda: Float32(data=self._ages.age_ms(job.arrival)))

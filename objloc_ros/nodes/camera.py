@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeAlias
 
 from rclpy.node import Node
@@ -39,7 +39,7 @@ class _Picture:
             if self._rgb is None:
                 decode = compressed_to_rgb if isinstance(self._msg, CompressedImage) else image_to_rgb
                 self._rgb = decode(self._msg)
-                self._rgb.flags.writeable = False
+                self._rgb.flags.writeable = False  # several nodes read them at once
             return self._rgb
 
 
@@ -69,12 +69,17 @@ class Frame:
         return self.msg.header
 
     def rgb(self) -> RgbImage:
-        """The pixels, uint8 [H, W, 3], read-only: by that a shared engine knows that it may remember their features.
+        """The pixels, uint8 [H, W, 3], read-only.
 
         Raises:
             ImageMessageError: The message holds no usable image.
         """
         return self._picture.rgb()
+
+    @property
+    def key(self) -> Hashable:
+        """What stands for the pixels: the same for all nodes that have this frame, by which they share passes."""
+        return self._picture
 
     def shared(self, on_done: Callable[[str], None] = lambda cause: None) -> Frame:
         """The same frame for another node."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -98,11 +98,11 @@ class DiscoveryNode(PipelineNode):
         self._tracker.forget()
         super().rest()
 
-    def answer(self, rgb: RgbImage, header: Header) -> None:
+    def answer(self, rgb: RgbImage, header: Header, key: Hashable) -> None:
         """Run the method and publish what is listened to."""
         self._notice_cuts(header)
         settings = self._settings
-        found = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
+        found = self._discover(rgb, key, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(found.detections, size_of(rgb))
         self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header, ids))
         self.outputs.publish("instance_mask", lambda: mask_to_image(found.instances_u16(), header))
@@ -117,14 +117,14 @@ class DiscoveryNode(PipelineNode):
             self._tracker.forget()
         self._latest_ns = now_ns
 
-    def _discover(self, rgb: RgbImage, settings: Values) -> InstanceResult:
+    def _discover(self, rgb: RgbImage, key: Hashable, settings: Values) -> InstanceResult:
         method = settings["method"]
         if not settings["temporal"]:
             self._memories = {}
-            return self.pipeline.run(rgb, (method,))[method]
+            return self.pipeline.run(rgb, (method,), key=key)[method]
         if method not in self._memories:  # what another method found is no guide to this one
             self._memories = {method: Memory()}
-        return self.pipeline.follow(rgb, self._memories)[method]
+        return self.pipeline.follow(rgb, self._memories, key=key)[method]
 
 
 def main() -> int:

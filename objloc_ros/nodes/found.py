@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -84,9 +84,9 @@ class FoundNode(PipelineNode):
         FoundOptions(**options)
         return {"found": options}
 
-    def answer(self, rgb: RgbImage, header: Header) -> None:
+    def answer(self, rgb: RgbImage, header: Header, key: Hashable) -> None:
         """Run FOUND and publish what is listened to."""
-        found = self.pipeline.run(rgb)["found"]
+        found = self.pipeline.run(rgb, key=key)["found"]
         self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
         self.outputs.publish("mask", lambda: mask_to_image(found.mask_u8(), header))
         self.outputs.publish("confidence", lambda: mask_to_image(found.saliency_u8(), header))

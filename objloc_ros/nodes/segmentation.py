@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sensor_msgs.msg import Image
@@ -213,23 +213,23 @@ class SegmentationNode(PipelineNode):
         labels = None if self._pipeline is None else self._pipeline.labels
         return {**super().describe_engine(), "clip": self._settings["clip"], "prompts": str(len(labels or ()))}
 
-    def answer(self, rgb: RgbImage, header: Header) -> None:
+    def answer(self, rgb: RgbImage, header: Header, key: Hashable) -> None:
         """Run the method and publish what is listened to, all of it with one label set."""
         with self._lock:
             self._answering = True
             self._adopt(self.pipeline)
             self._notice_jumps(self.pipeline, header)
         try:
-            self._publish(rgb, header)
+            self._publish(rgb, header, key)
         finally:
             with self._lock:
                 self._answering = False
                 self._valid_from = _just_after(header)
                 self._adopt(self.pipeline)
 
-    def _publish(self, rgb: RgbImage, header: Header) -> None:
+    def _publish(self, rgb: RgbImage, header: Header, key: Hashable) -> None:
         method = self._settings["method"]
-        found = self.pipeline.run(rgb, (method,))[method]
+        found = self.pipeline.run(rgb, (method,), key=key)[method]
         self.outputs.publish("mask", lambda: mask_to_image(found.classes_u8(), header))
         self.outputs.publish("confidence", lambda: mask_to_image(found.confidence_u8(), header))
         self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))

@@ -68,7 +68,7 @@ def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
     assert node.trigger_activate().name == "SUCCESS"
     for _ in range(3):
         frame = Frame(image_message(disc))
-        node.answer(frame.rgb(), frame.header)
+        node.answer(frame.rgb(), frame.header, frame.key)
     assert tensor_bytes() > networks  # the frame's features
     del frame
     assert node.trigger_deactivate().name == "SUCCESS"
