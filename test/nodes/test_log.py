@@ -37,7 +37,7 @@ def test_a_cause_is_told_once(log, ear):
 
 
 @pytest.mark.parametrize("cause", ["superseded", "shutdown", "not_wanted"])
-def test_normal_work_is_not_worth_a_word(voice, ear, cause):
+def test_normal_work_is_not_worth_a_word(log, ear, cause):
     log.warn_of_drop(cause, None)
     assert (ear.warnings, log.last_error) == ([], "")
 
