@@ -92,8 +92,8 @@ def evaluate_pipeline(
         if "found" in pipeline.methods:
             for scene_masks, result in zip(masks, pipeline.run(images), strict=True):
                 scene_masks["found"] = result["found"].mask_u8() > 0
-        for scene, *predictions in zip(batch, detections, masks, strict=True):
-            metrics.update(scene, *predictions)
+        for scene, scene_detections, scene_masks in zip(batch, detections, masks, strict=True):
+            metrics.update(scene, scene_detections, scene_masks)
         on_progress(metrics.scenes)
     return metrics.compute()
 
