@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_cases import GOLDEN, load_case
 
 from objloc_ros.evaluation.metrics import CorLoc, corloc
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "corloc"
 OBJECT = [0, 0, 16, 8]
 
 
@@ -75,20 +73,11 @@ def test_the_slow_loop_agrees_on_random_boxes() -> None:
     assert corloc(answers, truth) == CorLoc(expected, 2000)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the published predictions are not here")
 def test_the_published_boxes_of_lost() -> None:
-    document = json.loads((SHARED / "voc07_gt.json").read_text())
-    predictions = json.loads((SHARED / "lost_voc07_pred.json").read_text())
-
-    def corners(box: list[float]) -> list[int]:
-        x, y, width, height = map(int, box)
-        return [x, y, x + width, y + height]
-
-    truth: dict = {image["id"]: [] for image in document["images"]}
-    for one in document["annotations"]:
-        truth[one["image_id"]].append(corners(one["bbox"]))
-    answers = {one["image_id"]: corners(one["bbox"]) for one in predictions}
-    expected = sum(slow_hit(answers[k], truth[k]) for k in truth)
-    found = corloc(answers, {k: boxes(*rows) for k, rows in truth.items()})
+    published = load_case(GOLDEN / "corloc" / "lost_voc07.npz")
+    answers = {str(number): box.tolist() for number, box in enumerate(published["predictions"])}
+    truth = {number: published["truth"][published["truth_image"] == int(number)].astype(np.int64) for number in answers}
+    expected = sum(slow_hit(answers[number], truth[number].tolist()) for number in answers)
+    found = corloc(answers, truth)
     assert found == CorLoc(expected, 5011)
     assert found.fraction == pytest.approx(0.61, abs=0.01)  # 0.619 with the difficult objects
