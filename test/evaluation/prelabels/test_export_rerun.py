@@ -10,15 +10,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from rerun.chunk import RrdReader
 
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.coco_masks import encode
 from objloc_ros.evaluation.prelabels.export_frames import Labelled
-
-pytest.importorskip("rerun")
-
-from rerun.chunk import RrdReader
-
 from objloc_ros.evaluation.prelabels.export_rerun import write
 
 MASKS = [np.zeros((8, 12), bool) for _ in range(2)]
