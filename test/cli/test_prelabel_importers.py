@@ -18,7 +18,7 @@ import pytest
 from prelabel_making import COCO_FILE, bag, document, pictures, video
 from pycocotools import mask as coco_mask
 
-from objloc_ros.evaluation.coco_masks import decode
+from objloc_ros.io.rle import decode
 
 METHODS = {
     "tracks of one class": ("--method", "maskcut"),

@@ -9,14 +9,7 @@ import pytest
 import torch
 from golden_cases import GOLDEN, find_cases, load_case, load_features, unpack_masks
 
-from objloc_ros.methods.found import (
-    FoundOptions,
-    background_mask,
-    background_seed,
-    head_logits,
-    head_weights,
-    localise,
-)
+from objloc_ros.methods.found import FoundOptions, background_mask, background_seed, head_logits, head_weights, localise
 from objloc_ros.ops.geometry import plan
 
 

@@ -8,7 +8,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
 
-from objloc_ros.engine.scheduler import FrameDroppedError
+from objloc_ros.engine.latest_slot import FrameDroppedError
 from objloc_ros.nodes.outputs import Outputs
 
 

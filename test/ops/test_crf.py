@@ -6,8 +6,7 @@ import torch
 from golden_cases import decode_image, find_cases, load_case, unpack_masks
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions, DenseCrf
-from objloc_ros.ops.permutohedral import Lattice
+from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions, DenseCrf, Lattice
 
 
 def scene(size=(40, 56)):

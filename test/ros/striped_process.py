@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import torch
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.labelling import labelled
+from objloc_ros.engine.heads.labelling import labelled
+from objloc_ros.engine.heads.segmentation import METHODS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
-from objloc_ros.engine.segmentation import METHODS
 from objloc_ros.nodes import process
 from objloc_ros.nodes.segmentation import SegmentationNode
 
