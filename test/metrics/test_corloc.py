@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_cases import GOLDEN, load_case
 
 from objloc_ros.metrics import CorLoc
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "corloc"
 OBJECT = [0, 0, 16, 8]
 
 
@@ -84,20 +82,11 @@ def test_the_slow_loop_agrees_on_random_boxes() -> None:
     assert counted(predictions, truth) == (expected, 2000)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the published predictions are not here")
 def test_the_published_boxes_of_lost() -> None:
-    document = json.loads((SHARED / "voc07_gt.json").read_text())
-    published = json.loads((SHARED / "lost_voc07_pred.json").read_text())
-
-    def corners(box: list[float]) -> list[int]:
-        x, y, width, height = map(int, box)
-        return [x, y, x + width, y + height]
-
-    truth: dict = {image["id"]: [] for image in document["images"]}
-    for annotation in document["annotations"]:
-        truth[annotation["image_id"]].append(corners(annotation["bbox"]))
-    predictions = {one["image_id"]: corners(one["bbox"]) for one in published}
-    expected = sum(slow_hit(predictions[k], truth[k]) for k in truth)
-    hits, images = counted(predictions, {k: boxes(*rows) for k, rows in truth.items()})
+    published = load_case(GOLDEN / "corloc" / "lost_voc07.npz")
+    predictions = {str(number): box.tolist() for number, box in enumerate(published["predictions"])}
+    truth = {key: published["truth"][published["truth_image"] == int(key)].astype(np.int64) for key in predictions}
+    expected = sum(slow_hit(predictions[key], truth[key].tolist()) for key in predictions)
+    hits, images = counted(predictions, truth)
     assert (hits, images) == (expected, 5011)
     assert hits / images == pytest.approx(0.61, abs=0.01)  # 0.619 with the difficult objects
