@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.bags.writer import read_bag
+from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.io.contact_sheet import INK, PAGE, contact_sheet
 from objloc_ros.io.media import write_image, write_movie
 from objloc_ros.nodes.conversions import compressed_to_rgb
 from objloc_ros.nodes.messages import stamp_ns
+from objloc_ros.ops.regions import mask_iou
 from objloc_ros.types import Image
 
 OUTLINE = (255, 255, 255)
@@ -49,12 +51,6 @@ class Measured:
         return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 1.0
 
 
-def mask_iou(mask: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
-    """Intersection over union of the non-zero pixels of two maps [H, W]; 1 where both are empty."""
-    union = np.count_nonzero((mask != 0) | (truth != 0))
-    return np.count_nonzero((mask != 0) & (truth != 0)) / union if union else 1.0
-
-
 def summarise(measured: Measured, sent: int) -> dict[str, Any]:
     """Figures for `demo.json`.
 
@@ -79,19 +75,15 @@ def summarise(measured: Measured, sent: int) -> dict[str, Any]:
             "dropped": dropped,
         },
         "rate_hz": round(measured.rate, 2),
-        "age_ms": percentiles(measured.age_ms.values()),
-        "processing_ms": percentiles(measured.processing_ms),
+        "age_ms": _percentiles(measured.age_ms.values()),
+        "processing_ms": _percentiles(measured.processing_ms),
         "boxes_per_frame": {"mean": round(float(np.mean(counts)), 2) if counts else None, "counts": counts},
         "mask_iou": {"mean": round(float(np.mean(ious)), 4), "frames": len(ious)} if ious else None,
     }
 
 
-def percentiles(values: Collection[float]) -> dict[str, float] | None:
-    """Median and 95th percentile, rounded to 0.1; None without values."""
-    if not values:
-        return None
-    p50, p95 = np.percentile(list(values), (50, 95))
-    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
+def _percentiles(values: Collection[float]) -> dict[str, float] | None:
+    return {name: round(value, 1) for name, value in percentiles(values, (50, 95)).items()} or None
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -176,7 +168,7 @@ def measure(bag: Path, camera: str) -> Measured:
             measured.boxes[stamp] = len(message.detections)
             measured.age_ms[stamp] = 1e-6 * (arrived - stamp)
         elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
-            measured.iou[stamp_ns(message.header)] = mask_iou(_grey(message), truth)
+            measured.iou[stamp_ns(message.header)] = mask_iou(_grey(message) > 0, truth > 0)
         elif topic == f"{camera}/found/debug/processing_ms":
             measured.processing_ms.append(message.data)
         elif topic == "/diagnostics":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -106,6 +106,14 @@ MAX_SAMPLES = 1000
 """Ages, processing times and event times kept, so that memory does not grow with the hours."""
 
 
+def percentiles(values: Collection[float], ranks: Sequence[int] = (50, 95, 99)) -> dict[str, float]:
+    """Compute percentiles, interpolated linearly: {"p50": ...}; none of no values."""
+    if not len(values):
+        return {}
+    found = np.percentile(np.fromiter(values, np.float64, len(values)), ranks)
+    return {f"p{rank}": float(value) for rank, value in zip(ranks, found, strict=True)}
+
+
 @dataclass(frozen=True)
 class Percentiles:
     """Median and tails of a window of durations, milliseconds; zeros while the window is empty."""
@@ -113,13 +121,6 @@ class Percentiles:
     p50: float = 0.0
     p95: float = 0.0
     p99: float = 0.0
-
-    @classmethod
-    def of(cls, samples: deque[float]) -> Percentiles:
-        """Percentiles of the samples, interpolated linearly."""
-        if not samples:
-            return cls()
-        return cls(*(float(value) for value in np.percentile(np.asarray(samples), (50, 95, 99))))
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,8 @@ class FrameStats:
                 published=self._published,
                 dropped=MappingProxyType(dict(self._dropped)),
                 in_flight=self._in_flight,
-                age_ms=Percentiles.of(self._ages),
-                processing_ms=Percentiles.of(self._processing),
+                age_ms=Percentiles(**percentiles(self._ages)),
+                processing_ms=Percentiles(**percentiles(self._processing)),
                 rate_in=self._in.value(now),
                 rate_out=self._out.value(now),
             )
