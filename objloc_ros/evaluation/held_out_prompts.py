@@ -145,7 +145,7 @@ def evaluate_maps(
         counts = np.zeros((len(SHAPES) + 1,) * 2, np.int64)
         for batch in batches(scenes, BATCH):
             for scene, answer in zip(batch, pipeline.run([s.image for s in batch], (method,)), strict=True):
-                counts += _confusion(_truth(scene), table[answer[method].classes_u8()], len(counts))
+                counts += _confusion(_truth(scene), table[answer[method].label_map()], len(counts))
                 on_progress()
         iou = np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1) - np.diag(counts), 1)
         scores[name] = {"miou": float(iou.mean()), "ground": float(iou[0]), "shapes": float(iou[1:].mean())}

@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from objloc_ros.data import Dataset, Sample
 from objloc_ros.data.base import boxes_of, check_size
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, SaliencyResult, SemanticResult, instance_map
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.methods.found import FoundOptions, corloc_box
+from objloc_ros.methods.found import FoundOptions
 from objloc_ros.metrics import Scored, corloc, iou, object_metrics, saliency, semantic
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source
-from objloc_ros.types import UNLABELLED, Image
+from objloc_ros.types import Image
 
 RULES: dict[str, saliency.TruthRule] = {"found": "full", "deep_spectral": "half"}
 """Which true pixels each paper's evaluation takes for object; TokenCut's, which are all above 0, for the others."""
@@ -83,24 +81,23 @@ def soft_map(found: HeadResult, options: Any) -> np.ndarray:
     mask of all others.
     """
     soft = isinstance(options, FoundOptions) and options.mode == "multi" and options.post == "none"
-    if soft and isinstance(found, SaliencyResult):
-        return np.clip(map_to_source(found.saliency, found.geometry, cv2.INTER_LINEAR), 0, 1)
-    return found.mask_u8().astype(np.float32) / 255
+    return found.soft_map() if soft else found.mask_u8().astype(np.float32) / 255
 
 
-def class_map(found: SemanticResult) -> Image:
-    """Ids of a data set whose classes from 1 on were the prompts, in their order; unlabelled pixels are 0."""
-    order = {prompt: i for i, prompt in enumerate(found.labels.prompts, start=1)}
-    table = np.zeros(256, np.uint8)
-    for number, prompt in found.labels.names().items():
-        table[number] = order[prompt]
-    table[UNLABELLED] = 0
-    return table[found.classes_u8()]
+def class_map(found: HeadResult) -> Image:
+    """Return the ids of a data set whose classes from 1 on were the prompts, in their order: uint8 [H, W], 0 elsewhere.
+
+    Raises:
+        InputError: The method has no prompts.
+    """
+    if found.prompts is None:
+        raise InputError("this data set needs an open-vocabulary method")
+    table = np.zeros(256, np.uint8)  # of UNLABELLED, too
+    table[list(found.prompts.ids)] = range(1, len(found.prompts) + 1)
+    return table[found.label_map()]
 
 
 def _classes(found: HeadResult, dataset: Dataset, truth: Image) -> Record:
-    if not isinstance(found, SemanticResult):
-        raise InputError("this data set needs an open-vocabulary method")
     maps = truth, class_map(found)
     if dataset.convention == "clip_diy" and truth.shape == maps[1].shape:
         maps = semantic.as_clip_diy(*maps)
@@ -122,7 +119,7 @@ def objects_record(found: HeadResult, dataset: Dataset, sample: Sample) -> dict[
     """
     objects = dataset.objects(sample)
     boxes, truth = found.detections.boxes, boxes_of(objects)
-    chosen = _largest_region(found) if isinstance(found, SaliencyResult) else boxes[:1]
+    chosen = found.main_box()
     located = np.round(truth) if dataset.rounded else truth
     record = {
         "score": float(iou(chosen, located).max(initial=0)),
@@ -135,7 +132,7 @@ def objects_record(found: HeadResult, dataset: Dataset, sample: Sample) -> dict[
     }
     if not dataset.masks:
         return record
-    ids = instance_map(found)
+    ids = found.instances_u16()
     masks = [encode(ids == number) for number in range(1, len(boxes) + 1)]
     true_masks = [one.mask for ignored in (False, True) for one in objects if one.ignored == ignored]
     return {**record, "masks": masks, "true_masks": true_masks}
@@ -161,10 +158,3 @@ def _scored(one: Mapping[str, Any]) -> Scored:
 
 def _array(boxes: Any) -> np.ndarray:
     return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _largest_region(found: SaliencyResult) -> np.ndarray:
-    """FOUND's box for CorLoc, [n, 4] with n of 0 or 1: of the largest region at patch resolution."""
-    box = corloc_box(found.logits, found.geometry.patch, found.geometry.resized)
-    rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
-    return boxes_to_source(rows, found.geometry)

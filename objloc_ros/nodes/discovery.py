@@ -12,13 +12,10 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.engine.frame_stats import continues
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.temporal import Memory, Tracker
-from objloc_ros.io import drawing
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
 from objloc_ros.types import size_of
@@ -104,10 +101,7 @@ class DiscoveryNode(PipelineNode):
         settings = self._settings
         found = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(found.detections, size_of(rgb))
-        self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header, ids))
-        self.outputs.publish("instance_mask", lambda: mask_to_image(found.instances_u16(), header))
-        named = found.detections.with_labels(tuple(f"{name}:" for name in ids))
-        self.publish_picture(lambda: drawing.overlay(rgb, found.instances_u16(), named), header)
+        self.publish_result(found.with_ids(ids), rgb, header)
 
     def _notice_cuts(self, header: Header) -> None:
         """Forget everything where the camera's time jumps: a bag that starts over, or a camera that was away."""
@@ -117,7 +111,7 @@ class DiscoveryNode(PipelineNode):
             self._tracker.forget()
         self._latest_ns = now_ns
 
-    def _discover(self, rgb: RgbImage, settings: Values) -> InstanceResult:
+    def _discover(self, rgb: RgbImage, settings: Values) -> HeadResult:
         method = settings["method"]
         if not settings["temporal"]:
             self._memories = {}

@@ -11,12 +11,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.io import drawing
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
 
@@ -86,11 +83,7 @@ class FoundNode(PipelineNode):
 
     def answer(self, rgb: RgbImage, header: Header) -> None:
         """Run FOUND and publish what is listened to."""
-        found = self.pipeline.run(rgb)["found"]
-        self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
-        self.outputs.publish("mask", lambda: mask_to_image(found.mask_u8(), header))
-        self.outputs.publish("confidence", lambda: mask_to_image(found.saliency_u8(), header))
-        self.publish_picture(lambda: drawing.overlay(rgb, found.mask_u8(), found.detections), header)
+        self.publish_result(self.pipeline.run(rgb)["found"], rgb, header)
 
 
 def main() -> int:

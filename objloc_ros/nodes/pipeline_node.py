@@ -12,15 +12,17 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from objloc_ros.nodes.base import PerceptionNode
-from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
+from objloc_ros.nodes.conversions import mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.params import Table, Values
 
 if TYPE_CHECKING:
     import torch
 
     from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.results import HeadResult, MapMaker
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
@@ -129,12 +131,25 @@ class PipelineNode(PerceptionNode):
         facts.update({key: parameters[key] or "registered" for key in parameters if key.endswith("weights")})
         return facts
 
-    def publish_picture(self, draw: Callable[[], RgbImage], header: Header) -> None:
-        """Publish the overlay, drawn at most once and only while somebody looks at it."""
-        picture = functools.cache(draw)
+    def publish_result(self, result: HeadResult, rgb: RgbImage, header: Header) -> None:
+        """Publish what is listened to of a result; the overlay is drawn at most once.
+
+        Args:
+            result: Its maps go out under their own names.
+            rgb: The image that it is of.
+            header: The image's, that of every message.
+        """
+        self.outputs.publish("detections", lambda: detections_to_msg(result.detections, header))
+        for name, make_map in result.maps().items():
+            self.outputs.publish(name, functools.partial(_make_image, make_map, header))
+        picture = functools.cache(lambda: result.draw(rgb))
         self.outputs.publish("overlay", lambda: rgb_to_image(picture(), header))
         self.outputs.publish("overlay/compressed", lambda: rgb_to_compressed(picture(), header))
 
     def _configure(self, pipeline: Pipeline, parameters: Values) -> None:
         for method, options in self.method_options(parameters).items():
             pipeline.configure(method, **options)
+
+
+def _make_image(make_map: MapMaker, header: Header) -> Image:
+    return mask_to_image(make_map(), header)

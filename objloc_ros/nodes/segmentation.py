@@ -13,11 +13,9 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.frame_stats import JUMP_NS
 from objloc_ros.engine.heads.segmentation import METHODS
-from objloc_ros.io import drawing
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.messages import detections_to_msg, label_info_qos, labels_to_msg
+from objloc_ros.nodes.messages import label_info_qos, labels_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import WARM_UP_SIZE, PipelineNode, load_pipeline
 
@@ -229,11 +227,7 @@ class SegmentationNode(PipelineNode):
 
     def _publish(self, rgb: RgbImage, header: Header) -> None:
         method = self._settings["method"]
-        found = self.pipeline.run(rgb, (method,))[method]
-        self.outputs.publish("mask", lambda: mask_to_image(found.classes_u8(), header))
-        self.outputs.publish("confidence", lambda: mask_to_image(found.confidence_u8(), header))
-        self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
-        self.publish_picture(lambda: drawing.label_overlay(rgb, found.classes_u8(), found.labels.names()), header)
+        self.publish_result(self.pipeline.run(rgb, (method,))[method], rgb, header)
 
     def _encode(self, pipeline: Pipeline, parameters: Values) -> None:
         """Encode prompts in their thread; between two frames a change is taken over at once, in a frame by its end."""
