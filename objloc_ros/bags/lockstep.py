@@ -179,7 +179,7 @@ class Camera:
         """Notice jumps of time before the next frame."""
         if self.follower.notice(frame.key):
             for scorer in self.scorers.values():
-                scorer.cut()
+                scorer.start_video()
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
@@ -277,7 +277,7 @@ class Job:
             for run in one.runs:
                 found = camera.follower.named(result, run.method)
                 try:
-                    camera.scorers[run.name].add(answer_of(found), truth)
+                    camera.scorers[run.name].update(answer_of(found), truth)
                 except InputError as error:
                     raise InputError(f"{frame.topic} at {frame.key / 1e9:.3f} s: {error}") from error
                 if outputs is not None:
