@@ -119,7 +119,7 @@ class Camera:
         """Notice jumps of time before the next frame."""
         if self.follower.notice(frame.key):
             for scorer in self.scorers.values():
-                scorer.cut()
+                scorer.start_video()
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
@@ -215,15 +215,14 @@ class Job:
             for stage, spent in result.timings_ms.items():
                 self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + spent
             for run in one.runs:
-                named = camera.follower.named(result, run.method)
-                answer = answer_of(named.found, named.ids)
+                found = camera.follower.named(result, run.method)
                 try:
-                    camera.scorers[run.name].add(answer, truth)
+                    camera.scorers[run.name].update(answer_of(found), truth)
                 except InputError as error:
                     raise InputError(f"{frame.topic} at {frame.key / 1e9:.3f} s: {error}") from error
                 if outputs is not None:
                     threshold = getattr(one.pipeline.options[run.method], "threshold", 0.0)
-                    outputs.add(f"{camera.space}/{run.node}", frame, named, answer, threshold)
+                    outputs.add(f"{camera.space}/{run.node}", frame, found, threshold)
         camera.processed += 1
 
     def timing(self, seconds: float) -> dict[str, Any]:
