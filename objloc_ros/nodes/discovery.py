@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -20,11 +20,11 @@ from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
-from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import PipelineFactory, PipelineNode, build_pipeline
 from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
-    from objloc_ros.engine.pipeline import Pipeline
+    pass
 
 PARAMETERS = Table(
     *params.BACKBONE,
@@ -66,11 +66,11 @@ class DiscoveryNode(PipelineNode):
     """Answers images with the boxes, ids and instance mask of the chosen method's objects.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
-    def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
+    def __init__(self, *, pipeline_factory: PipelineFactory = build_pipeline, **options: Any) -> None:
         self._tracker = Tracker()
         self._memories: dict[str, Memory] = {}
         self._latest_ns = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
-from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import PipelineFactory, PipelineNode, build_pipeline
 
 if TYPE_CHECKING:
-    from objloc_ros.engine.pipeline import Pipeline
+    pass
 
 DEFAULTS = FoundOptions()
 
@@ -66,13 +66,13 @@ class FoundNode(PipelineNode):
     """Answers images with FOUND's boxes, mask and confidence.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
     leads = True
 
-    def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
+    def __init__(self, *, pipeline_factory: PipelineFactory = build_pipeline, **options: Any) -> None:
         super().__init__("found", PARAMETERS, ("found",), pipeline_factory, **options)
         self.outputs.add("detections", Detection2DArray, depth=5)
         self.outputs.add("mask", Image)

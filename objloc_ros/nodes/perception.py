@@ -20,13 +20,12 @@ from objloc_ros.nodes.camera import Input
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.nodes.found import FoundNode
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import PipelineFactory, PipelineNode, build_pipeline
 from objloc_ros.nodes.segmentation import SegmentationNode
 from objloc_ros.nodes.shared_camera import SharedCamera
 
 if TYPE_CHECKING:
     from objloc_ros.engine.loader import SharedLoader
-    from objloc_ros.engine.pipeline import Pipeline
 
 NODES: Mapping[str, Callable[..., PipelineNode]] = {
     "found": FoundNode,
@@ -123,7 +122,7 @@ class CameraGroup:
         pipeline_factory: Builds their pipelines.
     """
 
-    def __init__(self, namespace: str, image: str, pipeline_factory: Callable[..., Pipeline]) -> None:
+    def __init__(self, namespace: str, image: str, pipeline_factory: PipelineFactory) -> None:
         self._options = {
             "namespace": namespace,
             "cli_args": ["--ros-args", "-r", f"image:={image}", "-r", f"image/compressed:={image}/compressed"],
@@ -162,7 +161,7 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> l
     loader = make_loader(perception.max_batch)
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
-        factory = partial(load_pipeline, loader=loader.client(camera))
+        factory = partial(build_pipeline, loader=loader.client(camera))
         group = CameraGroup(f"/{camera}", perception.image(camera), factory)
         groups.append(group.nodes(perception.methods(camera)))
     return groups

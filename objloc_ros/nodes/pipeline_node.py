@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from objloc_ros.engine.config import WEIGHTS, PipelineConfig
 from objloc_ros.nodes.base import PerceptionNode
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
@@ -20,17 +21,22 @@ from objloc_ros.nodes.params import Table, Values
 if TYPE_CHECKING:
     import torch
 
+    from objloc_ros.engine.loader import Loader
     from objloc_ros.engine.pipeline import Pipeline
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
 
 
-def load_pipeline(**arguments: Any) -> Pipeline:
-    """Load the pipeline; its imports take seconds and wait until the parameters have been found good."""
+PipelineFactory = Callable[[PipelineConfig], "Pipeline"]
+"""Builds the pipeline of a node."""
+
+
+def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipeline:
+    """Build a pipeline; its imports take seconds and wait until the parameters have been found good."""
     from objloc_ros.engine import pipeline
 
-    return pipeline.load_pipeline(**arguments)
+    return pipeline.build_pipeline(config, loader)
 
 
 def give_back(device: torch.device) -> None:
@@ -49,12 +55,12 @@ class PipelineNode(PerceptionNode):
         name: Node name.
         table: All parameters of the node, `params.BACKBONE` among them.
         methods: Heads to load.
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
     def __init__(
-        self, name: str, table: Table, methods: Sequence[str], pipeline_factory: Callable[..., Pipeline], **options: Any
+        self, name: str, table: Table, methods: Sequence[str], pipeline_factory: PipelineFactory, **options: Any
     ) -> None:
         self._methods, self._pipeline_factory = tuple(methods), pipeline_factory
         self._pipeline: Pipeline | None = None
@@ -78,23 +84,12 @@ class PipelineNode(PerceptionNode):
     def load_engine(self, parameters: Values) -> None:
         """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
         self.begin(f"loading {parameters['backbone']}")
-        pipeline = self._pipeline_factory(
-            methods=self._methods,
-            backbone=parameters["backbone"],
-            device=parameters["device"],
-            short_side=parameters["short_side"] or None,
-            weights=parameters["weights"] or None,
-            **self.more_models(parameters),
-        )
+        pipeline = self._pipeline_factory(PipelineConfig.from_parameters(self._methods, parameters))
         self._configure(pipeline, parameters)
         self.begin(f"warming up on {pipeline.device}")
         self.prepare(pipeline, parameters)
         self._pipeline = pipeline
         self.get_logger().info(f"loaded {parameters['backbone']} on {pipeline.device}")
-
-    def more_models(self, parameters: Values) -> dict[str, Any]:
-        """Arguments of `objloc_ros.load_pipeline` besides the backbone's: files of heads, empty for registered ones."""
-        return {"head_weights": parameters["head_weights"] or None} if "head_weights" in parameters else {}
 
     def prepare(self, pipeline: Pipeline, parameters: Values) -> None:
         """Run a freshly loaded pipeline once."""
@@ -126,7 +121,7 @@ class PipelineNode(PerceptionNode):
         device = "" if self._pipeline is None else str(self._pipeline.device)
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
         facts["backbone"] = parameters["backbone"]
-        facts.update({key: parameters[key] or "registered" for key in parameters if key.endswith("weights")})
+        facts.update({name: parameters[name] or "registered" for name in WEIGHTS if name in parameters})
         return facts
 
     def publish_picture(self, draw: Callable[[], RgbImage], header: Header) -> None:

@@ -19,7 +19,7 @@ from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.messages import detections_to_msg, label_info_qos, labels_to_msg
 from objloc_ros.nodes.params import Spec, Table, Values
-from objloc_ros.nodes.pipeline_node import WARM_UP_SIZE, PipelineNode, load_pipeline
+from objloc_ros.nodes.pipeline_node import WARM_UP_SIZE, PipelineFactory, PipelineNode, build_pipeline
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
@@ -140,11 +140,11 @@ class SegmentationNode(PipelineNode):
     all of a set is taken over, together with the LabelInfo that announces it.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
     """
 
-    def __init__(self, *, pipeline_factory: Callable[..., Pipeline] = load_pipeline, **options: Any) -> None:
+    def __init__(self, *, pipeline_factory: PipelineFactory = build_pipeline, **options: Any) -> None:
         self._lock = threading.Lock()  # over the next three
         self._next: Change | None = None
         self._answering = False
@@ -176,11 +176,6 @@ class SegmentationNode(PipelineNode):
         if request != self._checked:
             check_prompts(parameters["clip"], *request)
         self._checked = request
-
-    def more_models(self, parameters: Values) -> dict[str, Any]:
-        """The CLIP model and the heads."""
-        files = {name: parameters[name] or None for name in ("head_weights", "clip_weights", "dinoiser_weights")}
-        return {"clip": parameters["clip"], **files}
 
     def prepare(self, pipeline: Pipeline, parameters: Values) -> None:
         """Encode the first prompts, run the chosen method once, and start the thread for further ones."""

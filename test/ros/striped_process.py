@@ -77,4 +77,4 @@ def load(frame_s, encode_s):
 
 if __name__ == "__main__":
     frame_s, encode_s = (float(word) / 1e3 for word in sys.argv[1:3])
-    sys.exit(process.run(lambda: SegmentationNode(pipeline_factory=lambda **_: load(frame_s, encode_s))))
+    sys.exit(process.run(lambda: SegmentationNode(pipeline_factory=lambda config: load(frame_s, encode_s))))

@@ -11,7 +11,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
 from objloc_ros.engine.loader import SharedLoader
-from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.nodes.found import FoundNode
@@ -34,7 +34,7 @@ def make(context):
         client = loader.client(kind.__name__)
         node = kind(
             context=context,
-            pipeline_factory=lambda **arguments: load_pipeline(loader=client, **arguments),
+            pipeline_factory=lambda config: build_pipeline(config, client),
             parameter_overrides=[Parameter("device", value="cpu")],
         )
         nodes.append(node)
