@@ -172,8 +172,8 @@ def test_parts_of_another_run_are_not_taken_for_this_ones(tmp_path: Path) -> Non
     claim(tmp_path, MakePrelabels(config=PipelineConfig(methods=("lost",))), shards)
     with pytest.raises(InputError, match="made with method 'lost', not 'found'"):
         claim(tmp_path, make, shards)
+    other = cut(Sources(tmp_path, images=("c.png",)))
     with pytest.raises(InputError, match=r"made of other inputs \(images_00000000\)"):
-        other = cut(Sources(tmp_path, images=("c.png",)))
         claim(tmp_path, MakePrelabels(config=PipelineConfig(methods=("lost",))), other)
     device = PipelineConfig(methods=("lost",), device="cpu")
     claim(tmp_path, MakePrelabels(config=device), shards)  # the machine is not part of it
