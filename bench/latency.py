@@ -29,6 +29,7 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
 from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.nodes.messages import serialized_stamp_ns
 from objloc_ros.nodes.qos import fast_dds_environment
 
 LAYOUTS = ("shared", "separate", "separate, one thread each")
@@ -67,8 +68,8 @@ class Heard:
 
     def note(self, data: bytes, time_ns: int) -> None:
         """Read the header of a serialised Detection2DArray: CDR preamble, stamp, frame_id."""
-        seconds, nanoseconds, length = struct.unpack_from("<iII", data, 4)
-        self.latencies_ms.append((time_ns - seconds * 1_000_000_000 - nanoseconds) / 1e6)
+        (length,) = struct.unpack_from("<I", data, 12)
+        self.latencies_ms.append((time_ns - serialized_stamp_ns(data)) / 1e6)
         self.numbers.append(int(data[16 : 16 + length - 1]))
 
 

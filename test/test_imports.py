@@ -22,7 +22,7 @@ FLOORS: dict[str, set[str]] = {
     "scenes": {"types"},
     "backbones": {"types"},
     "methods": {"ops", "backbones"},
-    "metrics": {"io"},
+    "metrics": {"ops", "io"},
     "engine": {"methods", "ops", "backbones", "version"},
     "training": {"methods", "ops", "backbones", "scenes", "io"},
     "nodes": {"engine", "scenes", "io"},

@@ -179,7 +179,7 @@ class Camera:
         """Notice jumps of time before the next frame."""
         if self.follower.notice(frame.key):
             for scorer in self.scorers.values():
-                scorer.cut()
+                scorer.start_video()
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
@@ -278,7 +278,7 @@ class Job:
                 named = camera.follower.named(result, run.method)
                 answer = answer_of(named.found, named.ids)
                 try:
-                    camera.scorers[run.name].add(answer, truth)
+                    camera.scorers[run.name].update(answer, truth)
                 except InputError as error:
                     raise InputError(f"{frame.topic} at {frame.key / 1e9:.3f} s: {error}") from error
                 if outputs is not None:

@@ -19,7 +19,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, InstanceResult, Result, SemanticResult
 from objloc_ros.engine.temporal import Past
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.messages import names_of
+from objloc_ros.nodes.messages import parse_label_info
 from objloc_ros.types import UNLABELLED, Image
 
 WAITING = 100
@@ -85,7 +85,7 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         for message in bag.messages([f"{node}/detections", *masks, *infos]):
             content = decoded(bag, message.kind, message.data)
             if message.topic in infos:
-                prompts = names_of(content)
+                prompts = parse_label_info(content)
                 continue
             key = key_of(message)
             parts = waiting.setdefault(key, {})

@@ -41,7 +41,7 @@ from objloc_ros.bags.settings import BagSettings
 from objloc_ros.bags.survey import Stamps, survey
 from objloc_ros.bags.truth_files import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.engine.frame_stats import PLAUSIBLE_LAG_NS
+from objloc_ros.engine.frame_stats import PLAUSIBLE_LAG_NS, percentiles
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 from objloc_ros.jobs.shards import Work
@@ -144,8 +144,8 @@ def _row(
     scorer = Scorer(None if truth is None else truth.classes, node.run.prompts.meant if node.run.prompts else None)
     with nullcontext() if truth is None else closing(truth):
         summary = score(read_answers(played.recording, node.name) if answered else (), truth, scorer)
-    age = percentiles(ages)
-    figures = {"coverage": len(answers) / max(sent, 1)} | {f"age_ms_{name}": value for name, value in age.items()}
+    age = {f"age_ms_{name}": round(value, 2) for name, value in percentiles(ages).items()}
+    figures = {"coverage": len(answers) / max(sent, 1)} | age
     own = {name: value for name, value in asdict(account).items() if name != "at_s"}
     return {"frames": coverage, "node": own, **summary, "metrics": figures | summary["metrics"]}
 
@@ -178,12 +178,6 @@ def ages_ms(frames: Stamps, answers: Stamps) -> Milliseconds:
     place = order[np.minimum(np.searchsorted(keys, asked, sorter=order), len(keys) - 1)]
     began = np.where(np.abs(recorded - keys) <= PLAUSIBLE_LAG_NS, keys, recorded)
     return np.asarray(np.maximum(arrived - began[place], 0)[keys[place] == asked] / 1e6)
-
-
-def percentiles(ages: Milliseconds) -> dict[str, float]:
-    """Median and tails; none of nothing."""
-    found = np.percentile(ages, (50, 95, 99)) if len(ages) else ()
-    return {name: round(float(value), 2) for name, value in zip(("p50", "p95", "p99"), found, strict=False)}
 
 
 FOLDER, OUTPUTS = "realtime", "outputs"

@@ -78,7 +78,7 @@ class Evaluation:
                 about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
                 try:
                     image = read_image(sample.image)
-                    about |= tasks.record(pipeline, self.method, dataset, sample, image)
+                    about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
                 except InputError as error:
                     about["error"] = str(error)
                 lines.append(json.dumps(about, allow_nan=False))
@@ -147,7 +147,7 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "options": settings["options"] | _beyond_defaults(settings),
         "images": len(good),
         "failed": failed,
-        "metrics": tasks.summarise(dataset, good),
+        "metrics": tasks.compute_metrics(dataset, good),
         "class_names": list(dataset.classes),
         "protocol": _protocol(evaluation, dataset),
         "seconds": round(seconds, 1),

@@ -5,23 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.io import drawing
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import params, process
+from objloc_ros.nodes.adapter import OVERLAY_TOPICS, OVERLAYS, MethodAdapter, publish_overlay
+from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.nodes.messages import detections_to_msg
+from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
-from objloc_ros.nodes.pipeline_node import PipelineFactory, PipelineNode, build_pipeline
-
-if TYPE_CHECKING:
-    pass
+from objloc_ros.nodes.perception_node import PerceptionNode
 
 DEFAULTS = FoundOptions()
 
@@ -62,40 +60,44 @@ PARAMETERS = Table(
 )
 
 
-class FoundNode(PipelineNode):
-    """Answers images with FOUND's boxes, mask and confidence.
+class FoundAdapter(MethodAdapter):
+    """Publishes FOUND's boxes, mask and confidence."""
 
-    Args:
-        pipeline_factory: Builds the pipeline.
-        options: Passed on to `rclpy.lifecycle.LifecycleNode`.
-    """
-
+    name = "found"
+    parameters = PARAMETERS
+    outputs = (
+        Output("detections", Detection2DArray, depth=5),
+        Output("mask", Image),
+        Output("confidence", Image),
+        *OVERLAYS,
+    )
+    methods = ("found",)
     leads = True
 
-    def __init__(self, *, pipeline_factory: PipelineFactory = build_pipeline, **options: Any) -> None:
-        super().__init__("found", PARAMETERS, ("found",), pipeline_factory, **options)
-        self.outputs.add("detections", Detection2DArray, depth=5)
-        self.outputs.add("mask", Image)
-        self.outputs.add("confidence", Image)
-
-    def method_options(self, parameters: Values) -> Mapping[str, Mapping[str, Any]]:
-        """All of FOUND's options are parameters of this node."""
-        options = {field.name: parameters[field.name] for field in fields(FoundOptions)}
+    def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
+        """Return FOUND's options, all of which are parameters of this node."""
+        options = {field.name: values[field.name] for field in fields(FoundOptions)}
         FoundOptions(**options)
         return {"found": options}
 
-    def answer(self, rgb: RgbImage, header: Header) -> None:
-        """Run FOUND and publish what is listened to."""
-        found = self.pipeline.run(rgb)["found"]
-        self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
-        self.outputs.publish("mask", lambda: mask_to_image(found.mask_u8(), header))
-        self.outputs.publish("confidence", lambda: mask_to_image(found.saliency_u8(), header))
-        self.publish_picture(lambda: drawing.overlay(rgb, found.mask_u8(), found.detections), header)
+    def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
+        """Run FOUND and publish what is wanted."""
+        rgb, header = frame.rgb(), frame.header
+        result = self.pipeline.run(rgb)["found"]
+        if "detections" in wanted:
+            outputs.publish("detections", detections_to_msg(result.detections, header))
+        if "mask" in wanted:
+            outputs.publish("mask", mask_to_image(result.mask_u8(), header))
+        if "confidence" in wanted:
+            outputs.publish("confidence", mask_to_image(result.saliency_u8(), header))
+        if wanted & OVERLAY_TOPICS:
+            picture = drawing.overlay(rgb, result.mask_u8(), result.detections)
+            publish_overlay(picture, header, outputs, wanted)
 
 
 def main() -> int:
     """Run the node; console script `found`."""
-    return process.run(FoundNode)
+    return process.run(lambda: PerceptionNode(FoundAdapter()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from objloc_ros.bags.listener import NodeAccount
 from objloc_ros.bags.lockstep import survey_cameras
 from objloc_ros.bags.nodes import nodes_of
 from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, percentiles, report
+from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, report
 from objloc_ros.bags.survey import Stamps
 from objloc_ros.bags.truth_files import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
@@ -50,8 +50,6 @@ def test_ages(frames: Any, answers: Any, expected: list[float]) -> None:
 def test_ages_of_nothing() -> None:
     found = ages_ms(stamps((1000, 1000)), Stamps(""))
     assert found.tolist() == []
-    assert percentiles(found) == {}
-    assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 
 def account(received: int, published: int, in_flight: int = 0, **causes: int) -> NodeAccount:

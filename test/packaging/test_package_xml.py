@@ -1,5 +1,6 @@
 """The package as ROS's tools see it: a manifest error silently turns ros.ament_python into plain python."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -95,9 +96,8 @@ def test_what_evaluation_imports_is_pinned():
 
 
 def test_colcon_sees_an_ament_python_package():
-    colcon = shutil.which("colcon")
-    if colcon is None:
-        pytest.skip("colcon is not installed")
+    colcon = shutil.which("colcon", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert colcon is not None, "no colcon: pip install -r requirements-dev.txt, or apt's on a ROS 2 machine"
     listed = subprocess.run(
         [colcon, "--log-base", "/dev/null", "list", "--paths", str(ROOT)], capture_output=True, text=True, check=True
     ).stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import cv2
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_run_lengths_column_by_column() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 47)])
 @pytest.mark.parametrize("library", ["faster_coco_eval.core.mask", "pycocotools.mask"])
 def test_any_mask_comes_back_from_either_library(size: tuple[int, int], library: str) -> None:
-    reader = pytest.importorskip(library)
+    reader = import_module(library)
     rng = np.random.default_rng(0)
     for share in (0.0, 0.1, 0.5, 1.0):
         mask = rng.random(size) < share

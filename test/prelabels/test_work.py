@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from prelabel_making import scene, video
+from pycocotools import mask as coco_mask
 from std_msgs.msg import Header
 
 from objloc_ros.bags.writer import BagWriter
@@ -64,14 +65,13 @@ def test_images_with_one_that_cannot_be_read(folder: Path, tmp_path: Path) -> No
 
 
 def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -> None:
-    coco = pytest.importorskip("pycocotools.mask")
     config = PipelineConfig(methods=("maskcut",), device="cpu")
     _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", config)
     expected = build_pipeline(config).run(scene())["maskcut"]
     ids = instance_map(expected)
     assert len(record["objects"]) == len(expected.detections) > 0
     for number, one in enumerate(record["objects"], start=1):
-        assert np.array_equal(coco.decode(one["segmentation"]), ids == number)
+        assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
 
 
 def test_frames_of_a_video_are_followed_and_written(clip: Path, tmp_path: Path) -> None:

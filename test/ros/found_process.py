@@ -10,7 +10,8 @@ import numpy as np
 
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import process
-from objloc_ros.nodes.found import FoundNode
+from objloc_ros.nodes.found import FoundAdapter
+from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.types import Detections
 
 
@@ -68,4 +69,4 @@ class FlakyFactory:
 
 if __name__ == "__main__":
     factory = FlakyFactory(float(sys.argv[1]) / 1e3)
-    sys.exit(process.run(lambda: FoundNode(pipeline_factory=factory)))
+    sys.exit(process.run(lambda: PerceptionNode(FoundAdapter(factory))))
