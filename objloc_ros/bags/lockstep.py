@@ -275,15 +275,14 @@ class Job:
             for stage, spent in result.timings_ms.items():
                 self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + spent
             for run in one.runs:
-                named = camera.follower.named(result, run.method)
-                answer = answer_of(named.found, named.ids)
+                found = camera.follower.named(result, run.method)
                 try:
-                    camera.scorers[run.name].update(answer, truth)
+                    camera.scorers[run.name].update(answer_of(found), truth)
                 except InputError as error:
                     raise InputError(f"{frame.topic} at {frame.key / 1e9:.3f} s: {error}") from error
                 if outputs is not None:
                     threshold = getattr(one.pipeline.options[run.method], "threshold", 0.0)
-                    outputs.add(f"{camera.space}/{run.node}", frame, named, answer, threshold)
+                    outputs.add(f"{camera.space}/{run.node}", frame, found, threshold)
         camera.processed += 1
 
     def timing(self, seconds: float) -> dict[str, Any]:

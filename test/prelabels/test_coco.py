@@ -15,7 +15,6 @@ from pycocotools import coco as pycocotools_coco
 
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.pipeline import build_pipeline
-from objloc_ros.engine.results import instance_map
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
@@ -148,7 +147,7 @@ def test_readers_of_coco_find_the_pipelines_masks(tmp_path: Path, method: str, l
     coco, pipeline, compared = reader(str(path)), build_pipeline(make.config), 0
     for image_id in coco.getImgIds():
         found = pipeline.run(scene(30 * (image_id - 1)))[method]
-        ids = instance_map(found)
+        ids = found.instances_u16()
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
         assert len(annotations) == len(found.detections)
         for number, annotation in enumerate(annotations, start=1):

@@ -17,7 +17,6 @@ from std_msgs.msg import Header
 from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.pipeline import build_pipeline
-from objloc_ros.engine.results import instance_map
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.jobs.shards import Shard, run_shard
@@ -68,7 +67,7 @@ def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -
     config = PipelineConfig(methods=("maskcut",), device="cpu")
     _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", config)
     expected = build_pipeline(config).run(scene())["maskcut"]
-    ids = instance_map(expected)
+    ids = expected.instances_u16()
     assert len(record["objects"]) == len(expected.detections) > 0
     for number, one in enumerate(record["objects"], start=1):
         assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
