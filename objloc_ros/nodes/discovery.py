@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -14,7 +14,13 @@ from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.temporal import Memory, Tracker
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, load_pipeline, publish_result
+from objloc_ros.nodes.adapter import (
+    OVERLAYS,
+    MethodAdapter,
+    PipelineFactory,
+    build_pipeline,
+    publish_result,
+)
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
@@ -65,7 +71,7 @@ class DiscoveryAdapter(MethodAdapter):
     """Publishes the boxes, ids and instance mask of the chosen method's objects.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
     """
 
     name = "discovery"
@@ -73,7 +79,7 @@ class DiscoveryAdapter(MethodAdapter):
     outputs = (Output("detections", Detection2DArray, depth=5), Output("instance_mask", Image), *OVERLAYS)
     methods = tuple(METHODS)
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = load_pipeline) -> None:
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._settings: Values = {}
         self._tracker = Tracker()

@@ -58,4 +58,4 @@ class BrightEngine:
 
 if __name__ == "__main__":
     delay_s = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda **_: BrightEngine(delay_s)))))
+    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine(delay_s)))))

@@ -56,8 +56,8 @@ class FlakyFactory:
     def __init__(self, delay_s):
         self.delay_s, self.failed = delay_s, False
 
-    def __call__(self, **arguments):
-        if arguments["backbone"] == "flaky" and not self.failed:
+    def __call__(self, config):
+        if config.backbone == "flaky" and not self.failed:
             self.failed = True
             raise FileNotFoundError("weights are not there yet")
         return BrightEngine(self.delay_s)

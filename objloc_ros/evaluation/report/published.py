@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Literal
 
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 
 
 @dataclass(frozen=True)

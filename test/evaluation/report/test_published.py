@@ -7,7 +7,7 @@ import math
 import pytest
 
 from objloc_ros.backbones.registry import REGISTRY
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 from objloc_ros.evaluation.report.published import BENCHMARKS, ROWS, benchmark_of, defaults_of, published_for
 
 S16, S8, B16 = "dino_vits16", "dino_vits8", "dino_vitb16"
