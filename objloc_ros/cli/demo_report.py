@@ -16,6 +16,7 @@ from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.io.contact_sheet import INK, PAGE, contact_sheet
 from objloc_ros.io.media import write_image, write_movie
 from objloc_ros.nodes.conversions import compressed_to_rgb
+from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.ops.regions import mask_iou
 from objloc_ros.types import Image
 
@@ -152,7 +153,7 @@ def measure(bag: Path, camera: str) -> Measured:
     """Read figures frame by frame.
 
     Args:
-        bag: As recorded from `camera_taps(camera)`.
+        bag: As recorded from `list_camera_topics(camera)`.
         camera: Namespace of source and node.
     """
     measured = Measured()
@@ -161,13 +162,13 @@ def measure(bag: Path, camera: str) -> Measured:
         if topic == f"{camera}/image":
             measured.images += 1
         elif topic == f"{camera}/image_source/truth":
-            truths[_stamp(message)] = _grey(message)
+            truths[stamp_ns(message.header)] = _grey(message)
         elif topic == f"{camera}/found/detections":
-            stamp = _stamp(message)
+            stamp = stamp_ns(message.header)
             measured.boxes[stamp] = len(message.detections)
             measured.age_ms[stamp] = 1e-6 * (arrived - stamp)
-        elif topic == f"{camera}/found/mask" and (truth := truths.pop(_stamp(message), None)) is not None:
-            measured.iou[_stamp(message)] = mask_iou(_grey(message) > 0, truth > 0)
+        elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
+            measured.iou[stamp_ns(message.header)] = mask_iou(_grey(message) > 0, truth > 0)
         elif topic == f"{camera}/found/debug/processing_ms":
             measured.processing_ms.append(message.data)
         elif topic == "/diagnostics":
@@ -186,7 +187,7 @@ def write_pictures(bag: Path, out: Path, camera: str, measured: Measured, title:
     pictures = {stamp: rgb for stamp, rgb in _overlays(bag, camera) if stamp in chosen}
     if measured.iou:
         for _, _, message in read_bag(bag, [f"{camera}/image_source/truth"]):
-            stamp = _stamp(message)
+            stamp = stamp_ns(message.header)
             if stamp in pictures:
                 pictures[stamp] = outlined(pictures[stamp], _grey(message))
         title += "  (white outline: the truth)"
@@ -197,12 +198,7 @@ def write_pictures(bag: Path, out: Path, camera: str, measured: Measured, title:
 
 def _overlays(bag: Path, camera: str) -> Iterator[tuple[int, Image]]:
     for _, _, message in read_bag(bag, [f"{camera}/found/overlay/compressed"]):
-        yield _stamp(message), compressed_to_rgb(message)
-
-
-def _stamp(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        yield stamp_ns(message.header), compressed_to_rgb(message)
 
 
 def _grey(message: Any) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import is_number
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from objloc_ros.backbones.registry import REGISTRY
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 from objloc_ros.errors import InputError
 from objloc_ros.evaluation.report.published import (
     BENCHMARKS,
