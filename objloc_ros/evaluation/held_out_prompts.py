@@ -148,7 +148,7 @@ def evaluate_maps(
         for batch in batches(scenes, BATCH):
             results = pipeline.run([scene.image for scene in batch], (method,))
             for scene, result in zip(batch, results, strict=True):
-                metric.update(confusion_matrix(_truth(scene), table[result[method].classes_u8()], len(SHAPES) + 1))
+                metric.update(confusion_matrix(_truth(scene), table[result[method].label_map()], len(SHAPES) + 1))
                 on_progress()
         ious = metric.compute()["per_class"]
         scores[name] = {"miou": float(np.mean(ious)), "ground": ious[0], "shapes": float(np.mean(ious[1:]))}

@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from objloc_ros.data import Dataset, Sample
 from objloc_ros.data.base import boxes_of, check_size
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, SaliencyResult, SemanticResult, instance_map
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.methods.found import FoundOptions, corloc_box
+from objloc_ros.methods.found import FoundOptions
 from objloc_ros.metrics import AveragePrecision, CorLoc, MeanIoU, Metric, Saliency, ScoredImage, iou
 from objloc_ros.metrics.saliency import SaliencyScore, TruthRule, score
 from objloc_ros.metrics.semantic import confusion_matrix, resize_as_clip_diy
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source
-from objloc_ros.types import UNLABELLED, Image
+from objloc_ros.types import Image
 
 TRUTH_RULES: dict[str, TruthRule] = {"found": "full", "deep_spectral": "half"}
 """Which true pixels each paper's evaluation takes for object; TokenCut's, which are all above 0, for the others."""
@@ -89,24 +87,23 @@ def soft_map(result: HeadResult, options: Any) -> np.ndarray:
     the hard mask of all others.
     """
     soft = isinstance(options, FoundOptions) and options.mode == "multi" and options.post == "none"
-    if soft and isinstance(result, SaliencyResult):
-        return np.clip(map_to_source(result.saliency, result.geometry, cv2.INTER_LINEAR), 0, 1)
-    return result.mask_u8().astype(np.float32) / 255
+    return result.soft_map() if soft else result.mask_u8().astype(np.float32) / 255
 
 
-def class_map(result: SemanticResult) -> Image:
-    """Return ids of a data set whose classes from 1 on were the prompts, in their order; unlabelled pixels are 0."""
-    order = {prompt: i for i, prompt in enumerate(result.labels.prompts, start=1)}
-    table = np.zeros(256, np.uint8)
-    for number, prompt in result.labels.names().items():
-        table[number] = order[prompt]
-    table[UNLABELLED] = 0
-    return table[result.classes_u8()]
+def class_map(result: HeadResult) -> Image:
+    """Return the ids of a data set whose classes from 1 on were the prompts, in their order: uint8 [H, W], 0 elsewhere.
+
+    Raises:
+        InputError: The method has no prompts.
+    """
+    if result.prompts is None:
+        raise InputError("this data set needs an open-vocabulary method")
+    table = np.zeros(256, np.uint8)  # of UNLABELLED, too
+    table[list(result.prompts.ids)] = range(1, len(result.prompts) + 1)
+    return table[result.label_map()]
 
 
 def _record_classes(result: HeadResult, dataset: Dataset, truth: Image) -> Record:
-    if not isinstance(result, SemanticResult):
-        raise InputError("this data set needs an open-vocabulary method")
     maps = truth, class_map(result)
     if dataset.convention == "clip_diy" and truth.shape == maps[1].shape:
         maps = resize_as_clip_diy(*maps)
@@ -137,7 +134,7 @@ def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Reco
     """
     objects = dataset.objects(sample)
     boxes, truth = result.detections.boxes, boxes_of(objects)
-    chosen = _largest_region(result) if isinstance(result, SaliencyResult) else boxes[:1]
+    chosen = result.main_box()
     located = np.round(truth) if dataset.rounded else truth
     record = {
         "score": float(iou(chosen, located).max(initial=0)),
@@ -150,7 +147,7 @@ def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Reco
     }
     if not dataset.masks:
         return record
-    ids = instance_map(result)
+    ids = result.instances_u16()
     masks = [encode(ids == number) for number in range(1, len(boxes) + 1)]
     true_masks = [item.mask for ignored in (False, True) for item in objects if item.ignored == ignored]
     return {**record, "masks": masks, "true_masks": true_masks}
@@ -190,10 +187,3 @@ class ObjectMetrics(Metric):
 
 def _array(boxes: Any) -> np.ndarray:
     return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _largest_region(result: SaliencyResult) -> np.ndarray:
-    """FOUND's box for CorLoc, [n, 4] with n of 0 or 1: of the largest region at patch resolution."""
-    box = corloc_box(result.logits, result.geometry.patch, result.geometry.resized)
-    rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
-    return boxes_to_source(rows, result.geometry)

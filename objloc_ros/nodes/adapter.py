@@ -12,9 +12,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import RgbImage, rgb_to_compressed, rgb_to_image
+from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.log import ThrottledLogger
+from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Table, Values
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.results import HeadResult
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
@@ -178,8 +180,27 @@ class MethodAdapter(abc.ABC):
         return self._pipeline
 
 
-def publish_overlay(picture: RgbImage, header: Header, outputs: Outputs, wanted: frozenset[str]) -> None:
-    """Publish an RGB picture uint8 [H, W, 3] on those of the two overlay topics that are wanted."""
+def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: Outputs, wanted: frozenset[str]) -> None:
+    """Publish what is wanted of a result: detections, maps under their own names, and the picture with all of it.
+
+    Args:
+        result: What a method found.
+        rgb: The image that it is of, uint8 [H, W, 3].
+        header: The image's, that of every message.
+        outputs: The node's publishers.
+        wanted: Names of the outputs that somebody subscribes to; nothing else is computed.
+
+    Raises:
+        FrameDroppedError: The node is no longer active.
+    """
+    if "detections" in wanted:
+        outputs.publish("detections", detections_to_msg(result.detections, header))
+    for name, make_map in result.maps().items():
+        if name in wanted:
+            outputs.publish(name, mask_to_image(make_map(), header))
+    if not wanted & OVERLAY_TOPICS:
+        return
+    picture = result.draw(rgb)
     if "overlay" in wanted:
         outputs.publish("overlay", rgb_to_image(picture, header))
     if "overlay/compressed" in wanted:

@@ -11,14 +11,13 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.engine.frame_stats import continues
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.temporal import Memory, Tracker
-from objloc_ros.io import drawing
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAY_TOPICS, OVERLAYS, MethodAdapter, load_pipeline, publish_overlay
+from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, load_pipeline, publish_result
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import RgbImage, mask_to_image
-from objloc_ros.nodes.messages import detections_to_msg, stamp_ns
+from objloc_ros.nodes.conversions import RgbImage
+from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.perception_node import PerceptionNode
@@ -104,13 +103,7 @@ class DiscoveryAdapter(MethodAdapter):
         self._latest_ns = now_ns
         result = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(result.detections, size_of(rgb))
-        if "detections" in wanted:
-            outputs.publish("detections", detections_to_msg(result.detections, header, ids))
-        if "instance_mask" in wanted:
-            outputs.publish("instance_mask", mask_to_image(result.instances_u16(), header))
-        if wanted & OVERLAY_TOPICS:
-            numbered = result.detections.with_labels(tuple(f"{name}:" for name in ids))
-            publish_overlay(drawing.overlay(rgb, result.instances_u16(), numbered), header, outputs, wanted)
+        publish_result(result.with_ids(ids), rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Forget the video: the next frame begins another one."""
@@ -122,7 +115,7 @@ class DiscoveryAdapter(MethodAdapter):
         self.reset()
         super().free_memory()
 
-    def _discover(self, rgb: RgbImage, settings: Values) -> InstanceResult:
+    def _discover(self, rgb: RgbImage, settings: Values) -> HeadResult:
         method = settings["method"]
         if not settings["temporal"]:
             self._memories = {}

@@ -10,13 +10,10 @@ from typing import Any
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.io import drawing
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAY_TOPICS, OVERLAYS, MethodAdapter, publish_overlay
+from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, publish_result
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.perception_node import PerceptionNode
@@ -82,17 +79,8 @@ class FoundAdapter(MethodAdapter):
 
     def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
         """Run FOUND and publish what is wanted."""
-        rgb, header = frame.rgb(), frame.header
-        result = self.pipeline.run(rgb)["found"]
-        if "detections" in wanted:
-            outputs.publish("detections", detections_to_msg(result.detections, header))
-        if "mask" in wanted:
-            outputs.publish("mask", mask_to_image(result.mask_u8(), header))
-        if "confidence" in wanted:
-            outputs.publish("confidence", mask_to_image(result.saliency_u8(), header))
-        if wanted & OVERLAY_TOPICS:
-            picture = drawing.overlay(rgb, result.mask_u8(), result.detections)
-            publish_overlay(picture, header, outputs, wanted)
+        rgb = frame.rgb()
+        publish_result(self.pipeline.run(rgb)["found"], rgb, frame.header, outputs, wanted)
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
@@ -43,18 +42,18 @@ def serialized_stamp_ns(data: bytes) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-def detections_to_msg(detections: Detections, header: Header, ids: Sequence[str] | None = None) -> Detection2DArray:
+def detections_to_msg(detections: Detections, header: Header) -> Detection2DArray:
     """Describe detections in the source image's pixels.
 
     Args:
         detections: Boxes (x1, y1, x2, y2), maximum exclusive: the width is `x2 - x1`, and a centre may be half-integer.
+            Without track ids, `id` stays empty.
         header: The source image's, shared by the array and each detection.
-        ids: Name of each detection's track; None leaves `id` empty.
 
     Returns:
         One hypothesis per detection, its pose left at the default: an image says nothing about it.
     """
-    ids = [""] * len(detections) if ids is None else ids
+    ids = ("",) * len(detections) if detections.ids is None else detections.ids
     message = Detection2DArray(header=header)
     columns = (detections.boxes.tolist(), detections.scores.tolist(), detections.labels, ids)
     for (x1, y1, x2, y2), score, label, track in zip(*columns, strict=True):

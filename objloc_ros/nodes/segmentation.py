@@ -12,20 +12,17 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.heads.segmentation import METHODS
-from objloc_ros.io import drawing
 from objloc_ros.nodes import params, process
 from objloc_ros.nodes.adapter import (
-    OVERLAY_TOPICS,
     OVERLAYS,
     WARM_UP_SIZE,
     Host,
     MethodAdapter,
     load_pipeline,
-    publish_overlay,
+    publish_result,
 )
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.messages import detections_to_msg, labels_to_msg, stamp_ns, time_from_ns
+from objloc_ros.nodes.messages import labels_to_msg, stamp_ns, time_from_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.perception_node import PerceptionNode
@@ -138,16 +135,7 @@ class SegmentationAdapter(MethodAdapter):
         rgb, header = frame.rgb(), frame.header
         with self._switch.frame(Moment(stamp_ns(header), header.frame_id)) as settings:
             method = settings["method"]
-            result = self.pipeline.run(rgb, (method,))[method]
-            if "mask" in wanted:
-                outputs.publish("mask", mask_to_image(result.classes_u8(), header))
-            if "confidence" in wanted:
-                outputs.publish("confidence", mask_to_image(result.confidence_u8(), header))
-            if "detections" in wanted:
-                outputs.publish("detections", detections_to_msg(result.detections, header))
-            if wanted & OVERLAY_TOPICS:
-                picture = drawing.label_overlay(rgb, result.classes_u8(), result.labels.names())
-                publish_overlay(picture, header, outputs, wanted)
+            publish_result(self.pipeline.run(rgb, (method,))[method], rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Announce the labels anew with the next frame, as in a bag that starts over."""

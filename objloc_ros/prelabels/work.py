@@ -22,7 +22,7 @@ from faster_coco_eval import mask as coco_mask
 from objloc_ros.engine.config import Model
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, instance_map
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.engine.temporal import Past, Tracker
 from objloc_ros.errors import InputError, ParameterError
@@ -46,7 +46,7 @@ def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, A
         width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
         what the method works on, is left out: CVAT refuses a file with such a mask.
     """
-    ids = np.asfortranarray(instance_map(found))
+    ids = np.asfortranarray(found.instances_u16())
     detections = found.detections
     described = []
     for number, (label, score, track) in enumerate(zip(detections.labels, detections.scores, tracks, strict=True), 1):

@@ -14,7 +14,6 @@ from faster_coco_eval import COCO
 from pycocotools import coco as pycocotools_coco
 
 from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
@@ -147,7 +146,7 @@ def test_readers_of_coco_find_the_pipelines_masks(tmp_path: Path, method: str, l
     coco, pipeline, compared = reader(str(path)), make.model.load(), 0
     for image_id in coco.getImgIds():
         found = pipeline.run(scene(30 * (image_id - 1)))[method]
-        ids = instance_map(found)
+        ids = found.instances_u16()
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
         assert len(annotations) == len(found.detections)
         for number, annotation in enumerate(annotations, start=1):

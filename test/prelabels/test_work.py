@@ -16,7 +16,6 @@ from std_msgs.msg import Header
 
 from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.jobs.shards import Shard, run_shard
@@ -67,7 +66,7 @@ def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -
     model = Model(methods=("maskcut",), device="cpu")
     _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", model)
     expected = model.load().run(scene())["maskcut"]
-    ids = instance_map(expected)
+    ids = expected.instances_u16()
     assert len(record["objects"]) == len(expected.detections) > 0
     for number, one in enumerate(record["objects"], start=1):
         assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
