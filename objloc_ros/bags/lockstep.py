@@ -59,7 +59,7 @@ class Lockstep(BagSettings):
             WeightsError: Weights are missing or refused.
         """
         use_threads(self.threads)
-        passes = load_passes(self.model, self.runs)
+        passes = load_passes(self.config, self.runs)
 
         def work(path: Path, target: Path) -> None:
             use_threads(self.threads)

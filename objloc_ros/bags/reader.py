@@ -106,8 +106,8 @@ class BagReader:
             topics: Full names of the topics to read; None reads all.
 
         Raises:
-            InputError: A topic is missing or has messages of two types, or the bag is damaged; the error says how far it
-                could be read.
+            InputError: A topic is missing or has messages of two types, or the bag is damaged; the error says how far
+                it could be read.
         """
         self.require_topics(topics or ())
         chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]

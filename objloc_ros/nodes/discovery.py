@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -14,9 +14,14 @@ from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.temporal import Memory, Tracker
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, load_pipeline, publish_result
+from objloc_ros.nodes.adapter import (
+    OVERLAYS,
+    MethodAdapter,
+    PipelineFactory,
+    build_pipeline,
+    publish_result,
+)
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import RgbImage
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
@@ -66,7 +71,7 @@ class DiscoveryAdapter(MethodAdapter):
     """Publishes the boxes, ids and instance mask of the chosen method's objects.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
     """
 
     name = "discovery"
@@ -74,7 +79,7 @@ class DiscoveryAdapter(MethodAdapter):
     outputs = (Output("detections", Detection2DArray, depth=5), Output("instance_mask", Image), *OVERLAYS)
     methods = tuple(METHODS)
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = load_pipeline) -> None:
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._settings: Values = {}
         self._tracker = Tracker()
@@ -101,7 +106,7 @@ class DiscoveryAdapter(MethodAdapter):
         if not continues(self._latest_ns, now_ns):
             self.reset()
         self._latest_ns = now_ns
-        result = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
+        result = self._discover(frame, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(result.detections, size_of(rgb))
         publish_result(result.with_ids(ids), rgb, header, outputs, wanted)
 
@@ -115,14 +120,14 @@ class DiscoveryAdapter(MethodAdapter):
         self.reset()
         super().free_memory()
 
-    def _discover(self, rgb: RgbImage, settings: Values) -> HeadResult:
+    def _discover(self, frame: Frame, settings: Values) -> HeadResult:
         method = settings["method"]
         if not settings["temporal"]:
             self._memories = {}
-            return self.pipeline.run(rgb, (method,))[method]
+            return self.pipeline.run(frame.rgb(), (method,), key=frame)[method]
         if method not in self._memories:  # what another method found is no guide to this one
             self._memories = {method: Memory()}
-        return self.pipeline.follow(rgb, self._memories)[method]
+        return self.pipeline.follow(frame.rgb(), self._memories, key=frame)[method]
 
 
 def main() -> int:
