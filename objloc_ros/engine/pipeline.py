@@ -16,7 +16,7 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.loader import Loader
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
@@ -115,7 +115,7 @@ class Pipeline:
         self._heads = heads  # itself: pipelines that share heads hold them together
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
-        self._prompts: EncodedPrompts | None = None
+        self._prompts: ActivePrompts | None = None
         self.fine_timings = False
 
     @property
@@ -170,7 +170,7 @@ class Pipeline:
 
         Ids are given out here, not when the prompts are encoded: another set may have come into force meanwhile.
         """
-        self._prompts = encoded.after(self.labels)
+        self._prompts = encoded.number(self.labels)
         return self._prompts.labels
 
     def unknown_words(self) -> list[str]:
