@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from objloc_ros.engine.backbone import Backbone, resolve_device
-from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.loader import HEADS, Loader, Models
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
@@ -165,25 +164,36 @@ class Pipeline:
         self.run(np.full((*source, 3), 127, np.uint8), methods)
 
     @overload
-    def run(self, images: Image, methods: Sequence[str] | None = None) -> Result: ...
+    def run(
+        self, images: Image, methods: Sequence[str] | None = None, *, memories: Mapping[str, Memory] | None = None
+    ) -> Result: ...
 
     @overload
     def run(self, images: Sequence[Image], methods: Sequence[str] | None = None) -> list[Result]: ...
 
-    def run(self, images: Image | Sequence[Image], methods: Sequence[str] | None = None) -> Result | list[Result]:
+    def run(
+        self,
+        images: Image | Sequence[Image],
+        methods: Sequence[str] | None = None,
+        *,
+        memories: Mapping[str, Memory] | None = None,
+    ) -> Result | list[Result]:
         """Run heads on one image or on several; images of one padded size share a forward pass.
 
         Args:
             images: RGB uint8 [H, W, 3], or a list of them.
             methods: Heads to run; None for all.
+            memories: Of the one image's video, by discovery method; `VideoTracker` keeps them.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head.
+            ParameterError: If the pipeline has no such head, or several images come with memories.
         """
         methods = self.methods if methods is None else [self._checked(method) for method in methods]
         if isinstance(images, np.ndarray):
-            return self._run_batch([images], methods)[0]
+            return self._run_batch([images], methods, memories)[0]
+        if memories:
+            raise ParameterError(f"a video's frames run one by one, got {len(images)} images with memories")
         batches: dict[Size, list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             check_image(image)
@@ -193,45 +203,20 @@ class Pipeline:
             results.update(zip(indices, self._run_batch([images[i] for i in indices], methods), strict=True))
         return [results[i] for i in range(len(images))]
 
-    @torch.inference_mode()
-    def follow(self, image: Image, memories: Mapping[str, Memory], methods: Sequence[str] | None = None) -> Result:
-        """Run heads on the next frame of a video.
-
-        Args:
-            image: RGB uint8 [H, W, 3].
-            memories: What discovery methods know from the earlier frames; updated.
-            methods: Heads to run, those without a memory on this frame alone; None for those that have one.
-
-        Raises:
-            InputError: If the image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head, or one has a memory that has no use for it.
-        """
-        methods = [self._checked(method) for method in (memories if methods is None else methods)]
-        timings: dict[str, float] = {}
-        options = self._options
-        batch = self._batch([image], methods, options, timings)
-        answers: dict[str, HeadResult] = {}
-        for method in methods:
-            head, memory = self._heads[method], memories.get(method)
-            with timed(timings, method, 1):
-                if memory is None:
-                    (answers[method],) = head(batch, options[method])
-                elif isinstance(head, DiscoveryHead):
-                    answers[method] = head.follow(batch.seen(), image, batch.geometries[0], options[method], memory)
-                else:
-                    raise ParameterError(f"only discovery methods follow a video, not {method!r}")
-        return Result(size_of(image), answers, timings)
-
     def _checked(self, method: str) -> str:
         if method not in self._heads:
             raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
         return method
 
     @torch.inference_mode()
-    def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
+    def _run_batch(
+        self, images: list[Image], methods: Sequence[str], memories: Mapping[str, Memory] | None = None
+    ) -> list[Result]:
         timings: dict[str, float] = FineTimings(self.device) if self.fine_timings else {}
         options = self._options
         batch = self._batch(images, methods, options, timings)
+        if memories:
+            batch = replace(batch, memories=memories)
         answers: dict[str, Sequence[HeadResult]] = {}
         for method in methods:
             with timed(timings, method, len(images)):

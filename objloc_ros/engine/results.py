@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.prompts import EncodedPrompts
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import timed_part
 from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
@@ -265,6 +266,8 @@ class Batch:
         geometries: How each became the backbone's input.
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
+        memories: What discovery methods know from the earlier frames of a video, by method; updated. Only for a batch
+            of one.
         timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
     """
 
@@ -272,6 +275,7 @@ class Batch:
     geometries: Sequence[Geometry]
     features: Features | None = None
     prompts: EncodedPrompts | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
     timings: dict[str, float] | None = None
 
     def post(self, method: str) -> AbstractContextManager[None]:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from torch import Tensor
 
 from objloc_ros.engine.results import Batch, InstanceResult
-from objloc_ros.engine.temporal import Memory
 from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
 from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
 from objloc_ros.methods.lost import LostOptions, lost
@@ -80,24 +79,21 @@ class DiscoveryHead:
         return True
 
     def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
-        """One result per image of the batch."""
+        """One result per image of the batch; of a video's next frame, in agreement with the earlier ones."""
         features = batch.seen()
         found = self._find(features, options)
-        each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
+        memory = batch.memories.get(self._method)
+        if memory is not None:
+            (objects,), (keys,) = found, features.keys
+            several = getattr(options, "n_masks", 1) > 1
+            determined = [one for one in objects if not one.degenerate]
+            found = [memory.update(keys, features.grid, determined, several=several)]
+        frames = zip(found, features.keys, batch.images, batch.geometries, strict=True)
         with batch.post(self._method):
             return [
                 result(objects, keys, image, geometry, post=options.post, crf=self._crf)
-                for objects, keys, image, geometry in each
+                for objects, keys, image, geometry in frames
             ]
-
-    def follow(
-        self, features: Features, image: Image, geometry: Geometry, options: Any, memory: Memory
-    ) -> InstanceResult:
-        """The result of a video's next frame, in agreement with its earlier ones."""
-        (found,), (keys,) = self._find(features, options), features.keys
-        several = getattr(options, "n_masks", 1) > 1
-        objects = memory.update(keys, features.grid, [one for one in found if not one.degenerate], several=several)
-        return result(objects, keys, image, geometry, post=options.post, crf=self._crf)
 
 
 def result(
