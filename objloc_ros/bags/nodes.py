@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.bags.outputs import OVERLAY
-from objloc_ros.bags.recorder import Tap
+from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
 from objloc_ros.bags.survey import namespaces
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
@@ -63,16 +63,16 @@ class BagNode:
         """Its own name, and that of its camera."""
         return {"__node": self.run.node, "image": self.played.removesuffix(COMPRESSED)}
 
-    def taps(self, wanted: BagSettings) -> list[Tap]:
+    def taps(self, wanted: BagSettings) -> list[RecordedTopic]:
         """What to record of it; it computes nothing else."""
         said = {
             name: kind for name, kind in OUTPUTS[kind_of(self.run)].items() if wanted.outputs or name != "confidence"
         }
         said |= {OVERLAY: CompressedImage} if wanted.overlay else {}
-        return [Tap(f"{self.name}/{name}", kind, latched=kind is LabelInfo) for name, kind in said.items()]
+        return [RecordedTopic(f"{self.name}/{name}", kind, latched=kind is LabelInfo) for name, kind in said.items()]
 
 
-DIAGNOSTICS = Tap("/diagnostics", DiagnosticArray)
+DIAGNOSTICS = RecordedTopic("/diagnostics", DiagnosticArray)
 """Where nodes give account of their frames."""
 
 

@@ -153,7 +153,7 @@ def measure(bag: Path, camera: str) -> Measured:
     """Read figures frame by frame.
 
     Args:
-        bag: As recorded from `camera_taps(camera)`.
+        bag: As recorded from `list_camera_topics(camera)`.
         camera: Namespace of source and node.
     """
     measured = Measured()

@@ -12,9 +12,9 @@ from collections.abc import Collection, Generator
 from dataclasses import asdict
 from pathlib import Path
 
-from objloc_ros.bags.lockstep import ahead
 from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, Player, Schedule
-from objloc_ros.bags.processes import terminated_like_interrupted
+from objloc_ros.bags.prefetch import prefetch
+from objloc_ros.bags.processes import handle_sigterm_as_interrupt
 from objloc_ros.bags.reader import BagReader, RawMessage
 from objloc_ros.bags.survey import choose_cameras
 from objloc_ros.bags.writer import message_class
@@ -22,7 +22,7 @@ from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 
-AHEAD = 16
+PREFETCHED_FRAMES = 16
 """Frames read before they are due, so that the disk's pauses are not the player's."""
 
 MOST_LINGER_S = 1e9
@@ -72,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
     renamed = {topic: name for topic, name in names.items() if name}
     with BagReader(args.bag) as bag:
         kinds = {topic: message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
-    with ahead(_images(args.bag, kinds), AHEAD) as messages:
+    with prefetch(_images(args.bag, kinds), PREFETCHED_FRAMES) as messages:
         first = next(messages, None)
         if first is None:
             raise InputError(f"bag {args.bag} has no image: {', '.join(kinds)} are empty")
         player = Player(kinds, first.recorded_ns, names=renamed, clock_hz=args.clock)
-        with terminated_like_interrupted(), player:
+        with handle_sigterm_as_interrupt(), player:
             if args.wait_for_subscribers:
                 player.wait(args.wait_for_subscribers)
             schedule = Schedule(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
