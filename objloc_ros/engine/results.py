@@ -266,17 +266,17 @@ class Batch:
         geometries: How each became the backbone's input.
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
+        timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
         memories: What discovery methods know from the earlier frames of a video, by method; updated. Only for a batch
             of one.
-        timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
     """
 
     images: Sequence[Image]
     geometries: Sequence[Geometry]
     features: Features | None = None
     prompts: EncodedPrompts | None = None
-    memories: Mapping[str, Memory] = field(default_factory=dict)
     timings: dict[str, float] | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
     def post(self, method: str) -> AbstractContextManager[None]:
         """Entered by a head around what follows its answer: masks at pixels, boxes, regions."""

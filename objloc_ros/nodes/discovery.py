@@ -14,7 +14,6 @@ from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.nodes import params, process
 from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, load_pipeline, publish_result
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import RgbImage
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values

@@ -37,9 +37,9 @@ def objects(found: HeadResult) -> list[dict[str, Any]]:
     """Describe the detections of one image as JSON values.
 
     Returns:
-        For each detection "label", "score", "track" where they are tracked, and of its mask "segmentation" (`io.rle.Rle`), "bbox" [x, y,
-        width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
-        what the method works on, is left out: CVAT refuses a file with such a mask.
+        For each detection "label", "score", "track" where it has an id, and of its mask "segmentation" (`io.rle.Rle`),
+        "bbox" [x, y, width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is
+        smaller than what the method works on, is left out: CVAT refuses a file with such a mask.
     """
     instances = np.asfortranarray(found.instances_u16())
     labels, scores, ids = found.detections.labels, found.detections.scores, found.detections.ids
