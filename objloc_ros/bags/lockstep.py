@@ -62,7 +62,7 @@ class Lockstep(BagSettings):
             WeightsError: Weights are missing or refused.
         """
         use_threads(self.threads)
-        passes = load_passes(self.model, self.runs)
+        passes = load_passes(self.config, self.runs)
 
         def work(path: Path, target: Path) -> None:
             use_threads(self.threads)
@@ -141,7 +141,7 @@ def survey_cameras(bag: BagReader, wanted: BagSettings) -> tuple[list[str], dict
         InputError: The bag is damaged, has no images, or not the topics that were asked for.
     """
     truths = wanted.truth.names()
-    bag.need(truths)
+    bag.require_topics(truths)
     topics = choose_cameras(bag, wanted.topics or None, truths)
     stamps = survey(bag, [*topics, *truths])
     if not any(len(stamps[topic]) for topic in topics):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from objloc_ros.bags import lockstep, realtime
 from objloc_ros.bags.lockstep import Lockstep
-from objloc_ros.bags.reader import storage_files
+from objloc_ros.bags.reader import list_storage_files
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import broken_limits, table
 from objloc_ros.bags.settings import PromptSet, number_sets, read_sweep
@@ -24,10 +24,10 @@ from objloc_ros.bags.truth_files import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.options import (
     add_engine_options,
-    add_model_options,
-    model_of,
+    add_pipeline_options,
     parse_limits,
     parse_methods,
+    parse_pipeline,
     run_shards,
 )
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
@@ -75,7 +75,7 @@ def _add_bag_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-objects", type=int, default=3, help="in one frame (default: %(default)s)")
     group.add_argument("--min-score", type=float, default=0.0, help="least score (default: %(default)s)")
     add_engine_options(parser)
-    add_model_options(parser, sets=True)
+    add_pipeline_options(parser, sets=True)
     parser.add_argument(
         "--sweep",
         type=Path,
@@ -144,7 +144,7 @@ def common_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.n_masks is None:
         args.n_masks = args.max_objects
     return {
-        "model": model_of(args),
+        "config": parse_pipeline(args),
         "sets": tuple(sets),
         "topics": tuple(args.topics),
         "truth": truth_of(args),
@@ -350,7 +350,7 @@ def _claim_bags(out: Path, shards: Sequence[Shard]) -> None:
 
 def _identity(path: Path) -> dict[str, Any]:
     """What tells a bag, or a file of truth, from others and from itself before a change, as JSON values."""
-    found = [file.stat() for file in (storage_files(path) if path.exists() else []) if file.is_file()]
+    found = [file.stat() for file in (list_storage_files(path) if path.exists() else []) if file.is_file()]
     return {
         "path": str(path),
         "bytes": sum(each.st_size for each in found),

@@ -13,10 +13,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import add_model_options, model_of, warn_of_unknown_words
+from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
@@ -159,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="IMAGE", help="image, video, or folder of both (not its sub-folders)"
     )
-    add_model_options(parser)
+    add_pipeline_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -186,10 +186,10 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If a method is unknown or an option out of range.
         WeightsError: If weights are missing or refused.
     """
-    model = model_of(args)
+    config = parse_pipeline(args)
     files = expand(args.inputs)
-    pipeline = model.load()
-    warn_of_unknown_words(pipeline, model)
+    pipeline = build_pipeline(config)
+    warn_of_unknown_words(pipeline, config.clip)
     job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:

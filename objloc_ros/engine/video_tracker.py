@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -78,12 +78,13 @@ class VideoTracker:
         self._memories: dict[str, Memory] = {}
         self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
 
-    def __call__(self, image: Image, stamp_ns: int | None = None) -> Result:
+    def __call__(self, image: Image, stamp_ns: int | None = None, *, key: Hashable | None = None) -> Result:
         """Run the methods on the next frame, in one pass of the backbone.
 
         Args:
             image: RGB uint8 [H, W, 3].
             stamp_ns: When it was taken, nanoseconds; None for a frame without time, which follows the one before.
+            key: As in `Pipeline.run`.
 
         Raises:
             InputError: The image is empty or not RGB uint8.
@@ -93,7 +94,7 @@ class VideoTracker:
             self.reset()
         remembering = [method for method in self._methods if method in DISCOVERY and self.options.temporal]
         self._memories = {method: self._memories.get(method, Memory()) for method in remembering}
-        result = self._pipeline.run(image, self._methods, memories=self._memories)
+        result = self._pipeline.run(image, self._methods, key=key, memories=self._memories)
         heads = {method: self._track(method, found, result.source) for method, found in result.heads.items()}
         return replace(result, heads=heads)
 

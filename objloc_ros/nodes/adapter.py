@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from objloc_ros.engine.config import WEIGHTS, PipelineConfig
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
@@ -22,6 +23,7 @@ from objloc_ros.nodes.params import Table, Values
 if TYPE_CHECKING:
     import torch
 
+    from objloc_ros.engine.loader import Loader
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
 
@@ -51,11 +53,15 @@ class Host:
     report_step: Callable[[str], None]
 
 
-def load_pipeline(**arguments: Any) -> Pipeline:
-    """Load the pipeline; its imports take seconds and wait until the parameters have been found good."""
+PipelineFactory = Callable[[PipelineConfig], "Pipeline"]
+"""Builds the pipeline of a node."""
+
+
+def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipeline:
+    """Build a pipeline; its imports take seconds and wait until the parameters have been found good."""
     from objloc_ros.engine import pipeline
 
-    return pipeline.load_pipeline(**arguments)
+    return pipeline.build_pipeline(config, loader)
 
 
 class MethodAdapter(abc.ABC):
@@ -64,7 +70,7 @@ class MethodAdapter(abc.ABC):
     Life cycle: `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
 
     Attributes:
         name: Default name of the node.
@@ -80,7 +86,7 @@ class MethodAdapter(abc.ABC):
     methods: ClassVar[tuple[str, ...]]
     leads: ClassVar[bool] = False
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = load_pipeline) -> None:
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         self._pipeline_factory = pipeline_factory
         self._pipeline: Pipeline | None = None
 
@@ -118,24 +124,12 @@ class MethodAdapter(abc.ABC):
     def load(self, values: Values, host: Host) -> None:
         """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
         host.report_step(f"loading {values['backbone']}")
-        pipeline = self._pipeline_factory(
-            methods=self.methods,
-            backbone=values["backbone"],
-            device=values["device"],
-            short_side=values["short_side"] or None,
-            **self.model_files(values),
-        )
+        pipeline = self._pipeline_factory(PipelineConfig.from_parameters(self.methods, values))
         self.configure(pipeline, values)
         host.report_step(f"warming up on {pipeline.device}")
         self.warm_up(pipeline, values, host)
         self._pipeline = pipeline
         host.log.info(f"loaded {values['backbone']} on {pipeline.device}")
-
-    def model_files(self, values: Values) -> dict[str, Any]:
-        """Return the arguments of `objloc_ros.load_pipeline` that name models and files; none where a text is empty."""
-        files = ("weights", "head_weights", "clip_weights", "dinoiser_weights")
-        chosen: dict[str, Any] = {name: values[name] or None for name in files if name in values}
-        return chosen | ({"clip": values["clip"]} if "clip" in values else {})
 
     def warm_up(self, pipeline: Pipeline, values: Values, host: Host) -> None:
         """Run a freshly loaded pipeline once."""
@@ -165,7 +159,7 @@ class MethodAdapter(abc.ABC):
         device = "" if self._pipeline is None else str(self._pipeline.device)
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
         facts["backbone"] = values["backbone"]
-        facts.update({name: values[name] or "registered" for name in values if name.endswith("weights")})
+        facts.update({name: values[name] or "registered" for name in WEIGHTS if name in values})
         return facts
 
     def pass_key(self, values: Values) -> Hashable:

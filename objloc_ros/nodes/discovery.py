@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -12,7 +12,13 @@ from vision_msgs.msg import Detection2DArray
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, load_pipeline, publish_result
+from objloc_ros.nodes.adapter import (
+    OVERLAYS,
+    MethodAdapter,
+    PipelineFactory,
+    build_pipeline,
+    publish_result,
+)
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
@@ -62,7 +68,7 @@ class DiscoveryAdapter(MethodAdapter):
     """Publishes the boxes, ids and instance mask of the chosen method's objects.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
     """
 
     name = "discovery"
@@ -70,7 +76,7 @@ class DiscoveryAdapter(MethodAdapter):
     outputs = (Output("detections", Detection2DArray, depth=5), Output("instance_mask", Image), *OVERLAYS)
     methods = tuple(METHODS)
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = load_pipeline) -> None:
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._settings: Values = {}
         self._video: VideoTracker | None = None
@@ -96,7 +102,7 @@ class DiscoveryAdapter(MethodAdapter):
             self._video = VideoTracker(self.pipeline, (method,))
         self._video.use((method,))
         self._video.options = VideoOptions(settings["temporal"], settings["max_objects"], settings["min_score"])
-        publish_result(self._video(rgb, stamp_ns(header))[method], rgb, header, outputs, wanted)
+        publish_result(self._video(rgb, stamp_ns(header), key=frame)[method], rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Forget the video: the next frame begins another one."""

@@ -16,7 +16,7 @@ from rclpy.node import Node
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes import METHOD_NODES, process
-from objloc_ros.nodes.adapter import MethodAdapter, load_pipeline
+from objloc_ros.nodes.adapter import MethodAdapter, PipelineFactory, build_pipeline
 from objloc_ros.nodes.camera import Camera
 from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.found import FoundAdapter
@@ -27,7 +27,6 @@ from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 if TYPE_CHECKING:
     from objloc_ros.engine.loader import SharedLoader
-    from objloc_ros.engine.pipeline import Pipeline
 
 ADAPTERS: Mapping[str, type[MethodAdapter]] = dict(
     zip(METHOD_NODES, (FoundAdapter, DiscoveryAdapter, SegmentationAdapter), strict=True)
@@ -122,7 +121,7 @@ class CameraGroup:
         pipeline_factory: Builds their pipelines.
     """
 
-    def __init__(self, namespace: str, image: str, pipeline_factory: Callable[..., Pipeline]) -> None:
+    def __init__(self, namespace: str, image: str, pipeline_factory: PipelineFactory) -> None:
         self._options: dict[str, Any] = {
             "namespace": namespace,
             "cli_args": ["--ros-args", "-r", f"image:={image}", "-r", f"image/compressed:={image}/compressed"],
@@ -163,7 +162,7 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> l
     loader = make_loader(perception.max_batch)
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
-        factory = partial(load_pipeline, loader=loader.client(camera))
+        factory = partial(build_pipeline, loader=loader.client(camera))
         group = CameraGroup(f"/{camera}", perception.image(camera), factory)
         groups.append(group.make_nodes(perception.methods(camera)))
     return groups

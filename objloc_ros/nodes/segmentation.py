@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -18,7 +18,8 @@ from objloc_ros.nodes.adapter import (
     WARM_UP_SIZE,
     Host,
     MethodAdapter,
-    load_pipeline,
+    PipelineFactory,
+    build_pipeline,
     publish_result,
 )
 from objloc_ros.nodes.camera import Frame
@@ -78,7 +79,7 @@ class SegmentationAdapter(MethodAdapter):
     between two frames all of a set is taken over, together with the LabelInfo that announces it.
 
     Args:
-        pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
+        pipeline_factory: Builds the pipeline.
     """
 
     name = "segmentation"
@@ -92,7 +93,7 @@ class SegmentationAdapter(MethodAdapter):
     )
     methods = tuple(METHODS)
 
-    def __init__(self, pipeline_factory: Callable[..., Pipeline] = load_pipeline) -> None:
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._switch: PromptSwitch | None = None
         self._valid_from = Moment()
@@ -135,7 +136,7 @@ class SegmentationAdapter(MethodAdapter):
         rgb, header = frame.rgb(), frame.header
         with self._switch.frame(Moment(stamp_ns(header), header.frame_id)) as settings:
             method = settings["method"]
-            publish_result(self.pipeline.run(rgb, (method,))[method], rgb, header, outputs, wanted)
+            publish_result(self.pipeline.run(rgb, (method,), key=frame)[method], rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Announce the labels anew with the next frame, as in a bag that starts over."""

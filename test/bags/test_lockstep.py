@@ -16,8 +16,8 @@ from lockstep_making import TRUTH, lockstep, outputs, run
 from sensor_msgs.msg import Image
 
 from objloc_ros.bags.lockstep import OUTPUTS, REPORT, TIMING
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.bags.writer import read_bag
 from objloc_ros.errors import InputError, ParameterError
 
 

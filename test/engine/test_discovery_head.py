@@ -133,8 +133,8 @@ def test_following_a_video_starts_with_the_frames_own_answer(pipeline, images):
 def test_what_cannot_be_followed_is_refused(pipeline, images):
     with pytest.raises(ParameterError, match=r"this pipeline runs .*, not 'found'"):
         pipeline.run(images[0], ("found",), memories={"lost": Memory()})
-    with pytest.raises(ParameterError, match="a video's frames run one by one, got 2 images with memories"):
-        pipeline.run(images[:2], ("lost",), memories={"lost": Memory()})
+    with pytest.raises(ParameterError, match="only discovery methods follow a video, not 'found'"):
+        load_pipeline(("found",), device="cpu").run(images[0], memories={"found": Memory()})
     with pytest.raises(ParameterError, match="not 'cutler'"):
         pipeline.run(images[0], ("cutler",))
     with pytest.raises(InputError):

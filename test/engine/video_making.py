@@ -33,7 +33,7 @@ class ReadingPipeline:
     def __init__(self) -> None:
         self.memories: Mapping[str, Memory] = {}
 
-    def run(self, image: Image, methods: Sequence[str], *, memories: Mapping[str, Memory]) -> Result:
+    def run(self, image: Image, methods: Sequence[str], *, key: object, memories: Mapping[str, Memory]) -> Result:
         self.memories = dict(memories)
         y, x = image[..., 0].nonzero()
         boxes = np.stack([x, y, x + 20, y + 20], axis=1).astype(np.float32)

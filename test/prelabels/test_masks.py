@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from faster_coco_eval import mask as coco_mask
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
 from objloc_ros.io.rle import decode, encode
 from objloc_ros.ops.geometry import Geometry
@@ -142,7 +142,8 @@ def scene() -> np.ndarray:
 def pipelines() -> dict[str, Pipeline]:
     prompts = dict.fromkeys(("clip_diy", "maskclip"), ("red object", "green object", "background"))
     methods = ("found", "lost", "maskcut", "clip_diy", "maskclip")
-    return {m: Model(methods=(m,), device="cpu", prompts=prompts.get(m, ())).load() for m in methods}
+    configs = {m: PipelineConfig(methods=(m,), device="cpu", prompts=prompts.get(m, ())) for m in methods}
+    return {method: build_pipeline(config) for method, config in configs.items()}
 
 
 @pytest.mark.parametrize("method", ["found", "lost", "maskcut", "clip_diy", "maskclip"])

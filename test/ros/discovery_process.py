@@ -33,7 +33,7 @@ class BrightEngine:
     def warm_up(self, size):
         self.run(np.zeros((*size, 3), np.uint8), ("lost",))
 
-    def run(self, rgb, methods, memories=()):
+    def run(self, rgb, methods, key=None, memories=()):
         found = {method: self.find(rgb, method, 0.9 if method in memories else 1.0) for method in methods}
         return Result(rgb.shape[:2], found)
 
@@ -56,4 +56,4 @@ class BrightEngine:
 
 if __name__ == "__main__":
     delay_s = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda **_: BrightEngine(delay_s)))))
+    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine(delay_s)))))

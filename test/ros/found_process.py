@@ -42,7 +42,7 @@ class BrightEngine:
     def warm_up(self, size):
         self.run(np.zeros((*size, 3), np.uint8))
 
-    def run(self, rgb):
+    def run(self, rgb, key=None):
         options = self.options
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
@@ -56,8 +56,8 @@ class FlakyFactory:
     def __init__(self, delay_s):
         self.delay_s, self.failed = delay_s, False
 
-    def __call__(self, **arguments):
-        if arguments["backbone"] == "flaky" and not self.failed:
+    def __call__(self, config):
+        if config.backbone == "flaky" and not self.failed:
             self.failed = True
             raise FileNotFoundError("weights are not there yet")
         return BrightEngine(self.delay_s)

@@ -69,7 +69,7 @@ class SlowEncoder(PromptEncoder):
 
 
 def load(frame_s, encode_s):
-    """As objloc_ros.load_pipeline; no backbone, since no head reads its features."""
+    """A pipeline; no backbone, since no head reads its features."""
     heads = {method: StripedHead(method, frame_s) for method in METHODS}
     vit = SimpleNamespace(patch=8, spec=SimpleNamespace(bfloat16=False))
     encoder = SlowEncoder(encode_s)
@@ -78,4 +78,4 @@ def load(frame_s, encode_s):
 
 if __name__ == "__main__":
     frame_s, encode_s = (float(word) / 1e3 for word in sys.argv[1:3])
-    sys.exit(process.run(lambda: PerceptionNode(SegmentationAdapter(lambda **_: load(frame_s, encode_s)))))
+    sys.exit(process.run(lambda: PerceptionNode(SegmentationAdapter(lambda config: load(frame_s, encode_s)))))

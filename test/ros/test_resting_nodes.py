@@ -11,7 +11,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
 from objloc_ros.engine.loader import SharedLoader
-from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.found import FoundAdapter
@@ -34,7 +34,7 @@ def make(context):
     def make(kind):
         client = loader.client(kind.__name__)
         node = PerceptionNode(
-            kind(lambda **arguments: load_pipeline(loader=client, **arguments)),
+            kind(lambda config: build_pipeline(config, client)),
             context=context,
             parameter_overrides=[Parameter("device", value="cpu")],
         )
@@ -68,8 +68,10 @@ def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
     networks = tensor_bytes()
     assert node.trigger_activate().name == "SUCCESS"
     for _ in range(3):
-        node.adapter.process(Frame(image_message(disc)), None, wanted=frozenset())
+        frame = Frame(image_message(disc))
+        node.adapter.process(frame, None, wanted=frozenset())
     assert tensor_bytes() > networks  # the frame's features
+    del frame
     assert node.trigger_deactivate().name == "SUCCESS"
     assert tensor_bytes() <= networks
     assert node.trigger_cleanup().name == "SUCCESS"
