@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from objloc_ros.bags.outputs import OVERLAY
 from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
-from objloc_ros.bags.survey import namespaces
+from objloc_ros.bags.survey import choose_namespaces
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
@@ -89,7 +89,7 @@ def nodes_of(wanted: BagSettings, kinds: Mapping[str, str], cameras: Sequence[st
         kinds: Message type of each topic.
         cameras: Topics of images.
     """
-    found, spaces = [], namespaces(cameras)
+    found, spaces = [], choose_namespaces(cameras)
     for camera in cameras:
         compressed = kinds[camera].endswith("/CompressedImage")
         played = camera + (COMPRESSED if compressed and not camera.endswith(COMPRESSED) else "")
