@@ -135,7 +135,7 @@ def test_options_out_of_range(make: Any, message: str) -> None:
 def test_truth_of_another_size_names_the_frame(tmp_path: Path) -> None:
     mask = ("/front/truth", making.START, making.mask_to_image(np.ones((9, 9), np.uint8), making.header(making.START)))
     path = making.write(tmp_path / "bag", [*making.drive(1, truth=None), mask])
-    with pytest.raises(InputError, match=r"/front/image at 1000.000 s: the prediction has 160x120 pixels, the truth 9x9"):
+    with pytest.raises(InputError, match=r"at 1000.000 s: the prediction has 160x120 pixels, the truth 9x9"):
         lockstep(truth=TRUTH)()(path, tmp_path / "a")
 
 
