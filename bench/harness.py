@@ -81,7 +81,7 @@ def wall_ms(function: Callable[[], Any]) -> float:
 
 def machine() -> str:
     """One line on where the numbers were taken."""
-    facts = results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    facts = results.describe_machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "numpy", "opencv"))
     place = f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}"
     return f"{place}, {versions}, load {facts['load']:.1f} at the start"

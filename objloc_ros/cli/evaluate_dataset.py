@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from objloc_ros.benchmark.results import machine
+from objloc_ros.benchmark.results import describe_machine
 from objloc_ros.cli.evaluate_files import BELOW, table_of
 from objloc_ros.cli.options import (
     add_engine_options,
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{len(outcome.failed)} blocks of images failed; what was done is kept: the same command goes on"
         )
-    facts = machine(None)
+    facts = describe_machine(None)
     result = finish(
         folder,
         evaluation,
