@@ -81,7 +81,7 @@ def verify_weights(args: argparse.Namespace) -> int:
     rows = [check(name) for name in names]
     if args.json:
         print(json.dumps(rows, indent=2))
-    else:
+    elif rows:
         print(text_table([(row["name"], row["state"], row["error"] or row["sha256"]) for row in rows]))
     return int(any(row["state"] == "failed" for row in rows))
 
