@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.survey import key_of
-from objloc_ros.bags.truth import corners_of, mask_of, named
-from objloc_ros.bags.writer import decoded
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, Result
-from objloc_ros.engine.temporal import Past
-from objloc_ros.errors import ParameterError
+from objloc_ros.bags.reader import BagReader, deserialize
+from objloc_ros.bags.survey import parse_key
+from objloc_ros.bags.truth import decode_mask, locate_errors, parse_box
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.nodes.messages import parse_label_info
-from objloc_ros.types import UNLABELLED, Image
+from objloc_ros.types import UNLABELLED
 
 WAITING = 100
 """Stamps for which one of two messages has come and the other has not, at most; older ones are given up."""
@@ -73,22 +68,22 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         InputError: The bag is damaged or has no detections of the node, or an answer is none.
     """
     with BagReader(path) as bag:
-        bag.need([f"{node}/detections"])
+        bag.require_topics([f"{node}/detections"])
         masks = [f"{node}/{name}" for name in ("mask", "instance_mask") if f"{node}/{name}" in bag.kinds]
         infos = [f"{node}/label_info"] if f"{node}/label_info" in bag.kinds else []
         prompts: Mapping[int, str] | None = None
         waiting: dict[int, dict[str, Any]] = {}
         for message in bag.messages([f"{node}/detections", *masks, *infos]):
-            content = decoded(bag, message.kind, message.data)
+            content = deserialize(bag, message.kind, message.data)
             if message.topic in infos:
                 prompts = parse_label_info(content)
                 continue
-            key = key_of(message)
+            key = parse_key(message)
             parts = waiting.setdefault(key, {})
             parts["detections" if message.topic.endswith("/detections") else "mask"] = content
             if len(parts) == 1 + bool(masks):
                 del waiting[key]
-                with named(node, key):
+                with locate_errors(node, key):
                     answer = _answer(parts, prompts)
                 yield key, answer
             elif len(waiting) > WAITING:
@@ -97,70 +92,12 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
 
 def _answer(parts: Mapping[str, Any], prompts: Mapping[int, str] | None) -> Answer:
     detections = parts["detections"].detections
-    rows = [corners_of(one.bbox) for one in detections]
+    rows = [parse_box(one.bbox) for one in detections]
     names = tuple(one.id for one in detections)
     return Answer(
         np.array(rows, np.float32).reshape(-1, 4),
         np.array([one.results[0].hypothesis.score for one in detections], np.float32),
         names if all(names) else None,
-        mask_of(parts["mask"]) if "mask" in parts else None,
+        decode_mask(parts["mask"]) if "mask" in parts else None,
         prompts,
     )
-
-
-@dataclass(frozen=True)
-class FollowOptions:
-    """Parameters of the `discovery` node that are none of its methods'.
-
-    Args:
-        temporal: Keep objects from frame to frame.
-        max_objects: Most objects in one frame.
-        min_score: Least score.
-
-    Raises:
-        ParameterError: A value is out of the node's range.
-    """
-
-    temporal: bool = True
-    max_objects: int = 3
-    min_score: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_objects <= 20:
-            raise ParameterError(f"max_objects must lie in [1, 20], got {self.max_objects}")
-        if not 0 <= self.min_score <= 1:
-            raise ParameterError(f"min_score must lie in [0, 1], got {self.min_score}")
-
-
-class Follower:
-    """Answers the frames of one camera, one after the other.
-
-    Args:
-        methods: All that will be asked for; discovery methods are followed.
-        options: As those of the node.
-    """
-
-    def __init__(self, methods: Sequence[str], options: FollowOptions) -> None:
-        self._options = options
-        self._past = Past([method for method in methods if method in DISCOVERY] if options.temporal else ())
-
-    def notice(self, key: int) -> bool:
-        """Tell the stamp of the next frame, nanoseconds.
-
-        Returns:
-            Whether time has jumped, and everything is forgotten.
-        """
-        return self._past.notice(key)
-
-    def run(self, pipeline: Pipeline, image: Image, methods: Sequence[str]) -> Result:
-        """Run methods on the next frame, in one pass of the backbone."""
-        memories = {method: memory for method, memory in self._past.memories.items() if method in methods}
-        return pipeline.follow(image, memories, methods)
-
-    def named(self, result: Result, method: str) -> HeadResult:
-        """One method's answer as its node would give it; ask once for each frame."""
-        found = result[method]
-        if method not in DISCOVERY:
-            return found
-        found = found.best(self._options.max_objects, self._options.min_score)
-        return found.with_ids(self._past.trackers[method].update(found.detections, result.source))

@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 from objloc_ros.bags import lockstep, realtime
 from objloc_ros.bags.lockstep import Lockstep
-from objloc_ros.bags.predictions import FollowOptions
-from objloc_ros.bags.reader import storage_files
+from objloc_ros.bags.reader import list_storage_files
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import broken_limits, table
 from objloc_ros.bags.settings import PromptSet, number_sets, read_sweep
 from objloc_ros.bags.survey import count_images
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.options import (
     add_engine_options,
@@ -32,6 +31,7 @@ from objloc_ros.cli.options import (
     run_shards,
 )
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
@@ -148,7 +148,7 @@ def common_of(args: argparse.Namespace) -> dict[str, Any]:
         "sets": tuple(sets),
         "topics": tuple(args.topics),
         "truth": truth_of(args),
-        "follow": FollowOptions(args.temporal, args.max_objects, args.min_score),
+        "follow": VideoOptions(args.temporal, args.max_objects, args.min_score),
         "outputs": not args.no_outputs,
         "overlay": args.overlay,
     }
@@ -350,7 +350,7 @@ def _claim_bags(out: Path, shards: Sequence[Shard]) -> None:
 
 def _identity(path: Path) -> dict[str, Any]:
     """What tells a bag, or a file of truth, from others and from itself before a change, as JSON values."""
-    found = [file.stat() for file in (storage_files(path) if path.exists() else []) if file.is_file()]
+    found = [file.stat() for file in (list_storage_files(path) if path.exists() else []) if file.is_file()]
     return {
         "path": str(path),
         "bytes": sum(each.st_size for each in found),
@@ -372,6 +372,6 @@ def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Ou
 def _count(path: Path, args: argparse.Namespace) -> int:
     """Frames of a bag as it announces them; 0 where it cannot be read, which the work will say."""
     try:
-        return count_images(path, args.topics or None, truth_of(args).names())
+        return count_images(path, args.topics or None, truth_of(args).topic_names)
     except InputError:
         return 0
