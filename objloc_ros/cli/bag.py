@@ -35,7 +35,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
-from objloc_ros.jobs.shards import Outcome, Shard, Work, free_name
+from objloc_ros.jobs.shards import Outcome, Shard, Work, take_free_name
 
 
 def _add_bag_options(parser: argparse.ArgumentParser) -> None:
@@ -329,7 +329,7 @@ def shards_of(bags: Sequence[Path], out: Path) -> list[Shard]:
         path = given.resolve()
         if path.is_relative_to(out.resolve()):
             raise InputError(f"the bag {given} lies in {out}, where results go: choose another folder for them")
-        shards.append(Shard(free_name(path.name.lstrip(".") or "bag", names), path))
+        shards.append(Shard(take_free_name(path.name.lstrip(".") or "bag", names), path))
     return shards
 
 

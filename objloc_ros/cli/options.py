@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tqdm import tqdm
 
-from objloc_ros.data import DATASETS, Dataset, open_dataset, options_of
+from objloc_ros.data import DATASETS, Dataset, list_options, open_dataset
 from objloc_ros.data.coco_json import KINDS
 from objloc_ros.engine.config import HEADS, NETWORKS, PipelineConfig
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
@@ -25,7 +25,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
-from objloc_ros.evaluation.run import FILES
+from objloc_ros.evaluation.run import FILE_OPTIONS
 from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
 
 
@@ -243,7 +243,7 @@ def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:
     images = "the folder that file_name is below" if name == "coco_json" else "the folder it was unpacked in"
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=images)
     parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
-    for option in options_of(name):
+    for option in list_options(name):
         flag, about = OPTIONS[option]
         parser.add_argument(flag, dest=option, **about)
     parser.set_defaults(dataset=name)
@@ -261,9 +261,9 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
     """
     if args.limit is not None and args.limit < 1:
         raise ParameterError(f"limit must be at least 1, got {args.limit}")
-    options = {name: getattr(args, name) for name in options_of(args.dataset) if getattr(args, name)}
+    options = {name: getattr(args, name) for name in list_options(args.dataset) if getattr(args, name)}
     # Other processes may have another working directory.
-    options |= {name: str(Path(options[name]).absolute()) for name in FILES if name in options}
+    options |= {name: str(Path(options[name]).absolute()) for name in FILE_OPTIONS if name in options}
     return open_dataset(args.dataset, args.root.absolute(), **options), tuple(options.items())
 
 

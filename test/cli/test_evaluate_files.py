@@ -62,7 +62,7 @@ def test_corloc(
 def test_documents_are_matched_by_file_name(files: tuple[Path, Path], capsys: Any) -> None:
     document = {"images": [{"id": 1, "file_name": "photos/a.png"}], "annotations": [{**RIGHT, "image_id": 1}]}
     assert evaluate("corloc", files, document) == 0
-    assert capsys.readouterr().out == "corloc    0.5000\nhits           1\nimages         2\n"
+    assert capsys.readouterr().out == "corloc  0.5000\nhits         1\nimages       2\n"
 
 
 def test_boxes_of_coco(files: tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
