@@ -12,7 +12,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.types import LabelSet
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
 HEADS: dict[str, type] = {
@@ -68,7 +68,7 @@ class PipelineConfig:
         for method in self.methods:
             self.all_options(method)
         if self.prompts:
-            LabelSet.following(self.prompts)
+            check_prompt_texts(self.prompts)
 
     @classmethod
     def from_parameters(cls, methods: Sequence[str], parameters: Mapping[str, Any]) -> PipelineConfig:
