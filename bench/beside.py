@@ -25,7 +25,7 @@ from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
-from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.bags.recorder import RecordedTopic, Recorder
 from objloc_ros.nodes.qos import fast_dds_environment
 
 CAMERA = "/camera"
@@ -62,8 +62,11 @@ def main() -> None:
 def measure(options: Sequence[str] | None, frames: int, rate: float) -> tuple[list[float], int]:
     """Ages of found's results in milliseconds, and the number of discovery's results."""
     heard: dict[str, list[bytes]] = {}
-    age, objects = Tap(f"{CAMERA}/found/debug/age_ms", Float32), Tap(f"{CAMERA}/discovery/detections", Detection2DArray)
-    taps = (age, objects, Tap(f"{CAMERA}/found/detections", Detection2DArray))
+    age, objects = (
+        RecordedTopic(f"{CAMERA}/found/debug/age_ms", Float32),
+        RecordedTopic(f"{CAMERA}/discovery/detections", Detection2DArray),
+    )
+    taps = (age, objects, RecordedTopic(f"{CAMERA}/found/detections", Detection2DArray))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         nodes = [stack.enter_context(_child(folder, "found"))]

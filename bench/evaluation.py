@@ -26,7 +26,7 @@ from harness import machine, wall_ms, write_json
 
 from objloc_ros.cli.main import main as objloc
 from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth
-from objloc_ros.metrics import average_precision, corloc
+from objloc_ros.metrics import CorLoc, average_precision
 
 SIDE = 500
 """Pixels of maps and images."""
@@ -73,7 +73,11 @@ def _corloc(folder: Path, part: int) -> Row:
     images = 5000 // part
     truth, answers = write_boxes(folder, images, per_image=1)
     known = read_truth(truth)
-    alone = functools.partial(corloc, best_boxes(read_predictions(answers, known)), known.boxes())
+    best, boxes = best_boxes(read_predictions(answers, known)), known.boxes()
+
+    def alone() -> None:
+        CorLoc().update([best.get(key) for key in boxes], list(boxes.values()))
+
     return Row(f"CorLoc, {images} images", _command("corloc", answers, truth), _seconds(alone), 1.0 / part)
 
 

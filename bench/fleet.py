@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 from harness import machine, write_json
 
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.evaluation.run import Evaluation, shards
 from objloc_ros.jobs.ray import Fleet, run_on_ray
 from objloc_ros.jobs.shards import Work, run_here
@@ -110,7 +110,7 @@ def write_images(root: Path, images: int) -> None:
 
 def measure(scratch: Path, method: str, workers: int) -> Row:
     """Evaluate in this process (no workers) or on a local cluster."""
-    evaluation = Evaluation("ecssd", scratch / "ecssd", Model(methods=(method,)))
+    evaluation = Evaluation("ecssd", scratch / "ecssd", PipelineConfig(methods=(method,)))
     notes, out = scratch / f"notes_{method}_{workers}", scratch / f"blocks_{method}_{workers}"
     notes.mkdir()
     watched, pieces = Watched(evaluation, notes), shards(evaluation.open())

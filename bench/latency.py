@@ -28,7 +28,8 @@ from harness import machine, write_json
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
-from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.bags.recorder import RecordedTopic, Recorder
+from objloc_ros.nodes.messages import serialized_stamp_ns
 from objloc_ros.nodes.qos import fast_dds_environment
 
 LAYOUTS = ("shared", "separate", "separate, one thread each")
@@ -67,8 +68,8 @@ class Heard:
 
     def note(self, data: bytes, time_ns: int) -> None:
         """Read the header of a serialised Detection2DArray: CDR preamble, stamp, frame_id."""
-        seconds, nanoseconds, length = struct.unpack_from("<iII", data, 4)
-        self.latencies_ms.append((time_ns - seconds * 1_000_000_000 - nanoseconds) / 1e6)
+        (length,) = struct.unpack_from("<I", data, 12)
+        self.latencies_ms.append((time_ns - serialized_stamp_ns(data)) / 1e6)
         self.numbers.append(int(data[16 : 16 + length - 1]))
 
 
@@ -112,7 +113,7 @@ def measure(case: Case) -> dict[str, float | str]:
         command = [sys.executable, str(Path(__file__).with_name("cameras.py"))]
         command += [str(word) for word in (case.cameras, case.rate, case.width, case.height)]
         stack.enter_context(Child("cameras", command, log=folder / "cameras.log"))
-        taps = [Tap(topic, Detection2DArray) for topic in heard]
+        taps = [RecordedTopic(topic, Detection2DArray) for topic in heard]
         listener = Recorder(taps, lambda topic, _kind, data, time_ns: heard[topic].note(data, time_ns))
         stack.enter_context(listener)
         end = time.monotonic() + START_LIMIT_S

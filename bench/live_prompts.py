@@ -95,7 +95,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
     from rclpy.parameter import Parameter
     from vision_msgs.msg import Detection2DArray, LabelInfo
 
-    from objloc_ros.nodes.messages import label_info_qos
+    from objloc_ros.nodes.qos import latched
 
     class Listener:
         def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
@@ -104,7 +104,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
             self._labels: dict[frozenset[str], float] = {}
             topic = f"{CAMERA}/segmentation"
             node.create_subscription(Detection2DArray, f"{topic}/detections", self._hear, 20, raw=True)
-            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, label_info_qos())
+            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, latched())
             self._set = node.create_client(SetParameters, f"{topic}/set_parameters")
 
         def change(self, prompts: Sequence[str]) -> tuple[float, float]:

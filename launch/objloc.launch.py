@@ -14,14 +14,15 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
-from objloc_ros.nodes import launching
+from objloc_ros.nodes import METHOD_NODES, launching
 
 CONFIG = Path(__file__).parent.parent / "config"
-METHODS = ("found", "discovery", "segmentation")
 
 ARGUMENTS = (
     DeclareLaunchArgument("camera", default_value="/camera/image_raw", description="Image topic of the camera."),
-    DeclareLaunchArgument("methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHODS)}."),
+    DeclareLaunchArgument(
+        "methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHOD_NODES)}."
+    ),
     DeclareLaunchArgument(
         "prompts",
         default_value="",
@@ -81,9 +82,9 @@ def namespace_of(camera: str, given: str) -> str:
 def method_names(text: str) -> list[str]:
     """Split ``found,…`` (or a YAML list of them) and check every name."""
     names = launching.names(text)
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in METHOD_NODES]
     if unknown or len(set(names)) != len(names):
-        raise ValueError(f"methods must be different ones of {', '.join(METHODS)}; got {text!r}")
+        raise ValueError(f"methods must be different ones of {', '.join(METHOD_NODES)}; got {text!r}")
     return names
 
 

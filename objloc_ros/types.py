@@ -71,11 +71,14 @@ class Detections:
         boxes: float32 [n, 4] as (x1, y1, x2, y2), 0-based, max side exclusive.
         scores: float32 [n] in [0, 1].
         labels: n class labels; "object" where a method is class-free.
+        ids: n different track ids, each the same as in a video's earlier frames for the same object; None where nothing
+            is tracked.
     """
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     labels: tuple[str, ...]
+    ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -85,13 +88,17 @@ class Detections:
             raise InputError(f"boxes must be finite with x2 > x1 and y2 > y1, got {self.boxes.tolist()}")
         if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
             raise InputError(f"scores must lie in [0, 1], got {self.scores.tolist()}")
+        if self.ids is not None and not ("" not in self.ids and len(self.ids) == n == len(set(self.ids))):
+            raise InputError(f"{n} detections need as many different, non-empty ids or None, got {list(self.ids)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def with_labels(self, labels: tuple[str, ...]) -> Detections:
-        """The same boxes under other labels."""
-        return Detections(self.boxes, self.scores, labels)
+    def select(self, places: Sequence[int]) -> Detections:
+        """Return the detections at some places, in their order."""
+        ids = None if self.ids is None else tuple(self.ids[i] for i in places)
+        rows = np.asarray(places, np.intp)
+        return Detections(self.boxes[rows], self.scores[rows], tuple(self.labels[i] for i in places), ids)
 
     @classmethod
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:

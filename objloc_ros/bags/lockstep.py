@@ -6,19 +6,18 @@ a file of its own. What real time does to the predictions is measured elsewhere,
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from objloc_ros.bags.images import BagImage, images
 from objloc_ros.bags.outputs import OutputBag, write_films
 from objloc_ros.bags.predictions import Follower, answer_of
+from objloc_ros.bags.prefetch import prefetch
 from objloc_ros.bags.reader import BagReader
 from objloc_ros.bags.score import Scorer, frames_of, report_of
 from objloc_ros.bags.settings import BagSettings, Pass, load_passes
@@ -30,65 +29,6 @@ from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 from objloc_ros.jobs.shards import Work
-
-T = TypeVar("T")
-
-DEPTH = 3
-
-_END = object()
-
-
-@contextmanager
-def ahead(items: Generator[T, None, None], depth: int = DEPTH) -> Iterator[Iterator[T]]:
-    """Run a generator in a thread of its own.
-
-    Args:
-        items: Used, and closed, by that thread alone from now on.
-        depth: Items that wait, at most.
-
-    Yields:
-        The same items in the same order. What the generator raises is raised where its next item was expected. The
-        thread has ended when the block is left, also if not all items were taken.
-    """
-    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: Any, error: BaseException | None = None) -> None:
-        while not stop.is_set():
-            try:
-                waiting.put((item, error), timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        try:
-            with closing(items):
-                for item in items:
-                    put(item)
-                    if stop.is_set():
-                        return
-            put(_END)
-        except BaseException as error:  # noqa: BLE001 whatever it is belongs to whoever takes the items
-            put(_END, error)
-
-    def take() -> Iterator[T]:
-        while True:
-            item, error = waiting.get()
-            if error is not None:
-                raise error
-            if item is _END:
-                return
-            yield item
-
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
-    thread.start()
-    try:
-        yield take()
-    finally:
-        stop.set()
-        thread.join()
-
 
 REPORT, TIMING, OUTPUTS = "lockstep.json", "timing.json", "outputs"
 
@@ -119,7 +59,7 @@ class Lockstep(BagSettings):
             WeightsError: Weights are missing or refused.
         """
         use_threads(self.threads)
-        passes = load_passes(self.model, self.runs)
+        passes = load_passes(self.config, self.runs)
 
         def work(path: Path, target: Path) -> None:
             use_threads(self.threads)
@@ -143,7 +83,7 @@ class Lockstep(BagSettings):
             if self.outputs:
                 writer = stack.enter_context(BagWriter(target / OUTPUTS))
                 outputs = OutputBag(writer, pictures=self.overlay)
-            for frame, truth in stack.enter_context(ahead(job.frames())):
+            for frame, truth in stack.enter_context(prefetch(job.frames())):
                 job.answer(frame, truth, outputs)
                 if self.on_frame is not None:
                     self.on_frame()
@@ -179,7 +119,7 @@ class Camera:
         """Notice jumps of time before the next frame."""
         if self.follower.notice(frame.key):
             for scorer in self.scorers.values():
-                scorer.cut()
+                scorer.start_video()
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
@@ -275,15 +215,14 @@ class Job:
             for stage, spent in result.timings_ms.items():
                 self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + spent
             for run in one.runs:
-                named = camera.follower.named(result, run.method)
-                answer = answer_of(named.found, named.ids)
+                found = camera.follower.named(result, run.method)
                 try:
-                    camera.scorers[run.name].add(answer, truth)
+                    camera.scorers[run.name].update(answer_of(found), truth)
                 except InputError as error:
                     raise InputError(f"{frame.topic} at {frame.key / 1e9:.3f} s: {error}") from error
                 if outputs is not None:
                     threshold = getattr(one.pipeline.options[run.method], "threshold", 0.0)
-                    outputs.add(f"{camera.space}/{run.node}", frame, named, answer, threshold)
+                    outputs.add(f"{camera.space}/{run.node}", frame, found, threshold)
         camera.processed += 1
 
     def timing(self, seconds: float) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.bags.outputs import OVERLAY
-from objloc_ros.bags.recorder import Tap
+from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
 from objloc_ros.bags.survey import namespaces
+from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import HEADS
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.parameter_docs import tables
 
@@ -63,16 +63,16 @@ class BagNode:
         """Its own name, and that of its camera."""
         return {"__node": self.run.node, "image": self.played.removesuffix(COMPRESSED)}
 
-    def taps(self, wanted: BagSettings) -> list[Tap]:
+    def taps(self, wanted: BagSettings) -> list[RecordedTopic]:
         """What to record of it; it computes nothing else."""
         said = {
             name: kind for name, kind in OUTPUTS[kind_of(self.run)].items() if wanted.outputs or name != "confidence"
         }
         said |= {OVERLAY: CompressedImage} if wanted.overlay else {}
-        return [Tap(f"{self.name}/{name}", kind, latched=kind is LabelInfo) for name, kind in said.items()]
+        return [RecordedTopic(f"{self.name}/{name}", kind, latched=kind is LabelInfo) for name, kind in said.items()]
 
 
-DIAGNOSTICS = Tap("/diagnostics", DiagnosticArray)
+DIAGNOSTICS = RecordedTopic("/diagnostics", DiagnosticArray)
 """Where nodes give account of their frames."""
 
 
@@ -105,14 +105,13 @@ def parameters_of(wanted: BagSettings, run: Run) -> dict[str, Any]:
     Raises:
         ParameterError: A value is out of the node's range, or it has no such parameter.
     """
-    model, table = wanted.model, tables()[kind_of(run)]
-    given: dict[str, Any] = {name: getattr(model, name) for name in ("backbone", "device", "short_side", "clip")}
-    files = ("weights", "head_weights", "clip_weights", "dinoiser_weights")
-    given |= {name: str(path) for name in files if (path := getattr(model, name)) is not None}
-    given |= {"method": run.method, "templates": model.templates}
+    config, table = wanted.config, tables()[kind_of(run)]
+    given = {name: getattr(config, name) for name in NETWORKS}
+    given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
+    given |= {"method": run.method, "templates": config.templates}
     given |= {name: getattr(wanted.follow, name) for name in ("temporal", "max_objects", "min_score")}
     given |= {"prompts": run.prompts.prompts} if run.prompts is not None else {}
-    options = model.all_options(run.method)
+    options = config.all_options(run.method)
     if options.pop("n_masks", wanted.follow.max_objects) != wanted.follow.max_objects:
         raise ParameterError("in real time, n_masks is the node's max_objects: leave it out")
     defaults = HEADS[run.method]()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
@@ -22,6 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.image_source import sensor_data
+from objloc_ros.nodes.messages import time_from_ns
 
 CLOCK_HZ = 100.0
 
@@ -169,8 +169,7 @@ class Player:
         """Publish the bag's time now, which never goes back; returns the monotonic one."""
         with self._telling:
             now = time.monotonic_ns()
-            seconds, nanoseconds = divmod(self._schedule.bag_ns(now), 1_000_000_000)
-            self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+            self._clock.publish(Clock(clock=time_from_ns(self._schedule.bag_ns(now))))
             return now
 
 

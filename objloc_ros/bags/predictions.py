@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,10 @@ from objloc_ros.bags.truth import corners_of, mask_of, named
 from objloc_ros.bags.writer import decoded
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, Result, SemanticResult
+from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.temporal import Past
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.messages import names_of
+from objloc_ros.nodes.messages import parse_label_info
 from objloc_ros.types import UNLABELLED, Image
 
 WAITING = 100
@@ -51,14 +51,10 @@ class Answer:
         return np.asarray(self.mask != (0 if self.prompts is None else UNLABELLED))
 
 
-def answer_of(found: HeadResult, ids: Sequence[str] | None = None) -> Answer:
+def answer_of(found: HeadResult) -> Answer:
     """The answer that a result is, at the size of its image."""
-    detections = found.detections
-    names = None if ids is None else tuple(ids)
-    if isinstance(found, SemanticResult):
-        return Answer(detections.boxes, detections.scores, names, found.classes_u8(), found.labels.names())
-    mask = found.instances_u16() if isinstance(found, InstanceResult) else found.mask_u8()
-    return Answer(detections.boxes, detections.scores, names, mask)
+    boxes, scores, ids = found.detections.boxes, found.detections.scores, found.detections.ids
+    return Answer(boxes, scores, ids, found.label_map(), None if found.prompts is None else found.prompts.names())
 
 
 def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
@@ -85,7 +81,7 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         for message in bag.messages([f"{node}/detections", *masks, *infos]):
             content = decoded(bag, message.kind, message.data)
             if message.topic in infos:
-                prompts = names_of(content)
+                prompts = parse_label_info(content)
                 continue
             key = key_of(message)
             parts = waiting.setdefault(key, {})
@@ -136,13 +132,6 @@ class FollowOptions:
             raise ParameterError(f"min_score must lie in [0, 1], got {self.min_score}")
 
 
-class Named(NamedTuple):
-    """A method's answer to one frame, with the ids of its objects where the method gives some."""
-
-    found: HeadResult
-    ids: tuple[str, ...] | None
-
-
 class Follower:
     """Answers the frames of one camera, one after the other.
 
@@ -168,10 +157,10 @@ class Follower:
         memories = {method: memory for method, memory in self._past.memories.items() if method in methods}
         return pipeline.follow(image, memories, methods)
 
-    def named(self, result: Result, method: str) -> Named:
+    def named(self, result: Result, method: str) -> HeadResult:
         """One method's answer as its node would give it; ask once for each frame."""
         found = result[method]
-        if not isinstance(found, InstanceResult):
-            return Named(found, None)
+        if method not in DISCOVERY:
+            return found
         found = found.best(self._options.max_objects, self._options.min_score)
-        return Named(found, self._past.trackers[method].update(found.detections, result.source))
+        return found.with_ids(self._past.trackers[method].update(found.detections, result.source))

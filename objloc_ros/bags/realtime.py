@@ -27,21 +27,20 @@ from objloc_ros.bags.player import Schedule
 from objloc_ros.bags.predictions import read_answers
 from objloc_ros.bags.processes import (
     START_LIMIT_S,
-    Background,
     Child,
     ChildFailedError,
-    node_command,
-    ros_of_its_own,
-    terminated_like_interrupted,
+    handle_sigterm_as_interrupt,
+    isolated_ros_domain,
+    make_node_command,
 )
 from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.recorder import Recorder
+from objloc_ros.bags.recorder import BackgroundWriter, Recorder
 from objloc_ros.bags.score import Scorer, frames_of, report_of, score
 from objloc_ros.bags.settings import BagSettings
 from objloc_ros.bags.survey import Stamps, survey
 from objloc_ros.bags.truth_files import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.engine.frame_stats import PLAUSIBLE_LAG_NS
+from objloc_ros.engine.frame_stats import PLAUSIBLE_LAG_NS, percentiles
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 from objloc_ros.jobs.shards import Work
@@ -144,8 +143,8 @@ def _row(
     scorer = Scorer(None if truth is None else truth.classes, node.run.prompts.meant if node.run.prompts else None)
     with nullcontext() if truth is None else closing(truth):
         summary = score(read_answers(played.recording, node.name) if answered else (), truth, scorer)
-    age = percentiles(ages)
-    figures = {"coverage": len(answers) / max(sent, 1)} | {f"age_ms_{name}": value for name, value in age.items()}
+    age = {f"age_ms_{name}": round(value, 2) for name, value in percentiles(ages).items()}
+    figures = {"coverage": len(answers) / max(sent, 1)} | age
     own = {name: value for name, value in asdict(account).items() if name != "at_s"}
     return {"frames": coverage, "node": own, **summary, "metrics": figures | summary["metrics"]}
 
@@ -180,12 +179,6 @@ def ages_ms(frames: Stamps, answers: Stamps) -> Milliseconds:
     return np.asarray(np.maximum(arrived - began[place], 0)[keys[place] == asked] / 1e6)
 
 
-def percentiles(ages: Milliseconds) -> dict[str, float]:
-    """Median and tails; none of nothing."""
-    found = np.percentile(ages, (50, 95, 99)) if len(ages) else ()
-    return {name: round(float(value), 2) for name, value in zip(("p50", "p95", "p99"), found, strict=False)}
-
-
 FOLDER, OUTPUTS = "realtime", "outputs"
 """Where everything but the report goes, and the answers in it."""
 
@@ -209,7 +202,7 @@ class Realtime(RealtimeSettings):
             with BagReader(path) as bag:
                 cameras, stamps = survey_cameras(bag, self)
                 nodes = nodes_of(self, bag.kinds, [camera for camera in cameras if len(stamps[camera])])
-            with terminated_like_interrupted():
+            with handle_sigterm_as_interrupt():
                 played = self._play(path, nodes, stamps, folder)
             write_json(target / REPORT, report(self, path, stamps, nodes, played))
             if self.overlay:
@@ -224,12 +217,12 @@ class Realtime(RealtimeSettings):
         recording, account = folder / OUTPUTS, folder / "player.json"
         recorded = np.sort(np.concatenate([stamps[camera].recorded for camera in {node.camera for node in nodes}]))
         with ExitStack() as stack:
-            stack.enter_context(ros_of_its_own())
+            stack.enter_context(isolated_ros_domain())
             commands = {node.name.strip("/").replace("/", "_"): _command(node) for node in nodes}
             commands["player"] = self._player(path, nodes, account)
             children = [stack.enter_context(Child(n, c, log=folder / f"{n}.log")) for n, c in commands.items()]
             writer = stack.enter_context(BagWriter(recording))
-            writing = stack.enter_context(Background(writer.write_serialized))
+            writing = stack.enter_context(BackgroundWriter(writer.write_serialized))
             listener = Listener([node.name for node in nodes], account, int(recorded[0]), writing.submit)
             taps = [DIAGNOSTICS, *(tap for node in nodes for tap in node.taps(self))]
             recorder = stack.enter_context(Recorder(taps, listener.hear))
@@ -259,7 +252,7 @@ class Realtime(RealtimeSettings):
 
 
 def _command(node: BagNode) -> list[str]:
-    return node_command((sys.executable, "-m", node.module), node.space, node.parameters, node.remappings)
+    return make_node_command((sys.executable, "-m", node.module), node.space, node.parameters, node.remappings)
 
 
 def _follow(
@@ -282,7 +275,7 @@ def _follow(
             for child in children:
                 child.check()
             if time.monotonic() > begun + limit_s:
-                words = "\n".join(f"{child.name} said:\n{child.last_words()}" for child in children)
+                words = "\n".join(f"{child.name} said:\n{child.read_log_tail()}" for child in children)
                 raise ChildFailedError(f"{what} within {limit_s:.0f} s; {words}")
 
     record_until(lambda: listener.schedule is not None, START_LIMIT_S, "the nodes did not listen to the cameras")

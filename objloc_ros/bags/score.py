@@ -15,8 +15,10 @@ from objloc_ros.bags.predictions import Answer
 from objloc_ros.bags.truth import BACKGROUND, Classes, FrameTruth, plain_name
 from objloc_ros.engine.frame_stats import continues
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.metrics import CorLoc, Scored, coco_metrics, is_hit, semantic
-from objloc_ros.metrics.steadiness import Flicker, Steadiness
+from objloc_ros.metrics import AveragePrecision, CorLoc, Flicker, Mean, MeanIoU, ScoredImage, Steadiness
+from objloc_ros.metrics.base import VideoMetric
+from objloc_ros.metrics.semantic import confusion_matrix
+from objloc_ros.ops.regions import mask_iou
 from objloc_ros.types import UNLABELLED
 
 OTHER = "(other)"
@@ -32,8 +34,8 @@ class FrameTruths(Protocol):
         """The truth of the frame with this stamp, nanoseconds; None if it has none, or was asked for before."""
 
 
-class Scorer:
-    """The figures of one method on one camera; call `add` with its answers in their order.
+class Scorer(VideoMetric):
+    """The figures of one method on one camera; call `update` with its predictions in their order.
 
     Args:
         classes: Those of the truth's masks, if there are any.
@@ -43,17 +45,20 @@ class Scorer:
     """
 
     def __init__(self, classes: Classes | None = None, meant: Mapping[str, str] | None = None) -> None:
-        self.answers = self.objects = self.judged = 0
         self._classes, self._meant = classes, dict(meant or {})
-        self._steadiness, self._flicker = Steadiness(), Flicker()
-        self._corloc, self._scored = CorLoc(0, 0), list[Scored]()
-        self._boxes_known, self._lasting, self._named = True, True, True
-        self._mask_ious: list[float] = []
-        size = 0 if classes is None else len(classes.order) + 1
-        self._confusion = np.zeros((size, size), np.int64)
+        self.reset()
 
-    def add(self, answer: Answer, truth: FrameTruth | None) -> None:
-        """Count the answer to the next frame.
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.answers = self.objects = self.judged = 0
+        self._steadiness, self._flicker = Steadiness(), Flicker()
+        self._corloc, self._precision = CorLoc(), AveragePrecision()
+        self._boxes_known, self._lasting, self._named = True, True, True
+        self._mask_iou = Mean()
+        self._mean_iou = MeanIoU(0 if self._classes is None else len(self._classes.order) + 1)
+
+    def update(self, answer: Answer, truth: FrameTruth | None) -> None:
+        """Count the prediction for the next frame.
 
         Raises:
             InputError: A mask and its truth have different sizes.
@@ -62,51 +67,50 @@ class Scorer:
         self.objects += len(answer.boxes)
         mask = answer.foreground()
         if mask is not None:
-            self._flicker.add(mask)
+            self._flicker.update(mask)
         if truth is None:
             return
         self.judged += 1
         if truth.objects is None:
             self._boxes_known = False
         elif self._boxes_known:
-            self._add_boxes(answer, truth)
+            self._update_boxes(answer, truth)
         if truth.foreground is not None and mask is not None:
-            self._mask_ious.append(_mask_iou(mask, truth.foreground))
+            if mask.shape != truth.foreground.shape:
+                raise InputError(f"the prediction has {_size(mask)} pixels, the truth {_size(truth.foreground)}")
+            self._mask_iou.update(mask_iou(mask, truth.foreground))
         if truth.classes is not None and answer.mask is not None and answer.prompts is not None:
-            self._confusion += self._compared(answer, truth.classes)
+            self._mean_iou.update(self._count_pixels(answer, truth.classes))
 
-    def cut(self) -> None:
-        """The camera's time has jumped: the next frame is of another video."""
-        self._steadiness.cut()
-        self._flicker.cut()
+    def start_video(self) -> None:
+        """Tell that the camera's time has jumped: the next frame is of another video."""
+        self._steadiness.start_video()
+        self._flicker.start_video()
 
-    def metrics(self) -> dict[str, float]:
-        """All figures that this truth allows; see docs/evaluation.md for what they mean."""
+    def compute(self) -> dict[str, float]:
+        """Return all figures that this truth allows; see docs/evaluation.md for what they mean."""
         figures: dict[str, float] = {}
         if self._flicker.pairs:
-            figures["mask_flicker"] = self._flicker.mean
-        if self._boxes_known and self._scored:
-            ap = coco_metrics(self._scored)
-            steady = self._steadiness.figures()
-            figures |= {"corloc": self._corloc.fraction, "ap": ap["ap"], "ap50": ap["ap50"], "ar100": ap["ar"]}
-            figures |= {"recall": steady["recall"], "precision": steady["precision"]}
+            figures["mask_flicker"] = self._flicker.compute()
+        if self._boxes_known and self._precision.images:
+            ap, steadiness = self._precision.compute(), self._steadiness.compute()
+            figures["corloc"] = self._corloc.compute()
+            figures |= {name: ap[name] for name in ("ap", "ap50", "ar100")}
+            figures |= {name: steadiness[name] for name in ("recall", "precision")}
             if self._lasting:
-                figures["flicker"] = steady["flicker"]
-                figures |= {"switches": steady["switches"]} if self._named else {}
-        if self._mask_ious:
-            figures["mask_iou"] = float(np.mean(self._mask_ious))
-        if self._confusion.any():
-            each = [value for value in self.per_class().values() if value is not None]
-            counted = self._confusion.sum()
-            figures |= {"miou": float(np.mean(each)), "accuracy": float(np.trace(self._confusion) / counted)}
+                figures |= {name: steadiness[name] for name in ("flicker", *(["switches"] if self._named else []))}
+        if self._mask_iou.values:
+            figures["mask_iou"] = self._mask_iou.compute()
+        if self._mean_iou.counts.any():
+            ious = [iou for iou in self.per_class().values() if iou is not None]
+            figures |= {"miou": float(np.mean(ious)), "accuracy": self._mean_iou.compute()["accuracy"]}
         return figures
 
     def per_class(self) -> dict[str, float | None]:
-        """IoU of each class of the truth; None for one that is neither in the truth nor in the answers."""
-        if self._classes is None or not self._confusion.any():
+        """Return the IoU of each class of the truth; None for one that is neither in the truth nor predicted."""
+        if self._classes is None or not self._mean_iou.counts.any():
             return {}
-        found = semantic.summarise(self._confusion)["per_class"]
-        return dict(zip(self._classes.order, found, strict=False))
+        return dict(zip(self._classes.order, self._mean_iou.compute()["per_class"], strict=False))
 
     def summary(self) -> dict[str, Any]:
         """Everything, for a report."""
@@ -114,26 +118,25 @@ class Scorer:
             "answers": self.answers,
             "objects": self.objects,
             "frames_with_truth": self.judged,
-            "metrics": self.metrics(),
+            "metrics": self.compute(),
         }
         per_class = self.per_class()
         return about | ({"per_class": per_class} if per_class else {})
 
-    def _add_boxes(self, answer: Answer, truth: FrameTruth) -> None:
+    def _update_boxes(self, answer: Answer, truth: FrameTruth) -> None:
         objects = truth.objects or {}
         boxes = np.array(list(objects.values()), np.float64).reshape(-1, 4)
         if objects:  # frames without any object cannot be right or wrong about one
-            best = answer.boxes[0].tolist() if len(answer.boxes) else None
-            self._corloc += CorLoc(int(is_hit(best, boxes)), 1)
-        self._scored.append(Scored(answer.boxes, answer.scores, boxes))
+            self._corloc.update([answer.boxes[0].tolist() if len(answer.boxes) else None], [boxes])
+        self._precision.update(ScoredImage(answer.boxes, answer.scores, boxes))
         self._lasting &= truth.lasting
         self._named &= answer.ids is not None
         if not truth.lasting:
-            self._steadiness.cut()
-        self._steadiness.add(objects, answer.boxes, answer.ids)
+            self._steadiness.start_video()
+        self._steadiness.update(objects, answer.boxes, answer.ids)
 
-    def _compared(self, answer: Answer, truth: np.ndarray) -> np.ndarray:
-        """Pixels by true class and by the class that the prompt there means; unlabelled ones are the background."""
+    def _count_pixels(self, answer: Answer, truth: np.ndarray) -> np.ndarray:
+        """Count pixels by true class and the class that the prompt there means; unlabelled ones are background."""
         if self._classes is None or answer.mask is None:
             raise InputError("class maps need names")
         order = self._classes.order
@@ -143,7 +146,7 @@ class Scorer:
             name = plain_name(self._meant.get(prompt, prompt))
             table[number] = places.get(name, len(order))
         table[UNLABELLED] = places[BACKGROUND]
-        return semantic.confusion(truth, table[answer.mask], len(order) + 1)
+        return confusion_matrix(truth, table[answer.mask], len(order) + 1)
 
 
 def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, scorer: Scorer) -> dict[str, Any]:
@@ -160,18 +163,10 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     before: int | None = None
     for key, answer in answers:
         if before is not None and not continues(before, key):
-            scorer.cut()
+            scorer.start_video()
         before = key
-        scorer.add(answer, None if truths is None else truths.at(key))
+        scorer.update(answer, None if truths is None else truths.at(key))
     return scorer.summary()
-
-
-def _mask_iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union; 1 where both are empty."""
-    if mask.shape != truth.shape:
-        raise InputError(f"the answer has {_size(mask)} pixels, the truth {_size(truth)}")
-    union = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
 
 
 def _size(mask: np.ndarray) -> str:

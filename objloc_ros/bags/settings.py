@@ -11,10 +11,10 @@ from typing import Any
 
 from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import LabelSet
 from objloc_ros.version import __version__
@@ -25,7 +25,7 @@ class BagSettings:
     """What lockstep and real time have in common; picklable.
 
     Args:
-        model: Networks, methods and their options.
+        config: Networks, methods and their options.
         sets: Prompts to try, of the methods that take some.
         topics: Images to read; none for all cameras.
         truth: Where to look for truth.
@@ -38,7 +38,7 @@ class BagSettings:
         ParameterError: Values contradict each other.
     """
 
-    model: Model
+    config: PipelineConfig
     sets: tuple[PromptSet, ...] = ()
     topics: tuple[str, ...] = ()
     truth: TruthSpec = field(default_factory=TruthSpec)
@@ -56,7 +56,7 @@ class BagSettings:
     @property
     def runs(self) -> list[Run]:
         """The rows of the report."""
-        return runs_of(self.model.methods, self.sets)
+        return runs_of(self.config.methods, self.sets)
 
     def settings(self) -> dict[str, Any]:
         """What the results depend on, as JSON values."""
@@ -71,10 +71,10 @@ class BagSettings:
         }
 
     def _about(self, run: Run) -> dict[str, Any]:
-        about = self.model.about(run.method)
+        about = self.config.about(run.method)
         if run.prompts is not None:
-            about |= {"clip": self.model.clip, "prompts": list(run.prompts.prompts)}
-            about |= {"classes": list(run.prompts.classes), "templates": list(self.model.templates)}
+            about |= {"clip": self.config.clip, "prompts": list(run.prompts.prompts)}
+            about |= {"classes": list(run.prompts.classes), "templates": list(self.config.templates)}
         return {name: value for name, value in about.items() if name != "software"}
 
 
@@ -165,7 +165,7 @@ class Pass:
         return tuple(run.method for run in self.runs)
 
 
-def load_passes(model: Model, runs: Sequence[Run]) -> list[Pass]:
+def load_passes(config: PipelineConfig, runs: Sequence[Run]) -> list[Pass]:
     """Load the networks once, and encode each set of prompts.
 
     Returns:
@@ -175,13 +175,13 @@ def load_passes(model: Model, runs: Sequence[Run]) -> list[Pass]:
         ParameterError: A model is unknown or prompts are too long.
         WeightsError: Weights are missing or refused.
     """
-    pipeline = replace(model, prompts=()).load()
+    pipeline = build_pipeline(replace(config, prompts=()))
     sets: list[PromptSet | None] = [*dict.fromkeys(run.prompts for run in runs if run.prompts is not None)] or [None]
     passes = []
     for place, one in enumerate(sets):
         view = copy.copy(pipeline)  # shares the networks; prompts and their ids are its own
         if one is not None:
-            view.set_prompts(one.prompts, model.templates)
+            view.set_prompts(one.prompts, config.templates)
         mine = tuple(run for run in runs if run.prompts == one or (run.prompts is None and place == 0))
         passes.append(Pass(view, mine))
     return passes

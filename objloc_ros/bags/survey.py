@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from objloc_ros.bags.reader import BagReader, RawMessage
 from objloc_ros.errors import InputError
-from objloc_ros.nodes.messages import stamp_ns
+from objloc_ros.nodes import METHOD_NODES
+from objloc_ros.nodes.messages import serialized_stamp_ns
 
 IMAGE_KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
-OWN_NODES = ("found", "discovery", "segmentation", "image_source")
+OWN_NODES = (*METHOD_NODES, "image_source")
 OWN_OUTPUTS = ("mask", "instance_mask", "confidence", "overlay", "truth")
 """Images that this package's own nodes publish: no cameras, unless they are named."""
 
@@ -51,7 +52,7 @@ class Stamps:
     def add(self, message: RawMessage) -> None:
         """Note a message."""
         key = key_of(message)
-        self.unstamped += stamp_ns(message.data) == 0
+        self.unstamped += serialized_stamp_ns(message.data) == 0
         self.out_of_order += key < self._latest
         self._latest = max(key, self._latest)
         self.keys.append(key)
@@ -89,7 +90,7 @@ def key_of(message: RawMessage) -> int:
         InputError: It does not begin with a header.
     """
     try:
-        return stamp_ns(message.data) or message.recorded_ns
+        return serialized_stamp_ns(message.data) or message.recorded_ns
     except InputError as error:
         raise InputError(f"topic {message.topic}: {error}") from error
 

@@ -25,7 +25,7 @@ from objloc_ros.bags.writer import decoded
 from objloc_ros.data.coco_document import read_truth
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import decode, to_rle, union
-from objloc_ros.nodes.messages import names_of
+from objloc_ros.nodes.messages import parse_label_info
 from objloc_ros.types import Size
 
 Record = Mapping[str, Any]
@@ -277,7 +277,7 @@ def read_classes(bag: BagReader, topic: str, spec: TruthSpec) -> Classes | None:
     names: Mapping[int, str] | None = None
     if bag.kinds.get(beside) == LABEL_INFO:
         for message in bag.messages([beside]):
-            these = names_of(decoded(bag, message.kind, message.data))
+            these = parse_label_info(decoded(bag, message.kind, message.data))
             if names not in (None, these):
                 raise InputError(f"{beside} in bag {bag.path} changes from {names} to {these}: truth needs one set")
             names = these

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, SaliencyResult, SemanticResult
 from objloc_ros.engine.timings import timed
 from objloc_ros.types import Detections, Image, Size
 
@@ -142,7 +141,7 @@ def time_call(pipeline: Pipeline, cell: Cell, ends: Ends, first: int, *, publish
             images = [ends.decode(first + i) for i in range(n)]
         results = pipeline.run(images, (method,)) if n > 1 else [pipeline.run(images[0], (method,))]
         with timed(times, "maps", n):
-            maps = [source_maps(result[method]) for result in results]
+            maps = [[make_map() for make_map in result[method].maps().values()] for result in results]
         with timed(times, "message", n):
             each = zip(results, maps, strict=True)
             messages = [ends.messages(result[method].detections, pixels) for result, pixels in each]
@@ -150,17 +149,6 @@ def time_call(pipeline: Pipeline, cell: Cell, ends: Ends, first: int, *, publish
             with timed(times, "publish", n):
                 ends.publish(messages)
     return _stages(times, results[0].timings_ms, method, ends.stages)
-
-
-def source_maps(result: HeadResult) -> Maps:
-    """The masks and maps of a result that a node publishes, brought to the source's size."""
-    if isinstance(result, SaliencyResult):
-        return [result.mask_u8(), result.saliency_u8()]
-    if isinstance(result, InstanceResult):
-        return [result.instances_u16()]
-    if isinstance(result, SemanticResult):
-        return [result.classes_u8(), result.confidence_u8()]
-    raise TypeError(f"no node publishes a {type(result).__name__}")
 
 
 def _stages(outer: dict[str, float], engine: Any, method: str, ends: Sequence[str]) -> dict[str, float]:

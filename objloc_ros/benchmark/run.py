@@ -23,10 +23,11 @@ from objloc_ros.benchmark.results import Floor, Row
 from objloc_ros.benchmark.roofline import Product, Rates, Work, clip_dense_work, clip_windows_work, gram_work, vit_work
 from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
 from objloc_ros.engine.batcher import OutOfMemoryError
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import Loader, Models, SharedLoader
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.loader import Loader, SharedLoader
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
@@ -63,29 +64,29 @@ class BenchLoader(Loader):
         self._kept: dict[Hashable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="objloc-bench-")
 
-    def backbone(
-        self, name: str, *, weights: str | Path | None, device: torch.device, short_side: int | None
-    ) -> Backbone:
+    def backbone(self, config: PipelineConfig) -> Backbone:
         """See `Loader.backbone`."""
 
         def load() -> Backbone:
             if not self._random:
-                return super(BenchLoader, self).backbone(name, weights=weights, device=device, short_side=short_side)
+                return super(BenchLoader, self).backbone(config)
+            device = torch.device(config.device)
             torch.manual_seed(0)
-            vit = build_vit(name).requires_grad_(False).eval().to(device)
-            return Backbone(vit, name=name, device=device, short_side=short_side or vit.spec.short_side)
+            vit = build_vit(config.backbone).requires_grad_(False).eval().to(device)
+            short_side = config.short_side or vit.spec.short_side
+            return Backbone(vit, name=config.backbone, device=device, short_side=short_side)
 
-        return self._once(("backbone", name, weights, device, short_side), load)
+        return self._once(("backbone", config), load)
 
-    def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
+    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """See `Loader.heads`."""
         if self._random:
-            models = replace(models, head_weights=self._random_head(models.backbone))
-        return self._once(("heads", tuple(methods), models), lambda: super(BenchLoader, self).heads(methods, models))
+            config = replace(config, head_weights=self._random_head(config.backbone))
+        return self._once(("heads", config), lambda: super(BenchLoader, self).heads(config))
 
-    def encoder(self, models: Models) -> PromptEncoder:
+    def encoder(self, config: PipelineConfig) -> PromptEncoder:
         """See `Loader.encoder`."""
-        return self._once(("encoder", models.clip, models.device), lambda: super(BenchLoader, self).encoder(models))
+        return self._once(("encoder", config.clip, config.device), lambda: super(BenchLoader, self).encoder(config))
 
     def _once(self, key: Hashable, load: Callable[[], T]) -> T:
         if key not in self._kept:
@@ -192,7 +193,9 @@ def _load(
 def _pipeline(cell: Cell, loader: Loader, clip: str) -> Pipeline:
     """With the options that nodes have."""
     name = architecture(cell.backbone)
-    pipeline = load_pipeline((cell.method,), name, cell.device, clip=clip, loader=loader)
+    pipeline = build_pipeline(
+        PipelineConfig(methods=(cell.method,), backbone=name, device=cell.device, clip=clip), loader
+    )
     if cell.method in DISCOVERY:
         pipeline.configure(cell.method, post="none")
     if cell.method in SEGMENTATION:

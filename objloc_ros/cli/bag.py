@@ -25,10 +25,10 @@ from objloc_ros.bags.truth_files import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.options import (
     add_engine_options,
-    add_model_options,
-    model_of,
+    add_pipeline_options,
     parse_limits,
     parse_methods,
+    parse_pipeline,
     run_shards,
 )
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
@@ -75,7 +75,7 @@ def _add_bag_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-objects", type=int, default=3, help="in one frame (default: %(default)s)")
     group.add_argument("--min-score", type=float, default=0.0, help="least score (default: %(default)s)")
     add_engine_options(parser)
-    add_model_options(parser, sets=True)
+    add_pipeline_options(parser, sets=True)
     parser.add_argument(
         "--sweep",
         type=Path,
@@ -144,7 +144,7 @@ def common_of(args: argparse.Namespace) -> dict[str, Any]:
     if args.n_masks is None:
         args.n_masks = args.max_objects
     return {
-        "model": model_of(args),
+        "config": parse_pipeline(args),
         "sets": tuple(sets),
         "topics": tuple(args.topics),
         "truth": truth_of(args),

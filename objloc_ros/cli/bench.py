@@ -23,7 +23,7 @@ from objloc_ros.benchmark.report import markdown, picture, text_table
 from objloc_ros.benchmark.results import Comparison, Run, check_machines, compare, machine, read_run
 from objloc_ros.benchmark.run import architecture, measure
 from objloc_ros.engine.backbone import resolve_device
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
 from objloc_ros.io.media import write_image
 from objloc_ros.scenes.video import drive_video

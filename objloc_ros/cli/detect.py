@@ -11,20 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from objloc_ros.cli.options import add_model_options, model_of, warn_of_unknown_words
+from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, Result, SemanticResult
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import contact_sheet, fitted
-from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
 from objloc_ros.jobs.shards import free_name
 from objloc_ros.types import Detections, Image
@@ -64,17 +61,12 @@ class Output:
     def draw(self, image: Image, found: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record what was found in an image, and return its picture with it drawn in."""
         self.records.add(file_name, (image.shape[0], image.shape[1]), found.detections, **extra)
-        if isinstance(found, SemanticResult):
-            return label_overlay(image, found.classes_u8(), found.labels.names())
-        return overlay(image, _mask(found), found.detections)
+        return found.draw(image)
 
     def write(self, name: str, found: HeadResult, picture: Image) -> None:
         """Write the masks and the picture of an image."""
-        write_image(self.folder / f"{name}_mask.png", found.mask_u8())
-        if isinstance(found, InstanceResult):
-            write_image(self.folder / f"{name}_instances.png", found.instances_u16())
-        if isinstance(found, SemanticResult):
-            write_image(self.folder / f"{name}_labels.png", found.classes_u8())
+        for suffix, make_map in found.files().items():
+            write_image(self.folder / f"{name}_{suffix}.png", make_map())
         write_image(self.folder / f"{name}_overlay.png", picture)
 
     def close(self) -> None:
@@ -163,16 +155,12 @@ class Outputs:
             self._captions.append(f"{method}: {about or 'nothing'} ({path.name})")
 
 
-def _mask(found: HeadResult) -> npt.NDArray[np.generic]:
-    return found.instances_u16() if isinstance(found, InstanceResult) else found.mask_u8()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare inputs, model, output and the options of the methods."""
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="IMAGE", help="image, video, or folder of both (not its sub-folders)"
     )
-    add_model_options(parser)
+    add_pipeline_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -199,10 +187,10 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If a method is unknown or an option out of range.
         WeightsError: If weights are missing or refused.
     """
-    model = model_of(args)
+    config = parse_pipeline(args)
     files = expand(args.inputs)
-    pipeline = model.load()
-    warn_of_unknown_words(pipeline, model)
+    pipeline = build_pipeline(config)
+    warn_of_unknown_words(pipeline, config.clip)
     job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
@@ -270,10 +258,9 @@ def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
 
 def _said(found: HeadResult) -> str:
     """The objects of a method, or how much of the image each prompt covers."""
-    if not isinstance(found, SemanticResult):
+    if found.prompts is None:
         return _objects(found.detections.scores)
-    shares = {prompt: float((found.classes == number).mean()) for number, prompt in found.labels.names().items()}
-    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in shares.items() if share > 0)
+    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in found.shares().items() if share > 0)
     return listed or "none of the prompts"
 
 

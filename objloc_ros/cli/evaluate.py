@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
+from objloc_ros.cli.options import given_networks
 from objloc_ros.engine.backbone import resolve_device
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.held_out_prompts import (
@@ -98,14 +100,8 @@ def run(args: argparse.Namespace) -> int:
     count = args.scenes if args.scenes is not None else 100 if args.video else 1000
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    pipeline = load_pipeline(
-        tuple(METHODS) if args.video else ("found",),
-        args.backbone,
-        args.device,
-        short_side=args.short_side,
-        weights=args.weights,
-        head_weights=None if args.video else args.head_weights,
-    )
+    methods = tuple(METHODS) if args.video else ("found",)
+    pipeline = build_pipeline(PipelineConfig(methods=methods, **given_networks(args)))
     rows, columns = _videos(pipeline, count, args) if args.video else _scenes(pipeline, count, args)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
@@ -140,13 +136,11 @@ def _prompts(args: argparse.Namespace) -> int:
         raise ParameterError(f"scenes must be at least 1, got {count}")
     device = resolve_device(args.device)
     methods = tuple(dict.fromkeys(method for method, _ in ROWS.values()))
-    files = {"weights": args.weights, "head_weights": args.head_weights, "dinoiser_weights": args.dinoiser_weights}
-    pipeline = load_pipeline(
-        methods, args.backbone, args.device, clip=args.clip, clip_weights=args.clip_weights, **files
-    )
+    config = PipelineConfig(methods=methods, **given_networks(args))
+    pipeline = build_pipeline(config)
     bank = held_out_bank(args.seed)
-    tower = load_clip_image(args.clip, path=args.clip_weights, device=device)
-    encoder = PromptEncoder(args.clip, path=args.clip_weights, device=device)
+    tower = load_clip_image(config.clip, path=config.clip_weights, device=device)
+    encoder = PromptEncoder(config.clip, path=config.clip_weights, device=device)
     accuracy = evaluate_crops(tower, encoder, list(object_crops(bank, 2 * count, tower.side, args.seed)), device)
     scenes = list(captioned_scenes(bank, count, args.seed))
     with tqdm(total=count * len(ROWS), unit="scenes", disable=None) as bar:

@@ -25,13 +25,13 @@ from objloc_ros.benchmark.results import machine
 from objloc_ros.cli.evaluate_files import BELOW, table_of
 from objloc_ros.cli.options import (
     add_engine_options,
-    add_model_options,
+    add_pipeline_options,
     dataset_parsers,
     failed_limits,
     given_dataset,
-    model_of,
     note_count,
     parse_limits,
+    parse_pipeline,
     run_shards,
 )
 from objloc_ros.data import Dataset
@@ -118,7 +118,7 @@ def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         )
         parser.add_argument("--json", action="store_true", help="print result.json instead of the table")
         add_engine_options(parser)
-        add_model_options(parser, several=False)
+        add_pipeline_options(parser, several=False)
         parser.set_defaults(run=run)
 
 
@@ -184,16 +184,17 @@ def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
         args.prompts = "object"  # until the model has the classes themselves, which may hold commas
     if args.limit is None:
         note_count(dataset)
-    model = replace(model_of(args, several=False), prompts=dataset.classes[1:])
-    evaluation = Evaluation(args.dataset, args.root.absolute(), model, given, args.limit, args.threads)
+    config = replace(parse_pipeline(args, several=False), prompts=dataset.classes[1:])
+    evaluation = Evaluation(args.dataset, args.root.absolute(), config, given, args.limit, args.threads)
     return evaluation, evaluation.open()
 
 
 def _write_page(folder: Path, evaluation: Evaluation, dataset: Dataset, result: dict[str, Any]) -> None:
     """The page, whose pictures are made anew: maps are not kept for every image."""
+    from objloc_ros.engine.pipeline import build_pipeline
     from objloc_ros.evaluation.report.page import write_page
 
-    pipeline = evaluation.model.load()
+    pipeline = build_pipeline(evaluation.config)
     samples = {sample.key: sample for sample in dataset.samples}
 
     def picture(key: str) -> Image:

@@ -19,13 +19,12 @@ from tqdm import tqdm
 
 from objloc_ros.data import DATASETS, Dataset, open_dataset, options_of
 from objloc_ros.data.coco_json import KINDS
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import HEADS, NETWORKS, PipelineConfig
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import HEADS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.report.published import benchmark_of
+from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILES
 from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
 
@@ -99,11 +98,10 @@ def _in_words(defaults: Mapping[str, Any]) -> str:
     return ", ".join(f"{value} for {method}" for method, value in defaults.items())
 
 
-CLIP = "tiny_clip"
 PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
+def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
     """Declare them, and the options of all methods.
 
     Args:
@@ -149,16 +147,16 @@ def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
         metavar="TEXT",
         help=f"sentences around a prompt, or imagenet for OpenAI's 80 (default: {' '.join(DEFAULT_TEMPLATES)!r})",
     )
-    group.add_argument("--clip", metavar="NAME", help=f"CLIP model (default: {CLIP})")
+    group.add_argument("--clip", metavar="NAME", help=f"CLIP model (default: {PipelineConfig.clip})")
     group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
     group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
 
 
-def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
-    """Collect what was given.
+def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> PipelineConfig:
+    """Describe the pipeline that was asked for.
 
     Args:
-        args: Parsed arguments of a parser that `add_model_options` has seen.
+        args: Parsed arguments of a parser that `add_pipeline_options` has seen.
         several: Whether the command runs more than one method.
 
     Raises:
@@ -172,20 +170,19 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
     if given and not any(method in SEGMENTATION for method in methods):
         option = given[0].replace("_", "-")
         raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
-    return Model(
+    return PipelineConfig(
         methods=tuple(methods),
         options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
-        backbone=args.backbone,
-        device=args.device,
-        short_side=args.short_side,
-        weights=_absolute(args.weights),
-        head_weights=_absolute(args.head_weights),
         prompts=tuple(prompts),
         templates=tuple(args.templates or DEFAULT_TEMPLATES),
-        clip=args.clip or CLIP,
-        clip_weights=_absolute(args.clip_weights),
-        dinoiser_weights=_absolute(args.dinoiser_weights),
+        **given_networks(args),
     )
+
+
+def given_networks(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect what was given of a pipeline's networks; other processes may have another working directory."""
+    given = {name: getattr(args, name, None) for name in NETWORKS}
+    return {n: v.absolute() if isinstance(v, Path) else v for n, v in given.items() if v is not None}
 
 
 def parse_methods(text: str) -> list[str]:
@@ -214,16 +211,11 @@ def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
     return [] if text is None else [prompt.strip() for prompt in text.split(",")]
 
 
-def warn_of_unknown_words(pipeline: Pipeline, model: Model) -> None:
+def warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
     """Say on stderr which words of the prompts the text tower has never met."""
     unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
     if unknown:
-        print(f"objloc: {model.clip} has never met {unknown}: it will guess", file=sys.stderr)
-
-
-def _absolute(path: Path | None) -> Path | None:
-    """Other processes may have another working directory."""
-    return None if path is None else path.absolute()
+        print(f"objloc: {clip} has never met {unknown}: it will guess", file=sys.stderr)
 
 
 Given = tuple[tuple[str, Any], ...]
@@ -277,7 +269,7 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
 
 def note_count(dataset: Dataset) -> None:
     """Say on stderr if a data set has not as many images as the published one."""
-    benchmark = benchmark_of(dataset.name, dataset.split)
+    benchmark = find_benchmark(dataset.name, dataset.split)
     if benchmark is not None and benchmark.images not in (None, len(dataset.samples)):
         print(
             f"objloc: {benchmark.title} has {benchmark.images} images, there are {len(dataset.samples)} here",

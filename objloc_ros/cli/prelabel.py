@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import Engine, add_engine_options, add_model_options, engine_of, model_of
+from objloc_ros.cli.options import Engine, add_engine_options, add_pipeline_options, engine_of, parse_pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.jobs.shards import Outcome, Shard, Work, run_here
 from objloc_ros.prelabels.coco import Totals, merge
@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="per piece of work (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON, nothing else")
     add_engine_options(parser)
-    add_model_options(parser, several=False)
+    add_pipeline_options(parser, several=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -152,7 +152,7 @@ def _exports(text: str) -> list[str]:
 
 def _make(args: argparse.Namespace) -> MakePrelabels:
     return MakePrelabels(
-        model=model_of(args, several=False),
+        config=parse_pipeline(args, several=False),
         topics=tuple(name.strip() for name in args.topics.split(",")) if args.topics else (),
         track=TRACK[args.tracks],
         keep=KEEP[args.images],

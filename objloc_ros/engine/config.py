@@ -1,48 +1,64 @@
-"""Which networks look at the images and how: a value that travels to other processes, and makes a pipeline there."""
+"""What a pipeline is made of: methods, options, prompts and networks, as a value that travels between processes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.engine.loader import HEADS
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.found import FoundOptions
 from objloc_ros.types import LabelSet
 from objloc_ros.version import __version__
+
+HEADS: dict[str, type] = {
+    "found": FoundOptions,
+    **{method: options for method, (options, _) in DISCOVERY.items()},
+    **SEGMENTATION,
+}
+"""Methods that a pipeline can run, by name, with the dataclass of their options."""
 
 Options = tuple[tuple[str, Any], ...]
 """Names and values of a method's options, those that differ from its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
-    """What `load_pipeline` takes, with the options and prompts of the methods; picklable, and equal ones are equal.
+class PipelineConfig:
+    """What `build_pipeline` builds; picklable, and equal ones are equal.
 
     Args:
         methods: Keys of `HEADS`.
         options: Of each method, by its place in `methods`; none for the defaults of all.
         prompts: What the open-vocabulary methods look for.
         templates: Sentences around the prompts.
-
-    The others are as in `load_pipeline`.
+        backbone: Name in the weights registry.
+        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        short_side: Images are scaled down until their shorter side has this many pixels, never up. None takes the
+            backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
+        clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
+        weights: File of the backbone; here and below None takes the registered one.
+        head_weights: File of FOUND's head.
+        clip_weights: File of the CLIP model.
+        dinoiser_weights: File of CLIP-DINOiser's head; it may be missing from the registry.
 
     Raises:
-        ParameterError: If a method or an option is unknown, a value out of range or a prompt none.
+        ParameterError: If a method or an option is unknown, a value out of range or a prompt invalid.
     """
 
     methods: tuple[str, ...]
     options: tuple[Options, ...] = ()
+    prompts: tuple[str, ...] = ()
+    templates: tuple[str, ...] = tuple(DEFAULT_TEMPLATES)
     backbone: str = "tiny"
     device: str = "auto"
     short_side: int | None = None
+    clip: str = "tiny_clip"
     weights: Path | None = None
     head_weights: Path | None = None
-    prompts: tuple[str, ...] = ()
-    templates: tuple[str, ...] = tuple(DEFAULT_TEMPLATES)
-    clip: str = "tiny_clip"
     clip_weights: Path | None = None
     dinoiser_weights: Path | None = None
 
@@ -53,6 +69,13 @@ class Model:
             self.all_options(method)
         if self.prompts:
             LabelSet.following(self.prompts)
+
+    @classmethod
+    def from_parameters(cls, methods: Sequence[str], parameters: Mapping[str, Any]) -> PipelineConfig:
+        """Read the networks from a node's parameters, where "" and 0 stand for the default; ignore all others."""
+        given: dict[str, Any] = {name: parameters[name] for name in NETWORKS if parameters.get(name)}
+        given |= {name: Path(given[name]) for name in WEIGHTS if name in given}
+        return cls(methods=tuple(methods), **given)
 
     def given_options(self, method: str) -> dict[str, Any]:
         """The options that differ from a method's defaults."""
@@ -65,30 +88,6 @@ class Model:
         except TypeError as error:
             raise ParameterError(f"{method} has no such option: {error}") from error
 
-    def load(self) -> Pipeline:
-        """Load the networks.
-
-        Raises:
-            ParameterError: If a model or the device is unknown.
-            WeightsError: If weights are missing or refused.
-        """
-        pipeline = load_pipeline(
-            self.methods,
-            self.backbone,
-            self.device,
-            short_side=self.short_side,
-            weights=self.weights,
-            head_weights=self.head_weights,
-            clip=self.clip,
-            clip_weights=self.clip_weights,
-            dinoiser_weights=self.dinoiser_weights,
-        )
-        for method in self.methods:
-            pipeline.configure(method, **self.given_options(method))
-        if self.prompts:
-            pipeline.set_prompts(self.prompts, self.templates)
-        return pipeline
-
     def about(self, method: str) -> dict[str, Any]:
         """What the results of a method depend on, as JSON values; the machine is not among it."""
         about: dict[str, Any] = {
@@ -100,10 +99,13 @@ class Model:
         }
         if self.prompts:
             about |= {"clip": self.clip, "prompts": list(self.prompts), "templates": list(self.templates)}
-        files = {
-            "weights": self.weights,
-            "head_weights": self.head_weights,
-            "clip_weights": self.clip_weights,
-            "dinoiser_weights": self.dinoiser_weights,
-        }
-        return about | {name: str(path) for name, path in files.items() if path is not None}
+        return about | {name: str(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
+
+
+NETWORKS = tuple(
+    field.name for field in fields(PipelineConfig) if field.name not in ("methods", "options", "prompts", "templates")
+)
+"""The fields that say which networks look at the images, at what size and where."""
+
+WEIGHTS = tuple(name for name in NETWORKS if name.endswith("weights"))
+"""Those that are files of weights."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from objloc_ros.engine.backbone import Backbone, resolve_device
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import DiscoveryHead
-from objloc_ros.engine.loader import HEADS, Loader, Models
+from objloc_ros.engine.loader import Loader
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
@@ -55,21 +56,43 @@ def load_pipeline(
         ParameterError: If a method, a model or the device is unknown.
         WeightsError: If weights are missing or refused.
     """
-    unknown = [method for method in methods if method not in HEADS]
-    if unknown or not methods:
-        raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
-    target = resolve_device(device)
-    loader = loader or Loader()
-    seen = loader.backbone(backbone, weights=weights, device=target, short_side=short_side)
-    models = Models(
+    config = PipelineConfig(
+        methods=tuple(methods),
         backbone=backbone,
-        device=target,
-        head_weights=head_weights,
+        device=device,
+        short_side=short_side,
         clip=clip,
-        clip_weights=clip_weights,
-        dinoiser_weights=dinoiser_weights,
+        weights=_path(weights),
+        head_weights=_path(head_weights),
+        clip_weights=_path(clip_weights),
+        dinoiser_weights=_path(dinoiser_weights),
     )
-    return Pipeline(seen, loader.heads(methods, models), loader.encoder(models))
+    return build_pipeline(config, loader)
+
+
+def _path(file: str | Path | None) -> Path | None:
+    return None if file is None else Path(file)
+
+
+def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipeline:
+    """Load the networks of a pipeline, and set its options and prompts.
+
+    Args:
+        config: What to build.
+        loader: What loads the networks; None loads them for this pipeline alone.
+
+    Raises:
+        ParameterError: If a model or the device is unknown.
+        WeightsError: If weights are missing or refused.
+    """
+    config = replace(config, device=str(resolve_device(config.device)))
+    loader = loader or Loader()
+    pipeline = Pipeline(loader.backbone(config), loader.heads(config), loader.encoder(config))
+    for method in config.methods:
+        pipeline.configure(method, **config.given_options(method))
+    if config.prompts:
+        pipeline.set_prompts(config.prompts, config.templates)
+    return pipeline
 
 
 class Pipeline:

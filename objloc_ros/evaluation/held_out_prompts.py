@@ -16,6 +16,8 @@ from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.evaluation.held_out_scenes import BATCH, COUNTS, SEED, SIZE, batches
+from objloc_ros.metrics import MeanIoU
+from objloc_ros.metrics.semantic import confusion_matrix
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, AttributeBank, Attributes, attribute_scene
 from objloc_ros.scenes.compose import Camera, Window, render
 from objloc_ros.types import UNLABELLED, Image
@@ -142,25 +144,20 @@ def evaluate_maps(
     scores = {}
     for name, (method, options) in rows.items():
         pipeline.configure(method, **options)
-        counts = np.zeros((len(SHAPES) + 1,) * 2, np.int64)
+        metric = MeanIoU(len(SHAPES) + 1, absent="zero")
         for batch in batches(scenes, BATCH):
-            for scene, answer in zip(batch, pipeline.run([s.image for s in batch], (method,)), strict=True):
-                counts += _confusion(_truth(scene), table[answer[method].classes_u8()], len(counts))
+            results = pipeline.run([scene.image for scene in batch], (method,))
+            for scene, result in zip(batch, results, strict=True):
+                metric.update(confusion_matrix(_truth(scene), table[result[method].label_map()], len(SHAPES) + 1))
                 on_progress()
-        iou = np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1) - np.diag(counts), 1)
-        scores[name] = {"miou": float(iou.mean()), "ground": float(iou[0]), "shapes": float(iou[1:].mean())}
+        ious = metric.compute()["per_class"]
+        scores[name] = {"miou": float(np.mean(ious)), "ground": ious[0], "shapes": float(np.mean(ious[1:]))}
     return scores
 
 
 def _truth(scene: Captioned) -> npt.NDArray[np.int64]:
     """The number of each pixel's shape, 0 on the ground."""
     return np.array([0, *(SHAPES.index(one.shape) + 1 for one in scene.objects)])[scene.identities]
-
-
-def _confusion(truth: npt.NDArray[np.int64], answer: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
-    """Pixels by true and predicted class: int64 [classes, classes]."""
-    pairs = np.bincount((truth * classes + answer).ravel(), minlength=classes * classes)
-    return pairs.reshape(classes, classes)
 
 
 @torch.inference_mode()

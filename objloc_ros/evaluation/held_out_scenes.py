@@ -5,8 +5,9 @@ On videos of such scenes: how discovery agrees with itself over the frames, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -21,8 +22,12 @@ from objloc_ros.engine.heads.discovery import METHODS, result
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.temporal import Memory, Tracker
 from objloc_ros.methods.found import background_mask
-from objloc_ros.metrics import Scored, coco_metrics, iou, is_hit, steadiness
+from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
+from objloc_ros.metrics.base import VideoMetric
+from objloc_ros.metrics.boxes import Boxes
+from objloc_ros.metrics.steadiness import match_boxes
 from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
+from objloc_ros.ops.regions import BoolMap, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
 from objloc_ros.scenes.motion import moving
 from objloc_ros.types import Detections, Features, Image, Size, size_of
@@ -44,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the ground."""
+    """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the background."""
 
     image: Image
     identities: Image
@@ -76,22 +81,21 @@ def evaluate_pipeline(
         on_progress: Called with the number of scenes done.
 
     Returns:
-        Fractions in [0, 1]. Under the name of each discovery method its CorLoc: how often the box of highest score hits
-        an object. "maskcut_ap50", "maskcut_ar" and "maskcut_recall50" on the scenes of several objects
-        (`metrics.coco_metrics`). "found" is the mean IoU of FOUND's mask with the union of the objects, "background"
-        that of the complement of FOUND's discovered ground, before any head.
+        `SceneMetrics.compute()`.
     """
-    meters = _Meters()
+    metrics = SceneMetrics()
     for batch in batches(scenes, BATCH):
         images = [scene.image for scene in batch]
         encoded = pipeline.backbone.encode(images)
-        meters.discovery(encoded.features, encoded.geometries, batch)
-        meters.ground(encoded, batch, pipeline.backbone.vit.n_heads)
+        detections = _find_objects(encoded.features, encoded.geometries, images)
+        masks = [{"background": mask} for mask in _foregrounds(encoded, pipeline.backbone.vit.n_heads)]
         if "found" in pipeline.methods:
-            for scene, answer in zip(batch, pipeline.run(images), strict=True):
-                meters.add("found", _iou(answer["found"].mask_u8() > 0, scene.identities > 0))
-        on_progress(meters.count)
-    return meters.scores()
+            for scene_masks, result in zip(masks, pipeline.run(images), strict=True):
+                scene_masks["found"] = result["found"].mask_u8() > 0
+        for scene, scene_detections, scene_masks in zip(batch, detections, masks, strict=True):
+            metrics.update(scene, scene_detections, scene_masks)
+        on_progress(metrics.scenes)
+    return metrics.compute()
 
 
 def evaluate_baselines(
@@ -106,64 +110,92 @@ def evaluate_baselines(
     torch.manual_seed(0)
     untrained = build_vit(pipeline.backbone.name).eval().to(pipeline.device)
     random = Backbone(untrained, name="random", device=pipeline.device, short_side=pipeline.backbone.short_side)
-    meters = {"random ViT": _Meters(), "colour patches": _Meters()}
+    vit_metrics, colour_metrics = SceneMetrics(), SceneMetrics()
     for batch in batches(scenes, BATCH):
-        encoded = random.encode([scene.image for scene in batch])
-        meters["random ViT"].discovery(_with_keys(encoded.features, encoded.features.keys), encoded.geometries, batch)
-        meters["random ViT"].ground(encoded, batch, untrained.n_heads)
-        colours = torch.cat([_colours(scene.image, pipeline) for scene in batch])
+        images = [scene.image for scene in batch]
+        encoded = random.encode(images)
+        features = _with_keys(encoded.features, encoded.features.keys)
+        detections = _find_objects(features, encoded.geometries, images)
+        for scene, boxes, mask in zip(batch, detections, _foregrounds(encoded, untrained.n_heads), strict=True):
+            vit_metrics.update(scene, boxes, {"background": mask})
+        colours = torch.cat([_colours(image, pipeline) for image in images])
         features = _with_keys(encoded.features, colours)
-        meters["colour patches"].discovery(features, encoded.geometries, batch, attention=False)
-        on_progress(meters["colour patches"].count)
-    return {name: meter.scores() for name, meter in meters.items()}
+        for scene, boxes in zip(
+            batch, _find_objects(features, encoded.geometries, images, attention=False), strict=True
+        ):
+            colour_metrics.update(scene, boxes, {})
+        on_progress(colour_metrics.scenes)
+    return {"random ViT": vit_metrics.compute(), "colour patches": colour_metrics.compute()}
 
 
-class _Meters:
-    """Sums of per-scene scores, and the boxes of scenes of several objects."""
+class SceneMetrics(Metric):
+    """Figures of held-out scenes."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._scores: dict[str, list[float]] = {}
-        self._several: list[Scored] = []
+        self.reset()
 
-    def add(self, name: str, score: float) -> None:
-        self._scores.setdefault(name, []).append(score)
+    def reset(self) -> None:
+        """Forget all scenes."""
+        self.scenes = 0
+        self._corloc: defaultdict[str, CorLoc] = defaultdict(CorLoc)
+        self._mask_iou: defaultdict[str, Mean] = defaultdict(Mean)
+        self._precision = AveragePrecision()
 
-    def scores(self) -> Scores:
-        scores = {name: float(np.mean(each)) for name, each in self._scores.items()}
-        metrics = coco_metrics(self._several)
-        return {**scores, **{f"maskcut_{name}": metrics[name] for name in ("ap50", "ar", "recall50")}}
+    def update(self, scene: HeldOut, detections: Mapping[str, Detections], masks: Mapping[str, BoolMap]) -> None:
+        """Add a scene.
 
-    def discovery(
-        self, features: Features, geometries: Sequence[Geometry], batch: Sequence[HeldOut], *, attention: bool = True
-    ) -> None:
-        for method, (options, find) in METHODS.items():
-            if method == "dino_seg" and not attention:
-                continue
-            each = zip(find(features, options()), features.keys, geometries, batch, strict=True)
-            for objects, keys, geometry, scene in each:
-                found = result(objects, keys, scene.image, geometry).detections
-                truth = scene.boxes()
-                self.add(method, is_hit(next(iter(found.boxes.tolist()), None), truth))
-                if method == "maskcut" and len(truth) > 1:
-                    self._several.append(Scored(found.boxes, found.scores, truth))
-        self.count += len(batch)
+        Args:
+            scene: With its truth.
+            detections: Of each discovery method, best first.
+            masks: Of everything that separates objects from the background, bool [H, W].
+        """
+        self.scenes += 1
+        truth = scene.boxes()
+        for method, found in detections.items():
+            self._corloc[method].update([next(iter(found.boxes.tolist()), None)], [truth])
+            if method == "maskcut" and len(truth) > 1:
+                self._precision.update(ScoredImage(found.boxes, found.scores, truth))
+        for name, mask in masks.items():
+            self._mask_iou[name].update(mask_iou(mask, scene.identities > 0))
 
-    def ground(self, encoded: Encoded, batch: Sequence[HeldOut], n_heads: int) -> None:
-        features = encoded.features
-        ground = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
-        for mask, geometry, scene in zip(~ground, encoded.geometries, batch, strict=True):
-            self.add("background", _iou(_patches_to_source(mask, geometry), scene.identities > 0))
+    def compute(self) -> Scores:
+        """Return fractions in [0, 1].
+
+        Under the name of each discovery method its CorLoc: how often the box of highest score hits an object.
+        "maskcut_ap50", "maskcut_ar" and "maskcut_recall50" on the scenes of several objects (`AveragePrecision`).
+        "found" is the mean IoU of FOUND's mask with the union of the objects, "background" that of the complement of
+        FOUND's discovered background, before any head.
+        """
+        precision = self._precision.compute()
+        scores = {name: metric.compute() for name, metric in (*self._corloc.items(), *self._mask_iou.items())}
+        names = {"ap50": "ap50", "ar": "ar100", "recall50": "recall50"}
+        return scores | {f"maskcut_{name}": precision[figure] for name, figure in names.items()}
 
 
-def _patches_to_source(mask: Tensor, geometry: Geometry) -> npt.NDArray[np.bool_]:
+def _find_objects(
+    features: Features, geometries: Sequence[Geometry], images: Sequence[Image], *, attention: bool = True
+) -> list[dict[str, Detections]]:
+    """Run all discovery methods: the detections of each image by method, of those that need no attention if asked."""
+    detections: list[dict[str, Detections]] = [{} for _ in images]
+    for method, (options, find) in METHODS.items():
+        if method == "dino_seg" and not attention:
+            continue
+        for i, objects in enumerate(find(features, options())):
+            found = result(objects, features.keys[i], images[i], geometries[i])
+            detections[i][method] = found.detections
+    return detections
+
+
+def _foregrounds(encoded: Encoded, n_heads: int) -> list[BoolMap]:
+    """Find the complement of FOUND's background in each image, bool [H, W] at the size of the image."""
+    features = encoded.features
+    background = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
+    return [_patches_to_source(mask, geo) for mask, geo in zip(~background, encoded.geometries, strict=True)]
+
+
+def _patches_to_source(mask: Tensor, geometry: Geometry) -> BoolMap:
     pixels = mask.cpu().numpy().repeat(geometry.patch, 0).repeat(geometry.patch, 1)
     return map_to_source(pixels[: geometry.resized[0], : geometry.resized[1]], geometry)
-
-
-def _iou(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
-    union = np.count_nonzero(predicted | truth)
-    return np.count_nonzero(predicted & truth) / union if union else 1.0
 
 
 def _with_keys(features: Features, keys: Tensor) -> Features:
@@ -193,7 +225,7 @@ VISIBLE = 0.01
 """Objects that cover less of the picture than this are not looked for."""
 
 LAGS = range(4)
-"""Frames by which answers are tried against earlier truth."""
+"""Frames by which predictions are compared with earlier truth."""
 
 
 def held_out_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOut]]:
@@ -206,39 +238,63 @@ def held_out_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOut]]:
         yield [HeldOut(*frame) for frame in film]
 
 
-@dataclass
-class Steadiness(steadiness.Steadiness):
-    """Counts over videos.
+class Lag(VideoMetric):
+    """The number of frames by which the truth must be delayed to fit the boxes best."""
 
-    Args:
-        lagging: Per lag in frames, the sum of each found object's IoU with its box of so many frames before.
+    def __init__(self) -> None:
+        self.reset()
 
-    The others are as in `metrics.steadiness`.
-    """
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._overlaps = dict.fromkeys(LAGS, 0.0)
+        self.start_video()
 
-    lagging: dict[int, float] = field(default_factory=lambda: dict.fromkeys(LAGS, 0.0))
+    def start_video(self) -> None:
+        """Tell that the next frame is the first of another video."""
+        self._truths: list[Mapping[Hashable, Sequence[float]]] = []
 
-    def figures(self) -> dict[str, float]:
-        """Fractions "recall", "precision" and "flicker"; "switches" per 100 objects found; "lag" in frames.
+    def update(self, truth: Mapping[Hashable, Sequence[float]], boxes: Boxes) -> None:
+        """Compare the box of each object found with the object's box now, one frame ago, ...
 
-        The lag is the number of frames by which the truth must be delayed to fit the boxes best.
+        Args:
+            truth: The box (x1, y1, x2, y2) of each visible object, by an identity that lasts from frame to frame.
+            boxes: What was reported, [n, 4].
         """
-        return super().figures() | {"lag": float(max(self.lagging, key=lambda lag: self.lagging[lag]))}
+        self._truths = [truth, *self._truths][: len(LAGS)]
+        for identity, place in match_boxes(truth, boxes).items():
+            past = [earlier[identity] for earlier in self._truths if identity in earlier]
+            for lag in LAGS:  # beyond the oldest box, with that
+                then = np.array([past[min(lag, len(past) - 1)]])
+                self._overlaps[lag] += float(iou(boxes[place][None], then)[0, 0])
 
-    def count(self, video: Sequence[HeldOut], answers: Sequence[tuple[Detections, Sequence[str]]]) -> None:
+    def compute(self) -> float:
+        """Return the lag in frames."""
+        return float(max(self._overlaps, key=lambda lag: self._overlaps[lag]))
+
+
+class VideoMetrics(Metric):
+    """How detections with ids agree with the truth, and with themselves, over held-out videos."""
+
+    def __init__(self) -> None:
+        self.steadiness, self.lag = Steadiness(), Lag()
+
+    def update(self, video: Sequence[HeldOut], answers: Sequence[tuple[Detections, Sequence[str]]]) -> None:
         """Add a video, with the detections and ids of each frame."""
-        self.cut()
-        truths = [_visible(frame.identities) for frame in video]
-        for t, (truth, (detections, ids)) in enumerate(zip(truths, answers, strict=True)):
-            for identity, best in self.add(truth, detections.boxes, ids).items():
-                self._count_lags(detections.boxes[best], [past.get(identity) for past in truths[t::-1]])
+        self.steadiness.start_video()
+        self.lag.start_video()
+        for frame, (detections, ids) in zip(video, answers, strict=True):
+            truth = _visible_boxes(frame.identities)
+            self.steadiness.update(truth, detections.boxes, ids)
+            self.lag.update(truth, detections.boxes)
 
-    def _count_lags(self, box: np.ndarray, past: Sequence[Sequence[int] | None]) -> None:
-        """Compare a box with its object's box now, one frame ago, ...; beyond the oldest one, with that."""
-        boxes = [one for one in past[: len(LAGS)] if one is not None]
-        for lag in LAGS:
-            then = np.array([boxes[min(lag, len(boxes) - 1)]])
-            self.lagging[lag] += float(iou(box[None], then)[0, 0])
+    def compute(self) -> dict[str, float]:
+        """Return the figures of `Steadiness`, and "lag"."""
+        return self.steadiness.compute() | {"lag": self.lag.compute()}
+
+    def reset(self) -> None:
+        """Forget all videos."""
+        self.steadiness.reset()
+        self.lag.reset()
 
 
 def evaluate_videos(
@@ -250,10 +306,10 @@ def evaluate_videos(
     """Run discovery methods over videos, each frame by itself and with a memory of earlier frames.
 
     Returns:
-        Per method, under "frame by frame" and "temporal", the figures of `Steadiness`.
+        Per method, under "frame by frame" and "temporal", the figures of `VideoMetrics`.
     """
     modes = ("frame by frame", "temporal")
-    counts = {method: {mode: Steadiness() for mode in modes} for method in methods}
+    metrics = {method: {mode: VideoMetrics() for mode in modes} for method in methods}
     for video in videos:
         images = [frame.image for frame in video]
         alone = [result.heads for result in pipeline.run(images, methods)]
@@ -262,9 +318,9 @@ def evaluate_videos(
         for method in methods:
             for mode, results in zip(modes, (alone, together), strict=True):
                 answers = _named([result[method].detections for result in results], images)
-                counts[method][mode].count(video, answers)
+                metrics[method][mode].update(video, answers)
         on_progress()
-    return {method: {mode: each.figures() for mode, each in both.items()} for method, both in counts.items()}
+    return {method: {mode: metric.compute() for mode, metric in both.items()} for method, both in metrics.items()}
 
 
 def _named(detections: Sequence[Detections], images: Sequence[Image]) -> list[tuple[Detections, tuple[str, ...]]]:
@@ -272,8 +328,8 @@ def _named(detections: Sequence[Detections], images: Sequence[Image]) -> list[tu
     return [(each, tracker.update(each, size_of(image))) for each, image in zip(detections, images, strict=True)]
 
 
-def _visible(identities: Image) -> dict[Hashable, list[int]]:
-    """Boxes of the objects that are large enough to look for, by identity."""
+def _visible_boxes(identities: Image) -> dict[Hashable, list[int]]:
+    """Return the boxes of the objects that are large enough to look for, by identity."""
     sizes = np.bincount(identities.ravel())
     boxes: dict[Hashable, list[int]] = {}
     for identity in np.flatnonzero(sizes >= VISIBLE * identities.size):

@@ -10,7 +10,8 @@ from typing import Any
 
 from objloc_ros.data import Dataset, open_dataset
 from objloc_ros.data.coco_index import stamp
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import WEIGHTS, PipelineConfig
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation import tasks
@@ -39,14 +40,14 @@ class Evaluation:
         dataset: A key of `DATASETS`.
         root: Its folder.
         options: Of the data set.
-        model: With a single method.
+        config: With a single method.
         limit: Images, the first ones; None for all.
         threads: Processor threads for a block. Floating-point sums depend on it, in their last digits.
     """
 
     dataset: str
     root: Path
-    model: Model
+    config: PipelineConfig
     options: tuple[tuple[str, Any], ...] = ()
     limit: int | None = None
     threads: int = 1
@@ -54,7 +55,7 @@ class Evaluation:
     @property
     def method(self) -> str:
         """The method that is evaluated."""
-        return self.model.methods[0]
+        return self.config.methods[0]
 
     def open(self) -> Dataset:
         """Open the data set, with the convention of mIoU of the method's paper where it has none of its own."""
@@ -65,10 +66,10 @@ class Evaluation:
 
     def __call__(self) -> Work:
         """Load the networks; the work writes the records of a block of images, a JSON line each."""
-        dataset, model = self.open(), self.model
+        dataset, config = self.open(), self.config
         if dataset.kind == "semantic":
-            model = replace(model, prompts=dataset.classes[1:])
-        pipeline = model.load()
+            config = replace(config, prompts=dataset.classes[1:])
+        pipeline = build_pipeline(config)
 
         def work(block: tuple[int, int], target: Path) -> None:
             use_threads(self.threads)
@@ -77,7 +78,7 @@ class Evaluation:
                 about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
                 try:
                     image = read_image(sample.image)
-                    about |= tasks.record(pipeline, self.method, dataset, sample, image)
+                    about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
                 except InputError as error:
                     about["error"] = str(error)
                 lines.append(json.dumps(about, allow_nan=False))
@@ -87,7 +88,7 @@ class Evaluation:
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on; a run goes on only in the folder of an equal one."""
-        about = self.model.about(self.method)
+        about = self.config.about(self.method)
         about |= {f"{name} as of": stamp(Path(path)) for name, path in self.options if name == "annotations"}
         return {**about, "dataset": self.dataset, **dict(self.options), "limit": self.limit, "threads": self.threads}
 
@@ -142,11 +143,11 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "split": dataset.split,
         "kind": dataset.kind,
         "method": evaluation.method,
-        "backbone": evaluation.model.backbone,
+        "backbone": evaluation.config.backbone,
         "options": settings["options"] | _beyond_defaults(settings),
         "images": len(good),
         "failed": failed,
-        "metrics": tasks.summarise(dataset, good),
+        "metrics": tasks.compute_metrics(dataset, good),
         "class_names": list(dataset.classes),
         "protocol": _protocol(evaluation, dataset),
         "seconds": round(seconds, 1),
@@ -193,5 +194,4 @@ def _about(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def _beyond_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What says which networks looked, where it is not the registered ones at their own size."""
-    names = ("short_side", "clip", "weights", "head_weights", "clip_weights", "dinoiser_weights")
-    return {name: settings[name] for name in names if settings.get(name) is not None}
+    return {name: settings[name] for name in ("short_side", "clip", *WEIGHTS) if settings.get(name) is not None}

@@ -116,14 +116,15 @@ def _percentiles(name: str, values: Percentiles) -> dict[str, str]:
 
 
 PERIOD_S = 1.0
+"""Time between two reports, seconds."""
 
 
-class Reporter:
-    """Publishes a node's reports.
+class DiagnosticsPublisher:
+    """Publishes a node's reports once every `PERIOD_S`.
 
     Args:
-        node: Whose they are.
-        report: Makes one.
+        node: The node that the reports are about, and that publishes them.
+        report: Makes a report.
     """
 
     def __init__(self, node: Node, report: Callable[[], Report]) -> None:
@@ -131,9 +132,9 @@ class Reporter:
         self._diagnoser = Diagnoser(node.get_fully_qualified_name())
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
         # Steady time: a paused or absent simulation clock must not silence the diagnostics.
-        node.create_timer(PERIOD_S, self.speak, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def speak(self) -> None:
+    def publish(self) -> None:
         """Publish now."""
         message = DiagnosticArray(status=[self._diagnoser.status(self._report())])
         message.header.stamp = self._node.get_clock().now().to_msg()

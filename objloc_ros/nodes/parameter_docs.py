@@ -21,15 +21,15 @@ def tables() -> dict[str, Table]:
     return {name: module.PARAMETERS for name, module in nodes.items()}
 
 
-def marked(name: str, table: Table) -> str:
-    """Put the table between the markers that the README carries."""
+def mark(name: str, table: Table) -> str:
+    """Put a table between the markers that the README carries."""
     return f"<!-- parameters:{name} -->\n{table.markdown()}\n<!-- /parameters -->"
 
 
 def main() -> int:
     """Print every node's table as Markdown."""
     for name, table in tables().items():
-        sys.stdout.write(f"{marked(name, table)}\n")
+        sys.stdout.write(f"{mark(name, table)}\n")
     return 0
 
 

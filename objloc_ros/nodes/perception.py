@@ -15,25 +15,23 @@ from typing import TYPE_CHECKING, Any
 from rclpy.node import Node
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes import process
-from objloc_ros.nodes.camera import Input
-from objloc_ros.nodes.discovery import DiscoveryNode
-from objloc_ros.nodes.found import FoundNode
+from objloc_ros.nodes import METHOD_NODES, process
+from objloc_ros.nodes.adapter import MethodAdapter, PipelineFactory, build_pipeline
+from objloc_ros.nodes.camera import Camera
+from objloc_ros.nodes.discovery import DiscoveryAdapter
+from objloc_ros.nodes.found import FoundAdapter
+from objloc_ros.nodes.log import ThrottledLogger
 from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
-from objloc_ros.nodes.segmentation import SegmentationNode
-from objloc_ros.nodes.shared_camera import SharedCamera
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 if TYPE_CHECKING:
     from objloc_ros.engine.loader import SharedLoader
-    from objloc_ros.engine.pipeline import Pipeline
 
-NODES: Mapping[str, Callable[..., PipelineNode]] = {
-    "found": FoundNode,
-    "discovery": DiscoveryNode,
-    "segmentation": SegmentationNode,
-}
-"""What can run on a camera."""
+ADAPTERS: Mapping[str, type[MethodAdapter]] = dict(
+    zip(METHOD_NODES, (FoundAdapter, DiscoveryAdapter, SegmentationAdapter), strict=True)
+)
+"""What can run on a camera, by the name of its node."""
 
 GENERAL = Table(
     Spec("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
@@ -110,8 +108,8 @@ def check_names(cameras: tuple[str, ...]) -> None:
 
 def check_methods(parameter: str, methods: tuple[str, ...]) -> None:
     """Raise ParameterError unless these are different nodes."""
-    if not methods or len(set(methods)) != len(methods) or not set(methods) <= set(NODES):
-        raise ParameterError(f"{parameter} must be different ones of {', '.join(NODES)}; got {list(methods)}")
+    if not methods or len(set(methods)) != len(methods) or not set(methods) <= set(METHOD_NODES):
+        raise ParameterError(f"{parameter} must be different ones of {', '.join(METHOD_NODES)}; got {list(methods)}")
 
 
 class CameraGroup:
@@ -123,26 +121,28 @@ class CameraGroup:
         pipeline_factory: Builds their pipelines.
     """
 
-    def __init__(self, namespace: str, image: str, pipeline_factory: Callable[..., Pipeline]) -> None:
-        self._options = {
+    def __init__(self, namespace: str, image: str, pipeline_factory: PipelineFactory) -> None:
+        self._options: dict[str, Any] = {
             "namespace": namespace,
             "cli_args": ["--ros-args", "-r", f"image:={image}", "-r", f"image/compressed:={image}/compressed"],
         }
         self._pipeline_factory = pipeline_factory
-        self._inputs: dict[str, SharedCamera] = {}
+        self._cameras: dict[str, Camera] = {}
 
-    def nodes(self, methods: tuple[str, ...]) -> list[Node]:
-        """The nodes of some methods, and the subscriptions that they share."""
-        made = [
-            NODES[method](pipeline_factory=self._pipeline_factory, open_camera=self._open_camera, **self._options)
+    def make_nodes(self, methods: tuple[str, ...]) -> list[Node]:
+        """Make the nodes of some methods, and those that hold the subscriptions that they share."""
+        nodes = [
+            PerceptionNode(ADAPTERS[method](self._pipeline_factory), find_camera=self._find_camera, **self._options)
             for method in methods
         ]
-        return [*made, *self._inputs.values()]
+        return [*nodes, *(camera.node for camera in self._cameras.values())]
 
-    def _open_camera(self, node: Any, transport: str, *where: Any) -> Input:
-        if transport not in self._inputs:
-            self._inputs[transport] = SharedCamera(transport, **self._options)
-        return self._inputs[transport].tap(node, transport, *where)
+    def _find_camera(self, transport: str) -> Camera:
+        """Return the camera of a transport; its node is named `camera_raw` or `camera_compressed`."""
+        if transport not in self._cameras:
+            node = Node(f"camera_{transport}", **self._options)
+            self._cameras[transport] = Camera(node, transport, ThrottledLogger(node.get_logger()))
+        return self._cameras[transport]
 
 
 def shared_loader(max_batch: int) -> SharedLoader:
@@ -162,9 +162,9 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> l
     loader = make_loader(perception.max_batch)
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
-        factory = partial(load_pipeline, loader=loader.client(camera))
+        factory = partial(build_pipeline, loader=loader.client(camera))
         group = CameraGroup(f"/{camera}", perception.image(camera), factory)
-        groups.append(group.nodes(perception.methods(camera)))
+        groups.append(group.make_nodes(perception.methods(camera)))
     return groups
 
 

@@ -43,6 +43,16 @@ def output(depth: int) -> QoSProfile:
     )
 
 
+def latched(depth: int = 1) -> QoSProfile:
+    """Settings: RELIABLE, and whoever subscribes later gets the latest, too."""
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=QoSReliabilityPolicy.RELIABLE,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
 def overridable() -> QoSOverridingOptions:
     """Let `qos_overrides.<topic>.<subscription|publisher>.<policy>` parameters change each of the four fields."""
     return QoSOverridingOptions(

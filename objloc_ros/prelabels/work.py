@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import mask as coco_mask
 
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, instance_map
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.engine.temporal import Past, Tracker
 from objloc_ros.errors import InputError, ParameterError
@@ -46,7 +46,7 @@ def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, A
         width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
         what the method works on, is left out: CVAT refuses a file with such a mask.
     """
-    ids = np.asfortranarray(instance_map(found))
+    ids = np.asfortranarray(found.instances_u16())
     detections = found.detections
     described = []
     for number, (label, score, track) in enumerate(zip(detections.labels, detections.scores, tracks, strict=True), 1):
@@ -124,7 +124,7 @@ class MakePrelabels:
     """Makes the work on a `Piece`, in whatever process is to do it: loads the networks.
 
     Args:
-        model: With one method.
+        config: With one method.
         topics: Image topics to read from bags; none for all cameras.
         track: Where to follow objects.
         keep: Which images to write.
@@ -136,7 +136,7 @@ class MakePrelabels:
         ParameterError: If the model has several methods or another value is none of those.
     """
 
-    model: Model
+    config: PipelineConfig
     topics: tuple[str, ...] = ()
     track: Track = "video"
     keep: Keep = "frames"
@@ -145,8 +145,8 @@ class MakePrelabels:
     on_frame: Callable[[], None] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.model.methods) != 1:
-            raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.model.methods)}")
+        if len(self.config.methods) != 1:
+            raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.config.methods)}")
         if self.suffix not in SUFFIXES:
             raise ParameterError(f"frames are written as {' or '.join(SUFFIXES)}, got {self.suffix!r}")
         if self.threads < 1:
@@ -164,16 +164,16 @@ class MakePrelabels:
     @property
     def method(self) -> str:
         """The method."""
-        return self.model.methods[0]
+        return self.config.methods[0]
 
     def about(self) -> dict[str, Any]:
         """What the labels depend on, as JSON values."""
-        about = self.model.about(self.method) | {"tracks": self.track, "threads": self.threads}
+        about = self.config.about(self.method) | {"tracks": self.track, "threads": self.threads}
         return about | ({"topics": list(self.topics)} if self.topics else {})
 
     def categories(self) -> tuple[str, ...]:
         """The labels that objects may have."""
-        return self.model.prompts or ("object",)
+        return self.config.prompts or ("object",)
 
 
 class _Prelabeller:
@@ -182,7 +182,7 @@ class _Prelabeller:
     def __init__(self, make: MakePrelabels) -> None:
         self._make = make
         use_threads(make.threads)
-        self._pipeline = make.model.load()
+        self._pipeline = build_pipeline(make.config)
 
     def __call__(self, piece: Piece, target: Path) -> None:
         """Label a piece.

@@ -13,14 +13,14 @@ from objloc_ros.bags.nodes import nodes_of, parameters_of
 from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.realtime import RealtimeSettings
 from objloc_ros.bags.settings import PromptSet
-from objloc_ros.engine.config import Model, Options
+from objloc_ros.engine.config import Options, PipelineConfig
 from objloc_ros.errors import ParameterError
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
 def settings(*methods: str, options: tuple[Options, ...] = (), sets: Any = (), **more: Any) -> RealtimeSettings:
-    return RealtimeSettings(model=Model(methods=methods, options=options, device="cpu"), sets=sets, **more)
+    return RealtimeSettings(config=PipelineConfig(methods=methods, options=options, device="cpu"), sets=sets, **more)
 
 
 def only_parameters(wanted: RealtimeSettings) -> dict[str, Any]:

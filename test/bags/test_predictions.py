@@ -19,7 +19,7 @@ def test_memory_and_ids_end_where_time_jumps() -> None:
     ids = []
     for stamp in (0, 10, 10 + 6_000_000_000, 20 + 6_000_000_000, 5):
         jumped = follower.notice(stamp)
-        ids.append((jumped, follower.named(follower.run(pipeline, image, ("lost",)), "lost").ids))
+        ids.append((jumped, follower.named(follower.run(pipeline, image, ("lost",)), "lost").detections.ids))
     assert ids == [(False, ("1",)), (False, ("1",)), (True, ("2",)), (False, ("2",)), (True, ("3",))]
 
 
@@ -29,6 +29,6 @@ def test_limits_of_the_node_hold() -> None:
     counts = []
     for options in (FollowOptions(), FollowOptions(max_objects=1), FollowOptions(min_score=1.0)):
         follower = Follower(("maskcut",), options)
-        counts.append(len(follower.named(follower.run(pipeline, image, ("maskcut",)), "maskcut").found.detections))
+        counts.append(len(follower.named(follower.run(pipeline, image, ("maskcut",)), "maskcut").detections))
     assert counts[0] > 1
     assert counts[1:] == [1, 0]

@@ -16,10 +16,10 @@ from objloc_ros.bags.listener import NodeAccount
 from objloc_ros.bags.lockstep import survey_cameras
 from objloc_ros.bags.nodes import nodes_of
 from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, percentiles, report
+from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, report
 from objloc_ros.bags.survey import Stamps
 from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.nodes.conversions import mask_to_image
 
@@ -50,8 +50,6 @@ def test_ages(frames: Any, answers: Any, expected: list[float]) -> None:
 def test_ages_of_nothing() -> None:
     found = ages_ms(stamps((1000, 1000)), Stamps(""))
     assert found.tolist() == []
-    assert percentiles(found) == {}
-    assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 
 def account(received: int, published: int, in_flight: int = 0, **causes: int) -> NodeAccount:
@@ -90,7 +88,7 @@ def test_counts_that_contradict_each_other_are_no_result(sent: int, node: NodeAc
 )
 def test_options_out_of_range(more: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        RealtimeSettings(model=Model(methods=("found",)), **more)
+        RealtimeSettings(config=PipelineConfig(methods=("found",)), **more)
 
 
 def recorded(path: Path, answers: list[tuple[int, int]]) -> Path:
@@ -116,7 +114,9 @@ def square(tmp_path: Path) -> Path:
 
 
 def reported(square: Path, recording: Path, node: NodeAccount, **more: Any) -> dict[str, Any]:
-    wanted = RealtimeSettings(model=Model(methods=("found",)), truth=TruthSpec((("", "/front/truth"),)), **more)
+    wanted = RealtimeSettings(
+        config=PipelineConfig(methods=("found",)), truth=TruthSpec((("", "/front/truth"),)), **more
+    )
     with BagReader(square) as bag:
         cameras, found = survey_cameras(bag, wanted)
         nodes = nodes_of(wanted, bag.kinds, cameras)

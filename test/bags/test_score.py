@@ -33,7 +33,7 @@ def truth(lasting: bool = True, **objects: Any) -> FrameTruth:
 def scored(*frames: tuple[Answer, FrameTruth | None], **options: Any) -> Scorer:
     scorer = Scorer(**options)
     for one, true in frames:
-        scorer.add(one, true)
+        scorer.update(one, true)
     return scorer
 
 
@@ -45,7 +45,7 @@ def test_boxes() -> None:
         (answer(A), None),  # nobody knows
     )
     assert (got.answers, got.objects, got.judged) == (4, 6, 3)
-    figures = got.metrics()
+    figures = got.compute()
     assert figures["corloc"] == 1 / 2, "frames without objects do not count"
     assert (figures["recall"], figures["precision"]) == (2 / 4, 2 / 5)
     assert figures["flicker"] == 2 / 2, "a was lost, b appeared"
@@ -54,7 +54,7 @@ def test_boxes() -> None:
 
 
 def test_perfect_answers() -> None:
-    figures = scored(*[(answer(A, B, ids=("1", "2")), truth(a=A, b=B))] * 3).metrics()
+    figures = scored(*[(answer(A, B, ids=("1", "2")), truth(a=A, b=B))] * 3).compute()
     assert figures == {
         "corloc": 1.0,
         "ap": pytest.approx(1.0),
@@ -69,14 +69,14 @@ def test_perfect_answers() -> None:
 
 def test_switches_and_cuts() -> None:
     scorer = scored((answer(A, ids=("1",)), truth(a=A)), (answer(A, ids=("2",)), truth(a=A)))
-    assert scorer.metrics()["switches"] == 50.0
-    scorer.cut()
-    scorer.add(answer(A, ids=("3",)), truth(a=A))
-    assert scorer.metrics()["switches"] == pytest.approx(100 / 3)
+    assert scorer.compute()["switches"] == 50.0
+    scorer.start_video()
+    scorer.update(answer(A, ids=("3",)), truth(a=A))
+    assert scorer.compute()["switches"] == pytest.approx(100 / 3)
 
 
 def test_objects_without_lasting_names_do_not_flicker() -> None:
-    figures = scored((answer(A), truth(False, a=A)), (answer(), truth(False, a=A))).metrics()
+    figures = scored((answer(A), truth(False, a=A)), (answer(), truth(False, a=A))).compute()
     assert figures["recall"] == 1 / 2
     assert "flicker" not in figures
 
@@ -85,9 +85,9 @@ def test_masks() -> None:
     left, half = np.array([[1, 0], [2, 0]], np.uint16), np.array([[True, False], [False, False]])
     plain = FrameTruth(foreground=half)
     got = scored((answer(A, mask=left), plain), (answer(mask=left * 0), FrameTruth(foreground=half & False)))
-    figures = got.metrics()
+    figures = got.compute()
     assert figures == {"mask_flicker": 1.0, "mask_iou": (1 / 2 + 1) / 2}, "no boxes are known, none are judged"
-    with pytest.raises(InputError, match="the answer has 2x2 pixels, the truth 3x2"):
+    with pytest.raises(InputError, match="the prediction has 2x2 pixels, the truth 3x2"):
         scored((answer(mask=left), FrameTruth(foreground=np.zeros((2, 3), bool))))
 
 
@@ -99,7 +99,7 @@ def test_class_maps() -> None:
     said = answer(mask=np.array([[7, 7, 255, 255, 7, 9]], np.uint8), prompts={7: "car", 9: "dog"})
     got = scored((said, true), classes=CLASSES)
     assert got.per_class() == {"background": 1 / 3, "car": 1.0, "cone": 0.0}
-    assert got.metrics() == {"miou": pytest.approx(4 / 9), "accuracy": 3 / 5}
+    assert got.compute() == {"miou": pytest.approx(4 / 9), "accuracy": 3 / 5}
     renamed = answer(mask=said.mask, prompts={7: "automobile", 9: "dog"})
     assert scored((renamed, true), classes=CLASSES).per_class()["car"] == 0.0
     meant = {"automobile": "Car", "dog": "cone"}
@@ -111,7 +111,7 @@ def test_classes_that_never_occur_do_not_count() -> None:
     said = answer(mask=np.array([[7, 255]], np.uint8), prompts={7: "car"})
     got = scored((said, true), classes=CLASSES)
     assert got.summary()["per_class"] == {"background": 1.0, "car": 1.0, "cone": None}
-    assert got.metrics()["miou"] == 1.0
+    assert got.compute()["miou"] == 1.0
 
 
 def test_nothing_was_answered() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from objloc_ros.bags.settings import PromptSet, load_passes, number_sets, read_sweep, runs_of
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 
 
@@ -90,7 +90,7 @@ def test_a_sweep_that_is_missing(tmp_path: Path) -> None:
 def test_passes_share_the_networks_and_have_ids_of_their_own() -> None:
     both = sets("red object, blue object", "blue object, green object")
     runs = runs_of(["found", "maskclip"], both)
-    first, second = load_passes(Model(methods=("found", "maskclip"), device="cpu"), runs)
+    first, second = load_passes(PipelineConfig(methods=("found", "maskclip"), device="cpu"), runs)
     assert (first.methods, second.methods) == (("found", "maskclip"), ("maskclip",))
     assert first.pipeline.backbone is second.pipeline.backbone
     for one, ids in ((first, {0: "red object", 1: "blue object"}), (second, {0: "blue object", 1: "green object"})):

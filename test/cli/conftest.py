@@ -24,6 +24,8 @@ def prelabel(tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def square(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of four frames that every method answers rightly."""
-    making = pytest.importorskip("bag_making")
+    pytest.importorskip("rclpy")
+    import bag_making as making
+
     path: Path = making.write(tmp_path_factory.mktemp("bags") / "square", making.square(4))
     return path

@@ -103,7 +103,6 @@ def test_a_full_disk_leaves_no_half(film: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_cluster_gives_the_same_bytes(square: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     other = making.write(tmp_path / "drive", making.drive(5))
     for engine in ("local", "ray"):
         assert bag(square, other, out=tmp_path / engine, more=(*TRUTH_OPTIONS, "--engine", engine)) == 0

@@ -116,7 +116,7 @@ def test_results_below_the_input_are_not_labelled_again(prelabel, tmp_path: Path
 def test_formats_can_be_added_later(prelabel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag(tmp_path / "in" / "run")
     assert prelabel() == 0
-    monkeypatch.setattr("objloc_ros.engine.config.Model.load", lambda self: pytest.fail("labelled twice"))
+    monkeypatch.setattr("objloc_ros.prelabels.work.build_pipeline", lambda config: pytest.fail("labelled twice"))
     assert prelabel("--export", "rerun,foxglove") == 0
     assert set(tree(tmp_path / "out" / "rerun")) == {"run.rrd"}
     assert set(tree(tmp_path / "out" / "foxglove")) == {"run.mcap"}

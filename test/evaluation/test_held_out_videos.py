@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.engine.pipeline import load_pipeline
-from objloc_ros.evaluation.held_out_scenes import FRAMES, HeldOut, Steadiness, evaluate_videos, held_out_videos
+from objloc_ros.evaluation.held_out_scenes import FRAMES, HeldOut, VideoMetrics, evaluate_videos, held_out_videos
 from objloc_ros.types import Detections
 
 
@@ -24,16 +24,20 @@ def answer(*named):
     return Detections.class_free(boxes, np.full(len(boxes), 0.5, np.float32)), tuple(name for name, *_ in named)
 
 
+def measured(video, answers):
+    metrics = VideoMetrics()
+    metrics.update(video, answers)
+    return metrics
+
+
 def count(video, answers):
-    counts = Steadiness()
-    counts.count(video, answers)
-    return counts
+    return measured(video, answers).steadiness
 
 
 def test_a_steady_answer_is_perfect():
     video = [frame((5 * t, 5), (60, 20)) for t in range(5)]
     answers = [answer(("a", 5 * t, 5), ("b", 60, 20)) for t in range(5)]
-    assert count(video, answers).figures() == {
+    assert measured(video, answers).compute() == {
         "recall": 1.0,
         "precision": 1.0,
         "flicker": 0.0,
@@ -76,7 +80,7 @@ def test_small_objects_are_not_looked_for():
 def test_answers_that_come_late_are_told_by_how_much(lag):
     video = [frame((t, 5)) for t in range(12)]
     answers = [answer(("a", max(t - lag, 0), 5)) for t in range(12)]
-    assert count(video, answers).figures()["lag"] == lag
+    assert measured(video, answers).compute()["lag"] == lag
 
 
 def test_videos_come_from_their_seed_and_move():

@@ -11,12 +11,11 @@ from threading import Timer
 from typing import Any
 
 import pytest
+import ray
 
-ray = pytest.importorskip("ray")
-
-from objloc_ros.errors import InputError  # noqa: E402
-from objloc_ros.jobs.ray import Fleet, run_on_ray  # noqa: E402
-from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, run_here  # noqa: E402
+from objloc_ros.errors import InputError
+from objloc_ros.jobs.ray import Fleet, run_on_ray
+from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, run_here
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -8,17 +8,17 @@ import pytest
 
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
-torch = pytest.importorskip("torch")
-from launch import LaunchContext  # noqa: E402
+import torch
+from launch import LaunchContext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for  # noqa: E402
-from lifecycle_msgs.srv import GetState  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from vision_msgs.msg import Detection2DArray  # noqa: E402
+from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for
+from lifecycle_msgs.srv import GetState
+from safetensors.torch import save_file
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.nodes import launching  # noqa: E402
+from objloc_ros.nodes import launching
 
 spec = spec_from_file_location("objloc_launch", ROOT / "launch/objloc.launch.py")
 launch_file = module_from_spec(spec)

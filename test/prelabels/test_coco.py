@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from faster_coco_eval import COCO
+from pycocotools import coco as pycocotools_coco
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
@@ -121,7 +122,7 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
         write_image(tmp_path / "in" / f"{number}.png", scene(8 * number))
     (tmp_path / "in" / "3.png").write_text("torn")
     sources = find_sources([tmp_path / "in"], out=tmp_path / "out")
-    make, documents = MakePrelabels(model=Model(methods=("found",), device="cpu")), []
+    make, documents = MakePrelabels(config=PipelineConfig(methods=("found",), device="cpu")), []
     for block in (1, 2, 5, 100):
         shards, folder = cut(sources, block=block), tmp_path / str(block)
         assert run_here(shards, make, folder).failed == {}
@@ -131,22 +132,22 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
     assert len(json.loads(documents[0])["images"]) == 4
 
 
-@pytest.mark.parametrize("library", ["faster_coco_eval", "pycocotools.coco"])
+@pytest.mark.parametrize("library", ["faster_coco_eval", "pycocotools"])
 @pytest.mark.parametrize("method", ["found", "maskcut", "maskclip"])
 def test_readers_of_coco_find_the_pipelines_masks(tmp_path: Path, method: str, library: str) -> None:
-    reader = COCO if library == "faster_coco_eval" else pytest.importorskip(library).COCO
+    reader = COCO if library == "faster_coco_eval" else pycocotools_coco.COCO
     prompts = ("red object", "green object") if method == "maskclip" else ()
-    make = MakePrelabels(model=Model(methods=(method,), prompts=prompts, device="cpu"))
+    make = MakePrelabels(config=PipelineConfig(methods=(method,), prompts=prompts, device="cpu"))
     for number in range(2):
         write_image(tmp_path / f"{number}.png", scene(30 * number))
     shards = cut(find_sources([tmp_path], out=tmp_path / "out"))
     run_here(shards, make, tmp_path / "out")
     path = tmp_path / "all.json"
     merge([tmp_path / "out" / s.name for s in shards], path, info=make.about(), categories=make.categories())
-    coco, pipeline, compared = reader(str(path)), make.model.load(), 0
+    coco, pipeline, compared = reader(str(path)), build_pipeline(make.config), 0
     for image_id in coco.getImgIds():
         found = pipeline.run(scene(30 * (image_id - 1)))[method]
-        ids = instance_map(found)
+        ids = found.instances_u16()
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
         assert len(annotations) == len(found.detections)
         for number, annotation in enumerate(annotations, start=1):

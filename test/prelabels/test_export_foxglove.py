@@ -12,17 +12,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from rerun.chunk import McapReader
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.prelabels.recording import Labelled
-
-pytest.importorskip("foxglove")
-pytest.importorskip("rerun")
-
-from rerun.chunk import McapReader
-
 from objloc_ros.prelabels.export_foxglove import write
+from objloc_ros.prelabels.recording import Labelled
 
 S = 1_000_000_000
 MASK = np.zeros((40, 60), bool)

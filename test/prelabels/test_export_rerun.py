@@ -10,16 +10,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from rerun.chunk import RrdReader
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.prelabels.recording import Labelled
-
-pytest.importorskip("rerun")
-
-from rerun.chunk import RrdReader
-
 from objloc_ros.prelabels.export_rerun import write
+from objloc_ros.prelabels.recording import Labelled
 
 MASKS = [np.zeros((8, 12), bool) for _ in range(2)]
 MASKS[0][1:4, 2:7] = True

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.temporal import Memory, Tracker
 from objloc_ros.ops.geometry import Geometry
@@ -95,7 +95,7 @@ def test_frames_without_time_follow_one_another(follower: Follower) -> None:
 
 def test_discovery_remembers_as_the_node_does() -> None:
     """The same answers as with one memory and one tracker over all frames, as nodes/discovery.py has them."""
-    pipeline: Pipeline = Model(methods=("maskcut",), device="cpu").load()
+    pipeline: Pipeline = build_pipeline(PipelineConfig(methods=("maskcut",), device="cpu"))
     rng = np.random.default_rng(0)
     still = rng.integers(0, 80, (96, 128, 3)).astype(np.uint8)
     film = []

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from prelabel_making import scene, video
+from pycocotools import mask as coco_mask
 from std_msgs.msg import Header
 
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.jobs.shards import Shard, run_shard
@@ -24,7 +25,7 @@ from objloc_ros.prelabels.coco import records
 from objloc_ros.prelabels.sources import Piece, Sources, cut
 from objloc_ros.prelabels.work import MakePrelabels, claim, place_images
 
-FOUND = Model(methods=("found",), device="cpu")
+FOUND = PipelineConfig(methods=("found",), device="cpu")
 
 
 @pytest.fixture
@@ -42,9 +43,9 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def do(piece: Piece, into: Path, model: Model = FOUND, **options: Any) -> tuple[Path, list[dict[str, Any]]]:
+def do(piece: Piece, into: Path, config: PipelineConfig = FOUND, **options: Any) -> tuple[Path, list[dict[str, Any]]]:
     """Label a piece: the part, and its records."""
-    make = MakePrelabels(model=model, **options)
+    make = MakePrelabels(config=config, **options)
     run_shard(make(), Shard(piece.name, piece), into)
     return into / piece.name, list(records(into / piece.name))
 
@@ -63,14 +64,13 @@ def test_images_with_one_that_cannot_be_read(folder: Path, tmp_path: Path) -> No
 
 
 def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -> None:
-    coco = pytest.importorskip("pycocotools.mask")
-    model = Model(methods=("maskcut",), device="cpu")
-    _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", model)
-    expected = model.load().run(scene())["maskcut"]
-    ids = instance_map(expected)
+    config = PipelineConfig(methods=("maskcut",), device="cpu")
+    _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", config)
+    expected = build_pipeline(config).run(scene())["maskcut"]
+    ids = expected.instances_u16()
     assert len(record["objects"]) == len(expected.detections) > 0
     for number, one in enumerate(record["objects"], start=1):
-        assert np.array_equal(coco.decode(one["segmentation"]), ids == number)
+        assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
 
 
 def test_frames_of_a_video_are_followed_and_written(clip: Path, tmp_path: Path) -> None:
@@ -142,19 +142,19 @@ def test_a_video_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_maker_travels_to_workers_who_share_what_it_makes() -> None:
-    make = MakePrelabels(model=FOUND, topics=("/a",))
+    make = MakePrelabels(config=FOUND, topics=("/a",))
     copy = pickle.loads(pickle.dumps(make))
     assert copy == make
     assert hash(copy) == hash(make)
-    watched = MakePrelabels(model=FOUND, topics=("/a",), on_frame=lambda: None)
+    watched = MakePrelabels(config=FOUND, topics=("/a",), on_frame=lambda: None)
     assert (watched == make, hash(watched) == hash(make)) == (True, True)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": Model(methods=("found", "lost"))}, "by one method, got found, lost"),
-        ({"model": FOUND, "suffix": "gif"}, "written as jpg or png, got 'gif'"),
+        ({"config": PipelineConfig(methods=("found", "lost"))}, "by one method, got found, lost"),
+        ({"config": FOUND, "suffix": "gif"}, "written as jpg or png, got 'gif'"),
     ],
 )
 def test_makers_that_are_none(fields: dict[str, Any], message: str) -> None:
@@ -164,17 +164,18 @@ def test_makers_that_are_none(fields: dict[str, Any], message: str) -> None:
 
 def test_parts_of_another_run_are_not_taken_for_this_ones(tmp_path: Path) -> None:
     shards = cut(Sources(tmp_path, images=("a.png", "b.png")), block=1)
-    make = MakePrelabels(model=FOUND)
+    make = MakePrelabels(config=FOUND)
     claim(tmp_path, make, shards)
-    claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), shards)  # nothing was done yet
+    claim(tmp_path, MakePrelabels(config=PipelineConfig(methods=("lost",))), shards)  # nothing was done yet
     (tmp_path / shards[0].name).mkdir()
-    claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), shards)
+    claim(tmp_path, MakePrelabels(config=PipelineConfig(methods=("lost",))), shards)
     with pytest.raises(InputError, match="made with method 'lost', not 'found'"):
         claim(tmp_path, make, shards)
+    other = cut(Sources(tmp_path, images=("c.png",)))
     with pytest.raises(InputError, match=r"made of other inputs \(images_00000000\)"):
-        claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), cut(Sources(tmp_path, images=("c.png",))))
-    device = Model(methods=("lost",), device="cpu")
-    claim(tmp_path, MakePrelabels(model=device), shards)  # the machine is not part of it
+        claim(tmp_path, MakePrelabels(config=PipelineConfig(methods=("lost",))), other)
+    device = PipelineConfig(methods=("lost",), device="cpu")
+    claim(tmp_path, MakePrelabels(config=device), shards)  # the machine is not part of it
 
 
 def test_images_are_moved_once(tmp_path: Path) -> None:

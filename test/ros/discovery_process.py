@@ -13,7 +13,8 @@ import numpy as np
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
-from objloc_ros.nodes.discovery import DiscoveryNode
+from objloc_ros.nodes.discovery import DiscoveryAdapter
+from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.ops.geometry import plan
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections
@@ -57,4 +58,4 @@ class BrightEngine:
 
 if __name__ == "__main__":
     delay_s = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine(delay_s))))
+    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine(delay_s)))))

@@ -65,14 +65,14 @@ class StubLoader(Loader):
     def __init__(self, pass_s, head_s):
         self.pass_s, self.head_s = pass_s, head_s
 
-    def backbone(self, name, *, weights, device, short_side):
-        if name == "missing":
+    def backbone(self, config):
+        if config.backbone == "missing":
             raise ValueError("this backbone cannot be loaded")
-        return Backbone(SlowViT(self.pass_s), name=name, device=device, short_side=None)
+        return Backbone(SlowViT(self.pass_s), name=config.backbone, device=torch.device(config.device), short_side=None)
 
-    def heads(self, methods, models):
+    def heads(self, config):
         make = {"found": BrightHead}
-        return {method: make.get(method, partial(BrightDiscovery, method, self.head_s))() for method in methods}
+        return {method: make.get(method, partial(BrightDiscovery, method, self.head_s))() for method in config.methods}
 
 
 if __name__ == "__main__":
