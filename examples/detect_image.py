@@ -8,9 +8,7 @@ from objloc_ros.io.drawing import overlay
 from objloc_ros.io.media import read_image, write_image
 
 image = read_image(Path(sys.argv[1]))
-pipeline = load_pipeline(
-    methods=("maskcut",)
-)  # the embedded model; backbone="dino_vits16" after `objloc weights fetch`
+pipeline = load_pipeline(methods=("maskcut",))  # backbone="dino_vits16" once that is fetched
 result = pipeline.run(image)["maskcut"]
 for box, score in zip(result.detections.boxes, result.detections.scores, strict=True):
     print(f"box {box.round()}, score {score:.2f}")

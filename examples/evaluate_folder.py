@@ -14,5 +14,5 @@ pipeline = load_pipeline(methods=("lost",))
 corloc = CorLoc()
 for sample in dataset.samples:
     boxes = pipeline.run(read_image(sample.image))["lost"].detections.boxes
-    corloc.update(boxes[0] if len(boxes) else None, dataset.boxes(sample))
+    corloc.update([boxes[0] if len(boxes) else None], [dataset.boxes(sample)])
 print(f"CorLoc {corloc.compute():.3f} on {len(dataset.samples)} images")

@@ -10,4 +10,5 @@ video = VideoReader(Path(sys.argv[1]))
 tracker = VideoTracker(load_pipeline(methods=("maskcut",)))
 for i, image in enumerate(video):
     detections = tracker(image, stamp_ns=round(i * 1e9 / video.fps))["maskcut"].detections
-    print(f"frame {i}:", ", ".join(f"{id_} at {box.round()}" for id_, box in zip(detections.ids, detections.boxes)))
+    for track, box in zip(detections.ids or (), detections.boxes, strict=True):
+        print(f"frame {i}: object {track} at {box.round()}")
