@@ -6,7 +6,8 @@ import json
 import runpy
 import subprocess
 import sys
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -103,17 +104,20 @@ def test_subscribe_detections_prints_what_is_published(domain, monkeypatch):
     detection = Detection2D(results=[hypothesis])
     detection.bbox.center.position.x, detection.bbox.center.position.y = 30.0, 40.0
     command = [sys.executable, str(EXAMPLES / "subscribe_detections.py"), "/front/found/detections"]
-    context = rclpy.Context()
+    context, heard = rclpy.Context(), threading.Event()
     rclpy.init(context=context)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
-        try:
-            node = rclpy.create_node("found", context=context)
-            publisher = node.create_publisher(Detection2DArray, "/front/found/detections", 1)
-            deadline = time.monotonic() + 100
-            while not publisher.get_subscription_count() and time.monotonic() < deadline:
-                time.sleep(0.05)
+    publisher = rclpy.create_node("found", context=context).create_publisher(Detection2DArray, command[-1], 1)
+
+    def publish_until_heard():
+        while not heard.wait(0.05):  # the first may be sent before both sides know of each other
             publisher.publish(Detection2DArray(detections=[detection]))
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener, ThreadPoolExecutor() as pool:
+        publishing = pool.submit(publish_until_heard)
+        try:
             assert listener.stdout.readline().endswith("object at (30, 40)\n")
         finally:
+            heard.set()
             listener.terminate()
+            publishing.result()
             rclpy.shutdown(context=context)
