@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from objloc_ros.bags.writer import register, type_name
+from objloc_ros.bags.writer import format_type_name, register_type
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.scenes.video import drive_video
 
@@ -90,9 +90,11 @@ def make_bag(path: Path, plugin: StoragePlugin, length: int, size: tuple[int, in
     writer, store = Writer(path, version=8, storage_plugin=plugin), get_typestore(Stores.EMPTY)
     if plugin is StoragePlugin.MCAP:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    register(store, Image)
+    register_type(store, Image)
     with writer:
-        topics = {name: writer.add_connection(name, type_name(Image), typestore=store) for name in (CAMERA, TRUTH)}
+        topics = {
+            name: writer.add_connection(name, format_type_name(Image), typestore=store) for name in (CAMERA, TRUTH)
+        }
         for recorded_ns, topic, message in frames(length, size):
             writer.write(topics[topic], recorded_ns, serialize_message(message))
     return path

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import BagReader, deserialize
 from objloc_ros.bags.survey import key_of
-from objloc_ros.bags.writer import decoded
 from objloc_ros.nodes.conversions import ImageMessageError, compressed_to_rgb, image_to_rgb
 from objloc_ros.types import Image
 
@@ -45,7 +44,7 @@ def images(bag: BagReader, topics: Collection[str]) -> Iterator[BagImage]:
         InputError: The bag is damaged.
     """
     for raw in bag.messages(topics):
-        message = decoded(bag, raw.kind, raw.data)
+        message = deserialize(bag, raw.kind, raw.data)
         known = (raw.topic, key_of(raw), raw.recorded_ns, message.header)
         try:
             decode = image_to_rgb if raw.kind.endswith("/Image") else compressed_to_rgb

@@ -137,7 +137,7 @@ def survey_cameras(bag: BagReader, wanted: BagSettings) -> tuple[list[str], dict
         InputError: The bag is damaged, has no images, or not the topics that were asked for.
     """
     truths = wanted.truth.names()
-    bag.need(truths)
+    bag.require_topics(truths)
     topics = choose_cameras(bag, wanted.topics or None, truths)
     stamps = survey(bag, [*topics, *truths])
     if not any(len(stamps[topic]) for topic in topics):

@@ -7,27 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import CompressedImage, Image
-from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.bags.outputs import OVERLAY
 from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
 from objloc_ros.bags.survey import namespaces
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.parameter_docs import tables
+from objloc_ros.nodes.perception import ADAPTERS
 
 COMPRESSED = "/compressed"
-
-OUTPUTS: dict[str, dict[str, type]] = {
-    "found": {"detections": Detection2DArray, "mask": Image, "confidence": Image},
-    "discovery": {"detections": Detection2DArray, "instance_mask": Image},
-    "segmentation": {"detections": Detection2DArray, "mask": Image, "confidence": Image, "label_info": LabelInfo},
-}
-"""What each kind of node says."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +54,14 @@ class BagNode:
 
     def taps(self, wanted: BagSettings) -> list[RecordedTopic]:
         """What to record of it; it computes nothing else."""
-        said = {
-            name: kind for name, kind in OUTPUTS[kind_of(self.run)].items() if wanted.outputs or name != "confidence"
-        }
-        said |= {OVERLAY: CompressedImage} if wanted.overlay else {}
-        return [RecordedTopic(f"{self.name}/{name}", kind, latched=kind is LabelInfo) for name, kind in said.items()]
+        left_out = (
+            {"overlay"} | (set() if wanted.overlay else {OVERLAY}) | (set() if wanted.outputs else {"confidence"})
+        )
+        return [
+            RecordedTopic(f"{self.name}/{output.name}", output.msg_type, latched=output.latched)
+            for output in ADAPTERS[kind_of(self.run)].outputs
+            if output.name not in left_out
+        ]
 
 
 DIAGNOSTICS = RecordedTopic("/diagnostics", DiagnosticArray)
@@ -77,8 +69,8 @@ DIAGNOSTICS = RecordedTopic("/diagnostics", DiagnosticArray)
 
 
 def kind_of(run: Run) -> str:
-    """The kind of node that gives a row's answers."""
-    return "discovery" if run.method in DISCOVERY else "segmentation" if run.method in SEGMENTATION else run.method
+    """Return the kind of node that answers with a row's method."""
+    return next(kind for kind, adapter in ADAPTERS.items() if run.method in adapter.methods)
 
 
 def nodes_of(wanted: BagSettings, kinds: Mapping[str, str], cameras: Sequence[str]) -> list[BagNode]:
@@ -105,7 +97,7 @@ def parameters_of(wanted: BagSettings, run: Run) -> dict[str, Any]:
     Raises:
         ParameterError: A value is out of the node's range, or it has no such parameter.
     """
-    config, table = wanted.config, tables()[kind_of(run)]
+    config, table = wanted.config, ADAPTERS[kind_of(run)].parameters
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
     given |= {"method": run.method, "templates": config.templates}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from objloc_ros.bags.images import BagImage
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import BagReader, read_bag
 from objloc_ros.bags.survey import survey
-from objloc_ros.bags.writer import BagWriter, read_bag
+from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.frame_stats import JUMP_NS
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.io.media import write_movie

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import BagReader, deserialize
 from objloc_ros.bags.survey import key_of
 from objloc_ros.bags.truth import corners_of, mask_of, named
-from objloc_ros.bags.writer import decoded
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult, Result
@@ -73,13 +72,13 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
         InputError: The bag is damaged or has no detections of the node, or an answer is none.
     """
     with BagReader(path) as bag:
-        bag.need([f"{node}/detections"])
+        bag.require_topics([f"{node}/detections"])
         masks = [f"{node}/{name}" for name in ("mask", "instance_mask") if f"{node}/{name}" in bag.kinds]
         infos = [f"{node}/label_info"] if f"{node}/label_info" in bag.kinds else []
         prompts: Mapping[int, str] | None = None
         waiting: dict[int, dict[str, Any]] = {}
         for message in bag.messages([f"{node}/detections", *masks, *infos]):
-            content = decoded(bag, message.kind, message.data)
+            content = deserialize(bag, message.kind, message.data)
             if message.topic in infos:
                 prompts = parse_label_info(content)
                 continue

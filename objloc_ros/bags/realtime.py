@@ -23,7 +23,7 @@ from objloc_ros.bags.listener import Listener, NodeAccount
 from objloc_ros.bags.lockstep import survey_cameras
 from objloc_ros.bags.nodes import DIAGNOSTICS, BagNode, nodes_of, parameters_of
 from objloc_ros.bags.outputs import write_films
-from objloc_ros.bags.player import Schedule
+from objloc_ros.bags.player import PlaybackClock
 from objloc_ros.bags.predictions import read_answers
 from objloc_ros.bags.processes import (
     START_LIMIT_S,
@@ -71,7 +71,7 @@ class RealtimeSettings(BagSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        Schedule(0, 0, self.rate)
+        PlaybackClock(0, 0, self.rate)
         if self.late_ms is not None and not self.late_ms > 0:
             raise ParameterError(f"late_ms must be positive, got {self.late_ms}")
         for run in self.runs:
@@ -225,7 +225,7 @@ class Realtime(RealtimeSettings):
             writing = stack.enter_context(BackgroundWriter(writer.write_serialized))
             listener = Listener([node.name for node in nodes], account, int(recorded[0]), writing.submit)
             taps = [DIAGNOSTICS, *(tap for node in nodes for tap in node.taps(self))]
-            recorder = stack.enter_context(Recorder(taps, listener.hear))
+            recorder = stack.enter_context(Recorder(taps, listener.receive))
             sent = _follow(recorder, listener, children, self._progress(listener, recorded))
         return Played(recording, sent, listener.accounts)
 
@@ -242,8 +242,8 @@ class Realtime(RealtimeSettings):
 
         def tell() -> None:
             nonlocal told
-            if self.on_frame is not None and listener.schedule is not None:
-                due = int(np.searchsorted(recorded, listener.schedule.bag_ns(time.monotonic_ns()), "right"))
+            if self.on_frame is not None and listener.playback is not None:
+                due = int(np.searchsorted(recorded, listener.playback.bag_ns(time.monotonic_ns()), "right"))
                 for _ in range(told, due):
                     self.on_frame()
                 told = due
@@ -278,8 +278,8 @@ def _follow(
                 words = "\n".join(f"{child.name} said:\n{child.read_log_tail()}" for child in children)
                 raise ChildFailedError(f"{what} within {limit_s:.0f} s; {words}")
 
-    record_until(lambda: listener.schedule is not None, START_LIMIT_S, "the nodes did not listen to the cameras")
-    record_until(lambda: listener.played() is not None, float("inf"), "")
+    record_until(lambda: listener.playback is not None, START_LIMIT_S, "the nodes did not listen to the cameras")
+    record_until(lambda: listener.read_player_account() is not None, float("inf"), "")
     ended = time.monotonic()
-    record_until(lambda: listener.settled(ended), CLOSING_LIMIT_S, "the nodes did not come to an end")
-    return listener.played() or {}
+    record_until(lambda: listener.is_complete(ended), CLOSING_LIMIT_S, "the nodes did not come to an end")
+    return listener.read_player_account() or {}

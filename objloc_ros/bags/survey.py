@@ -127,7 +127,7 @@ def choose_cameras(bag: BagReader, wanted: Sequence[str] | None = None, truth: C
     """
     images = sorted(topic for topic, kind in bag.kinds.items() if kind in IMAGE_KINDS)
     if wanted is not None:
-        bag.need(wanted)
+        bag.require_topics(wanted)
         for topic in wanted:
             if topic not in images:
                 raise InputError(f"topic {topic} of bag {bag.path} holds {bag.kinds[topic]} messages, not images")
@@ -140,7 +140,7 @@ def choose_cameras(bag: BagReader, wanted: Sequence[str] | None = None, truth: C
         and not (topic.endswith("/compressed") and topic.removesuffix("/compressed") in images)
     ]
     if not cameras:
-        others = f"has {bag.listed()}" if bag.kinds else "is empty"
+        others = f"has {bag.format_topics()}" if bag.kinds else "is empty"
         raise InputError(f"bag {bag.path} has no camera, that is no topic of images but truth or results; it {others}")
     return cameras
 

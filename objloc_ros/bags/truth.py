@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import BagReader, deserialize
 from objloc_ros.bags.survey import Stamps, key_of, match
-from objloc_ros.bags.writer import decoded
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import UNLABELLED
 
@@ -228,7 +227,7 @@ class TopicTruth:
                 if place is not None and not self._read[place]:
                     self._read[place] = True
                     with named(self._topic, key):
-                        yield place, self._truth(decoded(bag, message.kind, message.data))
+                        yield place, self._truth(deserialize(bag, message.kind, message.data))
 
     def _truth(self, message: Any) -> FrameTruth:
         if type(message).__name__ == "Detection2DArray":

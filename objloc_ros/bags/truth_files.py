@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import BagReader, deserialize
 from objloc_ros.bags.survey import IMAGE_KINDS, Stamps, match, namespaces
 from objloc_ros.bags.truth import Box, Classes, FrameTruth, TopicTruth
-from objloc_ros.bags.writer import decoded
 from objloc_ros.data.coco_document import read_truth
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import decode, to_rle, union
@@ -203,7 +202,7 @@ class TruthSpec:
         Raises:
             InputError: A topic is not there, holds no truth, or could be that of several cameras.
         """
-        bag.need(self.names())
+        bag.require_topics(self.names())
         chosen: dict[str, str] = {}
         for camera, topic in self.topics:
             if bag.kinds[topic] not in (DETECTIONS, *IMAGE_KINDS):
@@ -277,7 +276,7 @@ def read_classes(bag: BagReader, topic: str, spec: TruthSpec) -> Classes | None:
     names: Mapping[int, str] | None = None
     if bag.kinds.get(beside) == LABEL_INFO:
         for message in bag.messages([beside]):
-            these = parse_label_info(decoded(bag, message.kind, message.data))
+            these = parse_label_info(deserialize(bag, message.kind, message.data))
             if names not in (None, these):
                 raise InputError(f"{beside} in bag {bag.path} changes from {names} to {these}: truth needs one set")
             names = these

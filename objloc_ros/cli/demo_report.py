@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.io.contact_sheet import INK, PAGE, contact_sheet
 from objloc_ros.io.media import write_image, write_movie

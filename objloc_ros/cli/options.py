@@ -24,7 +24,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.report.published import benchmark_of
+from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILES
 from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
 
@@ -269,7 +269,7 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
 
 def note_count(dataset: Dataset) -> None:
     """Say on stderr if a data set has not as many images as the published one."""
-    benchmark = benchmark_of(dataset.name, dataset.split)
+    benchmark = find_benchmark(dataset.name, dataset.split)
     if benchmark is not None and benchmark.images not in (None, len(dataset.samples)):
         print(
             f"objloc: {benchmark.title} has {benchmark.images} images, there are {len(dataset.samples)} here",

@@ -12,12 +12,11 @@ from collections.abc import Collection, Generator
 from dataclasses import asdict
 from pathlib import Path
 
-from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, Player, Schedule
+from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, PlaybackClock, Player
 from objloc_ros.bags.prefetch import prefetch
 from objloc_ros.bags.processes import handle_sigterm_as_interrupt
-from objloc_ros.bags.reader import BagReader, RawMessage
+from objloc_ros.bags.reader import BagReader, RawMessage, load_message_class
 from objloc_ros.bags.survey import choose_cameras
-from objloc_ros.bags.writer import message_class
 from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
@@ -67,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.linger > MOST_LINGER_S:
         raise ParameterError(f"--linger must be {MOST_LINGER_S:g} s at most, got {args.linger}")
-    Schedule(0, 0, args.rate)  # says what is wrong with the rate
+    PlaybackClock(0, 0, args.rate)  # says what is wrong with the rate
     names = dict(topic.partition("=")[::2] for topic in args.topics)
     renamed = {topic: name for topic, name in names.items() if name}
     with BagReader(args.bag) as bag:
-        kinds = {topic: message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
+        kinds = {topic: load_message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
     with prefetch(_images(args.bag, kinds), PREFETCHED_FRAMES) as messages:
         first = next(messages, None)
         if first is None:
@@ -80,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
         with handle_sigterm_as_interrupt(), player:
             if args.wait_for_subscribers:
                 player.wait(args.wait_for_subscribers)
-            schedule = Schedule(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
-            account = {"schedule": asdict(schedule)}
+            playback = PlaybackClock(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
+            account = {"schedule": asdict(playback)}
             if args.account is not None:
                 write_json(args.account, account)
             sent, delays = Counter[str](), array("d")
-            for topic, behind_ns in player.play(itertools.chain([first], messages), schedule):
+            for topic, behind_ns in player.play(itertools.chain([first], messages), playback):
                 sent[topic] += 1
                 delays.append(behind_ns / 1e6)
             behind = percentiles(delays, (50, 99)) | {"max": max(delays)}

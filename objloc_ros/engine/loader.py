@@ -21,7 +21,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
-from objloc_ros.engine.shared_backbone import PassLane, PassMemory, SharedBackbone
+from objloc_ros.engine.shared_backbone import FeatureCache, PassLane, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class SharedLoader:
         self._loader = loader or Loader()
         self._lock = threading.RLock()  # a model needs its device's worker
         self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
-        self._memory = PassMemory()
+        self._cache = FeatureCache()
 
     def client(self, name: Hashable) -> Loader:
         """A loader for one caller: a camera, to which the workers are fair."""
@@ -89,7 +89,7 @@ class SharedLoader:
         key = ("backbone", config.backbone, config.weights, device)
         shared = self.get(key, lambda: self._loader.backbone(replace(config, short_side=None)))
         short_side = config.short_side or shared.short_side
-        return SharedBackbone(shared, lane, self._memory, client=client, short_side=short_side)
+        return SharedBackbone(shared, lane, self._cache, client=client, short_side=short_side)
 
     def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """The heads of a configuration; those that read equal networks are loaded once."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -18,10 +19,12 @@ from objloc_ros.engine.loader import Loader
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
-from objloc_ros.engine.timings import FineTimings, timed
+from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Image, LabelSet, Size, check_image, size_of
+
+NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
 
 
 def load_pipeline(
@@ -131,7 +134,7 @@ class Pipeline:
         Raises:
             ParameterError: If the method or an option is unknown or a value is out of range.
         """
-        self._checked(method)
+        self._choose_heads((method,), NO_MEMORIES)
         try:
             changed = replace(self._options[method], **changes)
         except TypeError as error:
@@ -188,90 +191,98 @@ class Pipeline:
         self.run(np.full((*source, 3), 127, np.uint8), methods)
 
     @overload
-    def run(self, images: Image, methods: Sequence[str] | None = None) -> Result: ...
+    def run(
+        self,
+        images: Image,
+        methods: Sequence[str] | None = None,
+        *,
+        key: Hashable | None = None,
+        memories: Mapping[str, Memory] = NO_MEMORIES,
+    ) -> Result: ...
 
     @overload
-    def run(self, images: Sequence[Image], methods: Sequence[str] | None = None) -> list[Result]: ...
+    def run(
+        self, images: Sequence[Image], methods: Sequence[str] | None = None, *, key: Hashable | None = None
+    ) -> list[Result]: ...
 
-    def run(self, images: Image | Sequence[Image], methods: Sequence[str] | None = None) -> Result | list[Result]:
+    @torch.inference_mode()
+    def run(
+        self,
+        images: Image | Sequence[Image],
+        methods: Sequence[str] | None = None,
+        *,
+        key: Hashable | None = None,
+        memories: Mapping[str, Memory] = NO_MEMORIES,
+    ) -> Result | list[Result]:
         """Run heads on one image or on several; images of one padded size share a forward pass.
 
         Args:
             images: RGB uint8 [H, W, 3], or a list of them.
             methods: Heads to run; None for all.
+            key: What stands for the images, in their order, such as a camera's frame. Pipelines around one backbone
+                (`SharedLoader`) share the passes of equal keys as long as somebody holds the key. None shares nothing.
+            memories: What discovery methods know from the earlier frames of the video whose next one the image is;
+                updated. A method without a memory sees the image alone.
+
+        Returns:
+            One result, or a list of one per image.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head.
+            ParameterError: If the pipeline has no such head, one has a memory that has no use for it, or the key cannot
+                be referenced weakly.
         """
-        methods = self.methods if methods is None else [self._checked(method) for method in methods]
-        if isinstance(images, np.ndarray):
-            return self._run_batch([images], methods)[0]
-        batches: dict[Size, list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            check_image(image)
-            batches[self.geometry(size_of(image)).padded].append(i)
+        heads = self._choose_heads(methods, memories)
+        options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
+        reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
+        several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
         results: dict[int, Result] = {}
-        for indices in batches.values():
-            results.update(zip(indices, self._run_batch([images[i] for i in indices], methods), strict=True))
-        return [results[i] for i in range(len(images))]
-
-    @torch.inference_mode()
-    def follow(self, image: Image, memories: Mapping[str, Memory], methods: Sequence[str] | None = None) -> Result:
-        """Run heads on the next frame of a video.
-
-        Args:
-            image: RGB uint8 [H, W, 3].
-            memories: What discovery methods know from the earlier frames; updated.
-            methods: Heads to run, those without a memory on this frame alone; None for those that have one.
-
-        Raises:
-            InputError: If the image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head, or one has a memory that has no use for it.
-        """
-        methods = [self._checked(method) for method in (memories if methods is None else methods)]
-        timings: dict[str, float] = {}
-        options = self._options
-        batch = self._batch([image], methods, options, timings)
-        answers: dict[str, HeadResult] = {}
-        for method in methods:
-            head, memory = self._heads[method], memories.get(method)
-            with timed(timings, method, 1):
-                if memory is None:
-                    (answers[method],) = head(batch, options[method])
-                elif isinstance(head, DiscoveryHead):
-                    answers[method] = head.follow(batch.seen(), image, batch.geometries[0], options[method], memory)
+        for numbers in groups:
+            group = [several[number] for number in numbers]
+            answers: dict[str, Sequence[HeadResult]] = {}
+            with Stopwatch(len(group), self.device if self.fine_timings else None) as stopwatch:
+                if reads_features:
+                    features, geometries = self.backbone.encode(group, key)
                 else:
-                    raise ParameterError(f"only discovery methods follow a video, not {method!r}")
-        return Result(size_of(image), answers, timings)
+                    features, geometries = None, [self._plan(image) for image in group]
+                batch = Batch(group, geometries, features, prompts, memories)
+                for method, head in heads.items():
+                    with stage(method):
+                        answers[method] = head(batch, options[method])
+            for i, number in enumerate(numbers):
+                of_image = {method: answer[i] for method, answer in answers.items()}
+                results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
+        return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 
-    def _checked(self, method: str) -> str:
-        if method not in self._heads:
-            raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
-        return method
+    def follow(
+        self,
+        image: Image,
+        memories: Mapping[str, Memory],
+        methods: Sequence[str] | None = None,
+        *,
+        key: Hashable | None = None,
+    ) -> Result:
+        """Run heads on the next frame of a video; see `run`. None for `methods` runs those that have a memory."""
+        return self.run(image, list(memories) if methods is None else methods, key=key, memories=memories)
 
-    @torch.inference_mode()
-    def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
-        timings: dict[str, float] = FineTimings(self.device) if self.fine_timings else {}
-        options = self._options
-        batch = self._batch(images, methods, options, timings)
-        answers: dict[str, Sequence[HeadResult]] = {}
-        for method in methods:
-            with timed(timings, method, len(images)):
-                answers[method] = self._heads[method](batch, options[method])
-        return [
-            Result(size_of(image), {method: answers[method][i] for method in answers}, timings)
-            for i, image in enumerate(images)
-        ]
+    def _choose_heads(self, methods: Sequence[str] | None, memories: Mapping[str, Memory]) -> dict[str, Head]:
+        """The heads of these methods, all for None, in their order."""
+        wanted = self.methods if methods is None else methods
+        for method in (*wanted, *memories):
+            if method not in self._heads:
+                raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
+        for method in memories:
+            if not isinstance(self._heads[method], DiscoveryHead):
+                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
+        return {method: self._heads[method] for method in wanted}
 
-    def _batch(
-        self, images: Sequence[Image], methods: Sequence[str], options: Mapping[str, Any], timings: dict[str, float]
-    ) -> Batch:
-        """Run the backbone if one of the methods reads its features."""
-        prompts = self._prompts
-        if any(self._heads[method].reads_features(options[method]) for method in methods):
-            features, geometries = self.backbone.encode(images, timings)
-            return Batch(images, geometries, features, prompts, timings)
-        for image in images:
-            check_image(image)
-        return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts, timings)
+    def _group_by_size(self, images: Sequence[Image]) -> list[list[int]]:
+        """Check images, and list the numbers of those that share a padded size."""
+        groups: dict[Size, list[int]] = defaultdict(list)
+        for number, image in enumerate(images):
+            groups[self._plan(image).padded].append(number)
+        return list(groups.values())
+
+    def _plan(self, image: Image) -> Geometry:
+        check_image(image)
+        return self.geometry(size_of(image))

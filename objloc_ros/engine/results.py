@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.prompts import EncodedPrompts
-from objloc_ros.engine.timings import timed_part
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
@@ -243,8 +242,8 @@ class Result:
         heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods, a
             `SemanticResult` of the open-vocabulary methods.
         timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
-            Fine ones also have their parts: `upload` of `pre`, on a GPU, and `METHOD.post` of each method, what follows
-            its answer.
+            Fine ones also have their parts: `upload` of `pre`, on a GPU, and `METHOD.pixels` of each method: masks at
+            pixels, boxes and regions.
     """
 
     source: Size
@@ -265,18 +264,14 @@ class Batch:
         geometries: How each became the backbone's input.
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
-        timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
+        memories: What is known from the earlier frames of the video whose next one this is, by method; updated.
     """
 
     images: Sequence[Image]
     geometries: Sequence[Geometry]
     features: Features | None = None
     prompts: EncodedPrompts | None = None
-    timings: dict[str, float] | None = None
-
-    def post(self, method: str) -> AbstractContextManager[None]:
-        """Entered by a head around what follows its answer: masks at pixels, boxes, regions."""
-        return timed_part(self.timings, f"{method}.post", len(self.images))
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
     def seen(self) -> Features:
         """The backbone's features, for a head that said it reads them."""

@@ -39,6 +39,8 @@ SILENCE_S = 3.0
 class Frame:
     """A camera's message and its pixels, decoded when first asked for, once for all nodes that look at it.
 
+    It is also the key by which those nodes share backbone passes, see `Pipeline.run`.
+
     Args:
         msg: The message.
     """
@@ -54,7 +56,7 @@ class Frame:
         return self._msg.header
 
     def rgb(self) -> RgbImage:
-        """Return the pixels, uint8 [H, W, 3], read-only: by that a shared engine knows that it may keep their features.
+        """Return the pixels, uint8 [H, W, 3], read-only.
 
         Raises:
             ImageMessageError: The message holds no usable image.
@@ -63,7 +65,7 @@ class Frame:
             if self._rgb is None:
                 decode = compressed_to_rgb if isinstance(self._msg, CompressedImage) else image_to_rgb
                 self._rgb = decode(self._msg)
-                self._rgb.flags.writeable = False
+                self._rgb.flags.writeable = False  # several nodes read them at once
             return self._rgb
 
 

@@ -22,7 +22,6 @@ from objloc_ros.nodes.adapter import (
     publish_result,
 )
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.conversions import RgbImage
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
@@ -107,7 +106,7 @@ class DiscoveryAdapter(MethodAdapter):
         if not continues(self._latest_ns, now_ns):
             self.reset()
         self._latest_ns = now_ns
-        result = self._discover(rgb, settings).best(settings["max_objects"], settings["min_score"])
+        result = self._discover(frame, settings).best(settings["max_objects"], settings["min_score"])
         ids = self._tracker.update(result.detections, size_of(rgb))
         publish_result(result.with_ids(ids), rgb, header, outputs, wanted)
 
@@ -121,14 +120,14 @@ class DiscoveryAdapter(MethodAdapter):
         self.reset()
         super().free_memory()
 
-    def _discover(self, rgb: RgbImage, settings: Values) -> HeadResult:
+    def _discover(self, frame: Frame, settings: Values) -> HeadResult:
         method = settings["method"]
         if not settings["temporal"]:
             self._memories = {}
-            return self.pipeline.run(rgb, (method,))[method]
+            return self.pipeline.run(frame.rgb(), (method,), key=frame)[method]
         if method not in self._memories:  # what another method found is no guide to this one
             self._memories = {method: Memory()}
-        return self.pipeline.follow(rgb, self._memories)[method]
+        return self.pipeline.follow(frame.rgb(), self._memories, key=frame)[method]
 
 
 def main() -> int:

@@ -80,7 +80,7 @@ class FoundAdapter(MethodAdapter):
     def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
         """Run FOUND and publish what is wanted."""
         rgb = frame.rgb()
-        publish_result(self.pipeline.run(rgb)["found"], rgb, frame.header, outputs, wanted)
+        publish_result(self.pipeline.run(rgb, key=frame)["found"], rgb, frame.header, outputs, wanted)
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import sys
 from objloc_ros.nodes.params import Table
 
 
-def tables() -> dict[str, Table]:
+def collect_tables() -> dict[str, Table]:
     """Parameter tables of all nodes, by node name."""
     from objloc_ros.nodes import discovery, found, image_source, perception, segmentation
 
@@ -28,7 +28,7 @@ def mark(name: str, table: Table) -> str:
 
 def main() -> int:
     """Print every node's table as Markdown."""
-    for name, table in tables().items():
+    for name, table in collect_tables().items():
         sys.stdout.write(f"{mark(name, table)}\n")
     return 0
 

@@ -136,7 +136,7 @@ class SegmentationAdapter(MethodAdapter):
         rgb, header = frame.rgb(), frame.header
         with self._switch.frame(Moment(stamp_ns(header), header.frame_id)) as settings:
             method = settings["method"]
-            publish_result(self.pipeline.run(rgb, (method,))[method], rgb, header, outputs, wanted)
+            publish_result(self.pipeline.run(rgb, (method,), key=frame)[method], rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Announce the labels anew with the next frame, as in a bag that starts over."""

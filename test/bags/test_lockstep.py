@@ -17,8 +17,8 @@ from sensor_msgs.msg import Image
 
 from objloc_ros.bags.lockstep import OUTPUTS, REPORT, TIMING
 from objloc_ros.bags.predictions import FollowOptions
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.bags.writer import read_bag
 from objloc_ros.errors import InputError, ParameterError
 
 

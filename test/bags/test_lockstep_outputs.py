@@ -14,11 +14,11 @@ from lockstep_making import CAMERA, TRUTH, lockstep, outputs, run
 
 from objloc_ros.bags.lockstep import OUTPUTS
 from objloc_ros.bags.predictions import read_answers
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.score import Scorer, score
 from objloc_ros.bags.settings import PromptSet
 from objloc_ros.bags.truth import of_mask
 from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.bags.writer import read_bag
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.io.media import VideoReader
 from objloc_ros.scenes.video import drive_video

@@ -16,7 +16,7 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
-from objloc_ros.bags.player import LEAD_S, Player, Schedule, clock_qos
+from objloc_ros.bags.player import LEAD_S, PlaybackClock, Player, make_clock_qos
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.image_source import sensor_data
 
@@ -40,16 +40,16 @@ def frame(number: int, recorded_ms: float, topic: str = "/image") -> Frame:
     ("rate", "recorded_ms", "due_ms"), [(1.0, 0, 50), (1.0, 100, 150), (2.0, 100, 100), (0.5, 100, 250)]
 )
 def test_due_times(rate: float, recorded_ms: int, due_ms: int) -> None:
-    schedule = Schedule(START, 50 * MS, rate)
-    assert schedule.due_ns(START + recorded_ms * MS) == due_ms * MS
-    assert schedule.bag_ns(due_ms * MS) == START + recorded_ms * MS
-    assert schedule.bag_ns(7) == START  # before the beginning the bag's time stands still
+    playback = PlaybackClock(START, 50 * MS, rate)
+    assert playback.due_ns(START + recorded_ms * MS) == due_ms * MS
+    assert playback.bag_ns(due_ms * MS) == START + recorded_ms * MS
+    assert playback.bag_ns(7) == START  # before the beginning the bag's time stands still
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1001.0, float("nan")])
 def test_rates_out_of_range(rate: float) -> None:
     with pytest.raises(ParameterError, match=r"rate must lie in \(0, 1000\], got"):
-        Schedule(0, 0, rate)
+        PlaybackClock(0, 0, rate)
 
 
 @pytest.mark.parametrize("clock_hz", [0.0, 2000.0])
@@ -67,7 +67,7 @@ class Ear:
         self.node = rclpy.create_node("ear", context=self.context)
         self.clock: list[int] = []
         self.frames: list[tuple[str, int, float]] = []
-        self.node.create_subscription(Clock, "/clock", self._tick, clock_qos())
+        self.node.create_subscription(Clock, "/clock", self._tick, make_clock_qos())
         for topic in topics:
             self.node.create_subscription(Image, topic, lambda m, topic=topic: self._hear(topic, m), sensor_data())
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -110,8 +110,8 @@ def test_frames_come_when_they_are_due_and_the_clock_runs_at_the_rate(ear: Any, 
         player.wait(1)
         assert set(heard.clock) == {START}
         began = time.monotonic()
-        schedule = Schedule(START, time.monotonic_ns() + round(LEAD_S * 1e9), rate)
-        sent = list(player.play((frame(i, ms) for i, ms in enumerate(times_ms)), schedule))
+        playback = PlaybackClock(START, time.monotonic_ns() + round(LEAD_S * 1e9), rate)
+        sent = list(player.play((frame(i, ms) for i, ms in enumerate(times_ms)), playback))
         time.sleep(0.3)
     assert [number for _, number, _ in heard.frames] == [0, 1, 2, 3]
     for (_, _, came), ms in zip(heard.frames, times_ms, strict=True):
@@ -127,7 +127,7 @@ def test_overdue_frames_go_out_at_once_in_their_order_under_other_names(ear: Any
     frames = [frame(0, 0), frame(1, 50, "/left"), frame(2, 20), frame(3, 90, "/left")]
     with Player({"/image": Image, "/left": Image}, START, names={"/left": "/other"}) as player:
         player.wait(1)
-        sent = list(player.play(frames, Schedule(START, time.monotonic_ns() - 5 * 10**9)))
+        sent = list(player.play(frames, PlaybackClock(START, time.monotonic_ns() - 5 * 10**9)))
         time.sleep(0.3)
     assert {one[:2] for one in heard.frames} == {("/image", 0), ("/other", 1), ("/image", 2), ("/other", 3)}
     assert all(4.5e9 < one.behind_ns < 6e9 for one in sent)

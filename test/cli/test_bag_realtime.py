@@ -23,8 +23,8 @@ import bag_making as making
 from sensor_msgs.msg import CompressedImage
 
 from objloc_ros.bags.processes import ChildFailedError
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.realtime import Realtime
-from objloc_ros.bags.writer import read_bag
 from objloc_ros.cli.main import main
 from objloc_ros.engine.config import PipelineConfig
 

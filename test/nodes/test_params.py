@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.parameter_docs import mark, tables
+from objloc_ros.nodes.parameter_docs import collect_tables, mark
 from objloc_ros.nodes.params import LiveParameters, Spec, Table
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -97,7 +97,7 @@ def test_markdown():
 
 def test_the_readme_carries_the_tables():
     text = README.read_text(encoding="utf-8")
-    for name, table in tables().items():
+    for name, table in collect_tables().items():
         found = re.search(rf"<!-- parameters:{name} -->.*?<!-- /parameters -->", text, re.DOTALL)
         assert found, f"README.md lacks the markers of {name}"
         assert found[0] == mark(name, table), "run python -m objloc_ros.nodes.parameter_docs and paste its output"

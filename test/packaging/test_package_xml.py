@@ -21,7 +21,7 @@ NEEDED_BY_OTHERS = {"filterpy"}
 # Import name -> PyPI's name, where they differ.
 PYPI = {"open_clip": "open_clip_torch"}
 # Import name -> rosdep key, where they differ.
-KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm")} | {
+KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} | {
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
 }
@@ -40,7 +40,7 @@ EVALUATION = {
     "ray": "ray",
     "rerun": "rerun-sdk",
 }
-RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces", "yaml"}
+RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
 
 
 @pytest.fixture(scope="module")

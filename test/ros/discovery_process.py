@@ -33,10 +33,10 @@ class BrightEngine:
     def warm_up(self, size):
         self.run(np.zeros((*size, 3), np.uint8), ("lost",))
 
-    def run(self, rgb, methods):
+    def run(self, rgb, methods, key=None):
         return {method: self.find(rgb, method, 1.0) for method in methods}
 
-    def follow(self, rgb, memories):
+    def follow(self, rgb, memories, key=None):
         return {method: self.find(rgb, method, 0.9) for method in memories}
 
     def find(self, rgb, method, factor):

@@ -42,7 +42,7 @@ class BrightEngine:
     def warm_up(self, size):
         self.run(np.zeros((*size, 3), np.uint8))
 
-    def run(self, rgb):
+    def run(self, rgb, key=None):
         options = self.options
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")

@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.lockstep import Lockstep
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.engine.config import PipelineConfig
 
 OUTPUTS = {

@@ -68,8 +68,10 @@ def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
     networks = tensor_bytes()
     assert node.trigger_activate().name == "SUCCESS"
     for _ in range(3):
-        node.adapter.process(Frame(image_message(disc)), None, wanted=frozenset())
+        frame = Frame(image_message(disc))
+        node.adapter.process(frame, None, wanted=frozenset())
     assert tensor_bytes() > networks  # the frame's features
+    del frame
     assert node.trigger_deactivate().name == "SUCCESS"
     assert tensor_bytes() <= networks
     assert node.trigger_cleanup().name == "SUCCESS"

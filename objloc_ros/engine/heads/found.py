@@ -8,6 +8,7 @@ import torch
 
 from objloc_ros.backbones.weights import load_found_head
 from objloc_ros.engine.results import Batch, SaliencyResult
+from objloc_ros.engine.timings import stage
 from objloc_ros.methods.found import FoundOptions, head_logits, localise
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.types import Detections, Features, Image
@@ -39,7 +40,7 @@ class FoundHead:
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Saliency, mask and boxes of each image."""
         logits = self.logits(batch.seen()).cpu()
-        with batch.post("found"):
+        with stage("found.pixels", is_part=True):
             return [self._one(*each, options) for each in zip(logits, batch.images, batch.geometries, strict=True)]
 
     @staticmethod

@@ -18,6 +18,7 @@ from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import SegmentationOptions, choose, labelled
 from objloc_ros.engine.prompts import EncodedPrompts
 from objloc_ros.engine.results import Batch, SemanticResult
+from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_diy import SIDE, Placement, resized_windows, similarity, split_windows, windows_per_row
@@ -133,7 +134,7 @@ class SegmentationHead:
         scales = split_windows(embedded, len(squares), windows_per_row())
         maps = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)
         geometries = [Geometry(size_of(i), (SIDE, SIDE), (SIDE, SIDE), self._clip.patch) for i in batch.images]
-        with batch.post("clip_diy"):
+        with stage("clip_diy.pixels", is_part=True):
             return self._decided(maps, geometries, batch, prompts, options)
 
     def _maskclip(self, batch: Batch, prompts: EncodedPrompts, options: MaskClipOptions) -> list[SemanticResult]:
@@ -143,7 +144,7 @@ class SegmentationHead:
             with self._autocast:
                 features = value_features(self._clip, self._clip.tokens(inputs))
             cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT
-            with batch.post("maskclip"):
+            with stage("maskclip.pixels", is_part=True):
                 maps = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)
                 results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
         return results
@@ -161,7 +162,7 @@ class SegmentationHead:
             probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, ground, delta=options.delta)
-            with batch.post("clip_dinoiser"):
+            with stage("clip_dinoiser.pixels", is_part=True):
                 sure, best = _to_pixels(probabilities, geometry)[0].max(0)
                 classes = best + int(options.background == "none")
                 results.append(labelled(classes, sure, prompts.labels, geometry, options))

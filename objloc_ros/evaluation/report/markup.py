@@ -7,10 +7,9 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from objloc_ros.evaluation.report.published import MEMORY, Published
+from objloc_ros.evaluation.report.published import Published
 from objloc_ros.evaluation.report.tables import KINDS, METHODS, Cell, Place, Report, Table
 
-DAGGER = "†"
 NONE = "–"
 
 PROTOCOLS = (
@@ -25,10 +24,8 @@ def percent(fraction: float) -> str:
 
 
 def published_text(published: Published | None) -> str:
-    """A published number in percent, marked if it is from memory; a dash if there is none."""
-    if published is None:
-        return NONE
-    return percent(published.value) + (DAGGER if published.from_memory else "")
+    """Write a published number in percent; a dash if there is none."""
+    return NONE if published is None else percent(published.value)
 
 
 def cell_text(cell: Cell | None) -> str:
@@ -61,8 +58,9 @@ def notes(table: Table) -> list[str]:
     """What has to be said below a table."""
     cells = [cell for row in table.rows for cell in row.cells if cell is not None]
     lines = ["Percent, measured / published."]
-    if any(cell.published is not None and cell.published.from_memory for cell in cells):
-        lines.append(f"{DAGGER}: {MEMORY}.")
+    sources = dict.fromkeys(cell.published.source for cell in cells if cell.published is not None)
+    if sources:
+        lines.append(f"Published figures: {'; '.join(sources)}.")
     if any(cell.images is not None for cell in cells):
         lines.append(part_note(list(dict.fromkeys(place for place, _ in table.columns))))
     if sum(metric.startswith("maxf_") for metric in {metric for _, metric in table.columns}) > 1:
@@ -93,7 +91,8 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "†": r"$^\dagger$",
+    "“": "``",
+    "”": "''",
     "–": "--",
     "β": r"$\beta$",
     "²": r"$^2$",

@@ -29,7 +29,6 @@ from matplotlib.ticker import MaxNLocator
 
 from objloc_ros.errors import InputError, ObjlocError
 from objloc_ros.evaluation.report.markup import (
-    DAGGER,
     NONE,
     PROTOCOLS,
     cell_text,
@@ -42,7 +41,7 @@ from objloc_ros.evaluation.report.markup import (
     published_text,
     remarks,
 )
-from objloc_ros.evaluation.report.published import MEMORY, Published, published_for
+from objloc_ros.evaluation.report.published import Published, find_published
 from objloc_ros.evaluation.report.results import RunResult, parse_result
 from objloc_ros.evaluation.report.tables import KINDS, METHODS, Report, Table, images_of, place_of
 from objloc_ros.io.contact_sheet import fitted
@@ -240,7 +239,7 @@ def page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[
     ordered = sorted(scored, key=lambda image: -image.score)  # stable: the data set's order among equals
     few = min(PICTURES, (len(ordered) + 1) // 2)
     best, worst = ordered[:few], ordered[::-1][: min(PICTURES, len(ordered) - few)]
-    published = published_for(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
+    published = find_published(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
     failed = list(run.failed.items())
     return render(
         "page.html",
@@ -308,8 +307,6 @@ def _number(name: str, value: float) -> str:
 
 def _notes(run: RunResult, published: Mapping[str, Published]) -> list[str]:
     lines = ["CorLoc, AP, AR, accuracy, IoU and F in percent."]
-    if any(number.from_memory for number in published.values()):
-        lines.append(f"{DAGGER}: {MEMORY}.")
     if images_of(run) is not None and not _part(run):
         lines.append(part_note([]).replace("n:", "Images:"))
     if sum(name.startswith("maxf_") for name in {*run.metrics, *published}) > 1:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from objloc_ros.evaluation.report.published import (
     BENCHMARKS,
-    ROWS,
     Published,
-    benchmark_of,
-    defaults_of,
-    numbers_of,
-    published_for,
-    rows_for,
+    default_options,
+    find_benchmark,
+    find_published,
+    find_rows,
+    load_rows,
+    select_figures,
 )
 from objloc_ros.evaluation.report.results import RunResult
 
@@ -149,7 +149,7 @@ def assemble(results: Sequence[RunResult], refused: Mapping[str, str] | None = N
 
 def place_of(result: RunResult) -> Place:
     """The columns a result belongs to."""
-    benchmark = benchmark_of(result.dataset, result.split)
+    benchmark = find_benchmark(result.dataset, result.split)
     if benchmark is None:
         return Place(f"{result.dataset} {result.split}".strip())
     return Place(benchmark.title, benchmark.key)
@@ -162,7 +162,7 @@ def images_of(result: RunResult) -> int | None:
 
 def settings_of(result: RunResult) -> str:
     """Options of a run that are not the method's defaults, in words."""
-    usual = defaults_of(result.method)
+    usual = default_options(result.method)
     special = {name: value for name, value in result.options.items() if name not in usual or usual[name] != value}
     return _words({name: value for name, value in special.items() if value is not None})
 
@@ -194,7 +194,7 @@ def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, 
     conventions = _conventions(results)
     groups: dict[tuple[str, str, str, str], dict[Place, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
     for result, convention in zip(results, conventions, strict=True):
-        stated = {**defaults_of(result.method), **result.options}
+        stated = {**default_options(result.method), **result.options}
         options = json.dumps({name: value for name, value in stated.items() if value is not None}, sort_keys=True)
         groups[result.method, result.backbone, options, convention][place_of(result)].append(result)
     rows = []
@@ -210,7 +210,7 @@ def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, 
 
 def _cell(run: RunResult | None, place: Place, metric: str, like: RunResult) -> Cell | None:
     options = {**like.options, **(like if run is None else run).protocol}
-    published = published_for(place.benchmark, like.method, like.backbone, options).get(metric)
+    published = find_published(place.benchmark, like.method, like.backbone, options).get(metric)
     if run is None or metric not in run.metrics:
         return None if published is None else Cell(published=published)
     return Cell(run.metrics[metric], published, images_of(run))
@@ -221,12 +221,12 @@ def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str
     beside = [
         row
         for result in results
-        for row in rows_for(result.method, result.backbone, {**result.options, **result.protocol})
+        for row in find_rows(result.method, result.backbone, {**result.options, **result.protocol})
     ]
     rows = []
-    for row in ROWS:
+    for row in load_rows():
         if row not in beside:
-            found = [numbers_of(row, place.benchmark).get(metric) for place, metric in columns]
+            found = [select_figures(row, place.benchmark).get(metric) for place, metric in columns]
             cells = tuple(None if number is None else Cell(published=number) for number in found)
             rows.append(Row(row.method, row.backbone, row.variant, cells))
     return rows

@@ -7,18 +7,21 @@ import json
 import pytest
 
 from objloc_ros.evaluation.report.markup import latex, latex_text, markdown, markdown_text, to_json
+from objloc_ros.evaluation.report.published import load_rows
 from objloc_ros.evaluation.report.tables import assemble
+
+SLIDES = load_rows()[0].source
 
 MARKDOWN = """\
 ## Localisation of one object, CorLoc
 
 | method | backbone | settings | VOC07 |
 | --- | --- | --- | ---: |
+| DINO-seg | dino_vits16 |  | 45.0 / 45.8 |
 | LOST | dino_vits16 | k_patches 50 | 58.0 (n=200) / – |
-| FOUND | dino_vits8 |  | 72.0 / 72.5† |
 
 - Percent, measured / published.
-- †: quoted from memory of the paper, not verified.
+- Published figures: @SLIDES@.
 - n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011).
 
 ## Not in the tables
@@ -36,13 +39,13 @@ LATEX = r"""% needs \usepackage{booktabs}
 \toprule
 method & backbone & settings & VOC07 \\
 \midrule
+DINO-seg & dino\_vits16 &  & 45.0 / 45.8 \\
 LOST & dino\_vits16 & k\_patches 50 & 58.0 (n=200) / -- \\
-FOUND & dino\_vits8 &  & 72.0 / 72.5$^\dagger$ \\
 \bottomrule
 \end{tabular}
 \par\footnotesize
 Percent, measured / published.\par
-$^\dagger$: quoted from memory of the paper, not verified.\par
+Published figures: @SLIDES@.\par
 n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011).\par
 \end{table}
 
@@ -65,7 +68,7 @@ MaskCut & tiny & 40.0 / -- & 60.0 / -- & 10.0 (n=3) / -- \\
 @pytest.fixture
 def report(run):
     runs = [
-        run("found", "dino_vits8", metrics={"corloc": 0.72}),
+        run("dino_seg", metrics={"corloc": 0.45}),
         run(options={"k_patches": 50}, images=200, metrics={"corloc": 0.58}),
         run(metrics={"steps": 1.0}, folder="odd"),
     ]
@@ -73,11 +76,11 @@ def report(run):
 
 
 def test_markdown_to_the_letter(report) -> None:
-    assert markdown(report) == MARKDOWN
+    assert markdown(report) == MARKDOWN.replace("@SLIDES@", SLIDES)
 
 
 def test_latex_to_the_letter(report) -> None:
-    assert latex(report) == LATEX
+    assert latex(report) == LATEX.replace("@SLIDES@", latex_text(SLIDES))
 
 
 def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
@@ -90,14 +93,14 @@ def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
 
 def test_json_has_fractions_and_sources(report) -> None:
     document = json.loads(json.dumps(to_json(report), allow_nan=False))
-    lost, found = document["tables"]["corloc"]
+    dino_seg, lost = document["tables"]["corloc"]
     assert lost == {
         "method": "lost",
         "backbone": "dino_vits16",
         "settings": "k_patches 50",
         "cells": [{"dataset": "voc07", "metric": "corloc", "measured": 0.58, "published": None, "images": 200}],
     }
-    assert found["cells"][0]["published"] == {"value": 0.725, "source": "paper", "variant": ""}
+    assert dino_seg["cells"][0]["published"] == {"value": 0.458, "source": SLIDES, "variant": ""}
     assert document["left_out"] == ["odd"]
     assert document["refused"] == {"cut/result.json": "not JSON"}
 
@@ -126,7 +129,7 @@ def test_markdown_shows_text_as_it_is(text, expected) -> None:
         ("a~b^c", r"a\textasciitilde{}b\textasciicircum{}c"),
         ("<script>|", r"\textless{}script\textgreater{}\textbar{}"),
         ("two\nlines", "two lines"),
-        ("β² ± 2 – †", r"$\beta$$^2$ $\pm$ 2 -- $^\dagger$"),
+        ("β² ± 2 – “x”", r"$\beta$$^2$ $\pm$ 2 -- ``x''"),
     ],
 )
 def test_latex_sets_text_as_it_is(text, expected) -> None:

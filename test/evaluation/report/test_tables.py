@@ -7,8 +7,10 @@ import itertools
 import pytest
 
 from objloc_ros.evaluation.report.markup import cell_text, header_texts, labels, notes
+from objloc_ros.evaluation.report.published import load_rows
 from objloc_ros.evaluation.report.tables import assemble, settings_of
 
+SLIDES = load_rows()[0].source
 SALIENCY = {"accuracy": 0.9, "iou": 0.7, "maxf_selfmask": 0.8, "maxf_tokencut": 0.75, "mae": 0.05}
 
 
@@ -25,7 +27,7 @@ def only(report):
 
 def test_data_sets_share_a_row_and_other_options_do_not(run) -> None:
     runs = [
-        run("tokencut", metrics={"corloc": 0.6881}),
+        run("dino_seg", metrics={"corloc": 0.4581}),
         run(),
         run(dataset="voc12", images=11540, metrics={"corloc": 0.64}),
         run(options={"k_patches": 50, "post": "none"}, metrics={"corloc": 0.6}),
@@ -36,9 +38,9 @@ def test_data_sets_share_a_row_and_other_options_do_not(run) -> None:
     headers, rows = shown(only(assemble(runs)))
     assert headers == ["VOC07", "VOC12", "COCO20k"]
     assert rows == [
+        ["DINO-seg", "dino_vits16", "", "45.8 / 45.8", "– / 46.2", "– / 42.1"],
         ["LOST", "dino_vits16", "", "61.7 / 61.9", "64.0 / 64.0", "50.0 / 50.7"],
         ["LOST", "dino_vits16", "k_patches 50", "60.0 / –", "", ""],
-        ["TokenCut", "dino_vits16", "", "68.8 / 68.8", "– / 72.1", "– / 58.8"],
     ]
 
 
@@ -93,9 +95,11 @@ def test_saliency_keeps_the_protocols_of_maxf_apart(run) -> None:
     assert headers == ["ECSSD Acc", "ECSSD IoU", "ECSSD maxF SelfMask", "ECSSD maxF TokenCut"]
     assert rows == [
         ["TokenCut", "dino_vits16", "90.0 / 91.8", "70.0 / 71.2", "80.0 / –", "75.0 / 80.3"],
-        ["FOUND", "dino_vits8", "90.0 / 94.9†", "70.0 / 80.7†", "80.0 / 95.5†", "75.0 / –"],
+        ["FOUND", "dino_vits8", "90.0 / 94.9", "70.0 / 80.7", "80.0 / 95.5", "75.0 / –"],
     ]
-    assert any(note.startswith("†: quoted from memory") for note in notes(table))
+    assert [note for note in notes(table) if note.startswith("Published figures: ")] == [
+        f"Published figures: {SLIDES}."
+    ]
     assert any("They are not comparable" in note for note in notes(table))
 
 
@@ -110,7 +114,7 @@ def test_detection_and_corloc_of_one_run_stand_in_two_tables(run) -> None:
 def test_miou(run) -> None:
     fields = {"kind": "semantic", "dataset": "voc_seg", "split": "val", "images": 1449, "metrics": {"miou": 0.59}}
     table = only(assemble([run("clip_diy", "dino_vits8", options={"clip": "clip_vitb32"}, **fields)]))
-    assert shown(table) == (["VOC12 val"], [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / 59.9†"]])
+    assert shown(table) == (["VOC12 val"], [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / 59.9"]])
 
 
 def test_miou_of_another_convention_stands_beside_nothing(run) -> None:
@@ -124,8 +128,8 @@ def test_published_rows_that_nobody_ran_are_added_when_asked_for(run) -> None:
     rows = shown(table)[1]
     assert ["LOST", "dino_vits16", "", "61.7 / 61.9"] in rows
     assert ["LOST", "dino_vits16", "CAD", "– / 65.7"] in rows
-    assert ["FOUND", "dino_vits8", "", "– / 72.5†"] in rows
-    assert len(rows) == 1 + 14
+    assert ["Selective Search", "", "", "– / 18.8"] in rows
+    assert len(rows) == 1 + 9
     assert not any(row[0].startswith(("CutLER", "MaskCLIP")) for row in rows)
 
 
