@@ -13,8 +13,10 @@ from objloc_ros.engine.frame_stats import continues
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.temporal import Memory, Tracker
-from objloc_ros.nodes import params, process
+from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
+    BACKBONE,
     OVERLAYS,
     MethodAdapter,
     PipelineFactory,
@@ -24,46 +26,20 @@ from objloc_ros.nodes.adapter import (
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
-from objloc_ros.nodes.params import Spec, Table, Values
+from objloc_ros.nodes.params import IDLE_PRIORITY, Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.options import Option
 from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
 PARAMETERS = Table(
-    *params.BACKBONE,
-    params.IDLE_PRIORITY,
-    Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
-    Spec(
-        "max_objects",
-        3,
-        "Most objects in one frame; without `temporal`, only `maskcut` finds more than one.",
-        live=True,
-        minimum=1,
-        maximum=20,
-    ),
-    Spec(
-        "min_score",
-        0.0,
-        "Least score: how much more an object's patches resemble each other than the rest, on average.",
-        live=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Spec(
-        "temporal",
-        True,
-        "Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone.",
-        live=True,
-    ),
-    Spec(
-        "post",
-        "none",
-        "`bilateral` and `crf` fit masks to the edges of the image, at some cost.",
-        live=True,
-        choices=("none", "bilateral", "crf"),
-    ),
+    *BACKBONE,
+    IDLE_PRIORITY,
+    Option("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
+    *parameters(FollowOptions),
+    *parameters(MaskCutOptions, "post", post="none"),
 )
 
 
@@ -90,8 +66,6 @@ class DiscoveryAdapter(MethodAdapter):
         """Return the options of every method, so that each is ready when it is chosen."""
         options = {method: {"post": values["post"]} for method in METHODS}
         options["maskcut"]["n_masks"] = values["max_objects"]
-        for method, (kind, _) in METHODS.items():
-            kind(**options[method])
         return options
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
