@@ -9,6 +9,7 @@ import math
 import numbers
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 from objloc_ros.errors import ParameterError
@@ -39,7 +40,7 @@ class Option:
         high: Greatest number; None for no limit.
         exclusive: Whether `low` and `high` themselves are not allowed.
         choices: Allowed texts; empty for any.
-        kind: Type of the values, a key of `KINDS`; None takes the default's.
+        kind: Type of the values, a key of `KINDS`; NoneType takes the default's.
         unset: What None stands for.
 
     Raises:
@@ -54,11 +55,11 @@ class Option:
     high: float | None = None
     exclusive: bool = False
     choices: tuple[str, ...] = ()
-    kind: type | None = None
+    kind: type = NoneType
     unset: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind is None:
+        if self.kind is NoneType:
             object.__setattr__(self, "kind", type(self.default))
         self.check(self.default)
 
@@ -66,7 +67,7 @@ class Option:
         """Raise ParameterError, naming value and constraint, unless the option takes this value."""
         if value is None and self.default is None:
             return
-        words, types = KINDS[self.kind or type(self.default)]
+        words, types = KINDS[self.kind]
         is_kind = isinstance(value, types) and (self.kind is bool or not isinstance(value, bool))
         if not is_kind or (self.kind is tuple and not all(isinstance(text, str) for text in value)):  # type: ignore[attr-defined]
             raise ParameterError(f"{self.name} must be {words}, got {str(value)[:80]!r} ({type(value).__name__})")

@@ -13,7 +13,7 @@ import numpy as np
 
 from objloc_ros.bags.predictions import Answer
 from objloc_ros.bags.truth import BACKGROUND, Classes, FrameTruth, plain_name
-from objloc_ros.engine.frame_stats import continues
+from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.metrics import AveragePrecision, CorLoc, Flicker, Mean, MeanIoU, ScoredImage, Steadiness
 from objloc_ros.metrics.base import VideoMetric
@@ -160,11 +160,10 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     Returns:
         The summary.
     """
-    before: int | None = None
+    clock = VideoClock()
     for key, answer in answers:
-        if before is not None and not continues(before, key):
+        if clock.jumps_to(key):
             scorer.start_video()
-        before = key
         scorer.update(answer, None if truths is None else truths.at(key))
     return scorer.summary()
 

@@ -163,7 +163,7 @@ def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> Pipelin
         methods=tuple(methods),
         options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
         prompts=tuple(prompts),
-        **({} if args.templates is None else {"templates": tuple(args.templates)}),
+        templates=tuple(args.templates or PipelineConfig.templates),
         **given_networks(args),
     )
 

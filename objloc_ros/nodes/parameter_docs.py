@@ -23,14 +23,14 @@ HEAD = """# Parameters and options
 <!-- Made by `python -m objloc_ros.nodes.parameter_docs > docs/parameters.md`; change the options, not this file. -->
 
 `ros2 param set` changes a live parameter of a running node, from the next frame on; the others are read at the start.
-Ranges include their ends. A value that is not allowed is refused, with the reason.
+Ranges include their ends unless they say otherwise. A value that is not allowed is refused, with the reason.
 """
 
 NOTES = {
     "perception": "`<camera>` stands for a name in `cameras`; the nodes' own parameters go to the nodes.",
     "image_source": (
-        "`ros2 run objloc_ros image_source --ros-args -p source:=video.mp4 -r image:=/front/image_raw` plays a camera for "
-        "tests."
+        "`ros2 run objloc_ros image_source --ros-args -p source:=video.mp4 -r image:=/front/image_raw` plays a camera "
+        "for tests."
     ),
 }
 

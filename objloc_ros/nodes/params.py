@@ -42,8 +42,8 @@ def _as_parameter(option: Option, default: Any) -> Option:
         return replace(option, default=default, kind=type(default))
     if option.default is not None:
         return option
-    default = 0 if option.kind is int else ""
-    help = f"{option.help.rstrip('.')}; {default or 'empty'} takes {option.unset}."
+    default, word = (0, "0") if option.kind is int else ("", "empty")
+    help = f"{option.help.rstrip('.')}; {word} takes {option.unset}."
     return replace(option, default=default, kind=type(default), help=help)
 
 

@@ -77,7 +77,8 @@ class SegmentationAdapter(MethodAdapter):
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return what all methods have in common for each of them, so that each is ready when it is chosen."""
-        return dict.fromkeys(METHODS, {name: values[name] for name in describe(SegmentationOptions)})
+        options = {name: values[name] for name in describe(SegmentationOptions)}
+        return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:
         """Judge the prompts, too."""
