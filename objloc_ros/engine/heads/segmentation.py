@@ -37,7 +37,8 @@ class ClipDiyOptions(SegmentationOptions):
 
     placement: Placement = option(
         "centred",
-        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it.",
+        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it, `nearest` "
+        "tiled without interpolation.",
         choices=get_args(Placement),
     )
 
