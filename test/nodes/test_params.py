@@ -65,7 +65,9 @@ def test_bad_values_are_named_with_their_constraint(values, words):
     [
         lambda: Option("x", 3.0, "", low=0.0, high=1.0),
         lambda: Option("x", "a", "", choices=("b",)),
-        lambda: Option("x", 3.0, "", low=0.0),
+        lambda: Table(Option("x", 3.0, "", low=0.0)),
+        lambda: Table(Option("x", 0.5, "", low=0.0, high=1.0, exclusive=True)),
+        lambda: Table(Option("x", None, "", kind=int)),
         lambda: Table(Option("x", 1, ""), Option("x", 2, "")),
     ],
 )
