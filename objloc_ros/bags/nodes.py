@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from objloc_ros.bags.outputs import OVERLAY
 from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
-from objloc_ros.bags.survey import namespaces
+from objloc_ros.bags.survey import choose_namespaces
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.perception import ADAPTERS
@@ -81,7 +81,7 @@ def nodes_of(wanted: BagSettings, kinds: Mapping[str, str], cameras: Sequence[st
         kinds: Message type of each topic.
         cameras: Topics of images.
     """
-    found, spaces = [], namespaces(cameras)
+    found, spaces = [], choose_namespaces(cameras)
     for camera in cameras:
         compressed = kinds[camera].endswith("/CompressedImage")
         played = camera + (COMPRESSED if compressed and not camera.endswith(COMPRESSED) else "")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
@@ -53,8 +53,8 @@ class BagSettings:
     def __post_init__(self) -> None:
         if self.overlay and not self.outputs:
             raise ParameterError("films are made of the outputs: they cannot be left out")
-        if set(self.topics) & set(self.truth.names()):
-            raise ParameterError(f"{self.truth.names()} cannot be images and truth at the same time")
+        if set(self.topics) & set(self.truth.topic_names):
+            raise ParameterError(f"{self.truth.topic_names} cannot be images and truth at the same time")
 
     @property
     def runs(self) -> list[Run]:

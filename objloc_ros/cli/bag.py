@@ -20,7 +20,7 @@ from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import broken_limits, table
 from objloc_ros.bags.settings import FOLLOW, PromptSet, number_sets, read_sweep
 from objloc_ros.bags.survey import count_images
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.options import (
     add_engine_options,
@@ -368,6 +368,6 @@ def _work(args: argparse.Namespace, make: InTurn, shards: Sequence[Shard]) -> Ou
 def _count(path: Path, args: argparse.Namespace) -> int:
     """Frames of a bag as it announces them; 0 where it cannot be read, which the work will say."""
     try:
-        return count_images(path, args.topics or None, truth_of(args).names())
+        return count_images(path, args.topics or None, truth_of(args).topic_names)
     except InputError:
         return 0
