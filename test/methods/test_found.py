@@ -227,8 +227,8 @@ def test_logits_of_another_grid_are_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("threshold", 0.0),
-        ("threshold", 1.0),
+        ("threshold", -0.01),
+        ("threshold", 1.01),
         ("threshold", float("nan")),
         ("mode", "all"),
         ("post", "crf"),
