@@ -13,7 +13,7 @@ from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.options import Options, describe, option
-from objloc_ros.types import LabelSet
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
 HEADS: dict[str, type[Options]] = {
@@ -79,7 +79,7 @@ class PipelineConfig(Options):
         for method in self.methods:
             self.all_options(method)
         if self.prompts:
-            LabelSet.following(self.prompts)
+            check_prompt_texts(self.prompts)
 
     @classmethod
     def from_parameters(cls, methods: Sequence[str], parameters: Mapping[str, Any]) -> PipelineConfig:

@@ -54,7 +54,7 @@ DISCOVERY_S = 0.5
 """A subscriber that the publisher knows need not know the publisher yet; best-effort frames sent then would be lost."""
 
 
-def sensor_data() -> QoSProfile:
+def make_sensor_profile() -> QoSProfile:
     """What camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
@@ -92,9 +92,13 @@ class ImageSource(Node):
             loop=values["loop"],
             frames=values["frames"],
         )
-        self._image = self.create_publisher(Image, "image", sensor_data(), qos_overriding_options=qos.overridable())
+        self._image = self.create_publisher(
+            Image, "image", make_sensor_profile(), qos_overriding_options=qos.allow_overrides()
+        )
         # Deep, so that no truth is lost while its reader is busy: what it is compared with has arrived.
-        self._truth = self.create_publisher(Image, "~/truth", qos.output(50), qos_overriding_options=qos.overridable())
+        self._truth = self.create_publisher(
+            Image, "~/truth", qos.make_output_profile(50), qos_overriding_options=qos.allow_overrides()
+        )
         self._timer = self.create_timer(1.0 / values["rate"], self._tick)
         if self._needed:
             self.get_logger().info(f"waiting for {self._needed} subscriber(s) of '{self._image.topic_name}'")

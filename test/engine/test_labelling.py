@@ -205,7 +205,7 @@ def test_one_pixel_is_an_image():
 
 
 def test_254_labels_side_by_side():
-    labels = LabelSet.following([f"thing {i}" for i in range(254)])
+    labels = LabelSet.number([f"thing {i}" for i in range(254)])
     classes = torch.arange(255)[None]
     result = labelled(classes, torch.full((1, 255), 0.5), labels, plain(1, 255), SegmentationOptions(min_area=0.0))
     assert result.classes.tolist() == [[U, *range(254)]]

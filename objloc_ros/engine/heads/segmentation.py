@@ -16,7 +16,7 @@ from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import SegmentationOptions, choose, labelled
-from objloc_ros.engine.prompts import EncodedPrompts
+from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
@@ -96,7 +96,7 @@ class SegmentationHead:
     """
 
     def __init__(self, method: str, towers: Towers, device: torch.device) -> None:
-        runs: dict[str, Callable[[Batch, EncodedPrompts, Any], list[SemanticResult]]] = {
+        runs: dict[str, Callable[[Batch, ActivePrompts, Any], list[SemanticResult]]] = {
             "clip_diy": self._clip_diy,
             "maskclip": self._maskclip,
             "clip_dinoiser": self._dinoiser,
@@ -123,7 +123,7 @@ class SegmentationHead:
             raise ParameterError("there are no prompts to look for; give some with set_prompts")
         return self._run(batch, batch.prompts, options)
 
-    def _clip_diy(self, batch: Batch, prompts: EncodedPrompts, options: ClipDiyOptions) -> list[SemanticResult]:
+    def _clip_diy(self, batch: Batch, prompts: ActivePrompts, options: ClipDiyOptions) -> list[SemanticResult]:
         squares = np.stack([cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for i in batch.images])
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
         cut = resized_windows(pixels, self._clip.side)
@@ -138,7 +138,7 @@ class SegmentationHead:
         with stage("clip_diy.pixels", is_part=True):
             return self._decided(maps, geometries, batch, prompts, options)
 
-    def _maskclip(self, batch: Batch, prompts: EncodedPrompts, options: MaskClipOptions) -> list[SemanticResult]:
+    def _maskclip(self, batch: Batch, prompts: ActivePrompts, options: MaskClipOptions) -> list[SemanticResult]:
         results = []
         for number, image in enumerate(batch.images):
             inputs, geometry = self._input(image)
@@ -150,7 +150,7 @@ class SegmentationHead:
                 results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
         return results
 
-    def _dinoiser(self, batch: Batch, prompts: EncodedPrompts, options: DinoiserOptions) -> list[SemanticResult]:
+    def _dinoiser(self, batch: Batch, prompts: ActivePrompts, options: DinoiserOptions) -> list[SemanticResult]:
         texts = prompts.texts[1:] if options.background == "none" else prompts.texts
         results = []
         for number, image in enumerate(batch.images):
@@ -193,7 +193,7 @@ class SegmentationHead:
         maps: Tensor,
         geometries: Sequence[Geometry],
         batch: Batch,
-        prompts: EncodedPrompts,
+        prompts: ActivePrompts,
         options: SegmentationOptions,
     ) -> list[SemanticResult]:
         """Label the pixels of cosine maps [B, 1 + P, h', w']."""
