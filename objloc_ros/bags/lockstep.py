@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.bags.images import BagImage, images
+from objloc_ros.bags.images import BagImage, read_images
 from objloc_ros.bags.outputs import OutputBag, write_films
 from objloc_ros.bags.predictions import answer_of
 from objloc_ros.bags.prefetch import prefetch
 from objloc_ros.bags.reader import BagReader
 from objloc_ros.bags.score import Scorer, frames_of, report_of
 from objloc_ros.bags.settings import BagSettings, Pass, load_passes
-from objloc_ros.bags.survey import Stamps, choose_cameras, namespaces, survey
+from objloc_ros.bags.survey import Stamps, choose_cameras, choose_namespaces, survey
 from objloc_ros.bags.truth import FrameTruth
-from objloc_ros.bags.truth_files import Truth, open_truths
+from objloc_ros.bags.truth_sources import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
@@ -127,8 +127,8 @@ class Camera:
 
     def summary(self) -> dict[str, Any]:
         """The camera's part of a report."""
-        oddities = self.stamps.oddities()
-        about: dict[str, Any] = {"frames": frames_of(len(self.stamps), self.processed, self.dropped, 0, **oddities)}
+        anomalies = self.stamps.count_anomalies()
+        about: dict[str, Any] = {"frames": frames_of(len(self.stamps), self.processed, self.dropped, 0, **anomalies)}
         if self.truth is not None:
             about["truth"] = self.truth.counts
         return about | {"methods": {name: scorer.summary() for name, scorer in self.scorers.items()}}
@@ -140,7 +140,7 @@ def survey_cameras(bag: BagReader, wanted: BagSettings) -> tuple[list[str], dict
     Raises:
         InputError: The bag is damaged, has no images, or not the topics that were asked for.
     """
-    truths = wanted.truth.names()
+    truths = wanted.truth.topic_names
     bag.require_topics(truths)
     topics = choose_cameras(bag, wanted.topics or None, truths)
     stamps = survey(bag, [*topics, *truths])
@@ -156,7 +156,7 @@ def cameras_of(bag: BagReader, wanted: BagSettings, passes: Sequence[Pass]) -> d
         InputError: It is damaged, has no images, or truth that belongs to none of them.
     """
     topics, stamps = survey_cameras(bag, wanted)
-    known, spaces = open_truths(bag, stamps, topics, wanted.truth), namespaces(topics)
+    known, spaces = open_truths(bag, stamps, topics, wanted.truth), choose_namespaces(topics)
     cameras = {}
     for topic in topics:
         truth = known.get(topic)
@@ -192,9 +192,9 @@ class Job:
             for camera in self.cameras.values():
                 if camera.truth is not None:
                     stack.callback(camera.truth.close)
-            for frame in images(self.bag, list(self.cameras)):
+            for frame in read_images(self.bag, list(self.cameras)):
                 truth = self.cameras[frame.topic].truth
-                yield frame, None if truth is None or frame.image is None else truth.at(frame.key)
+                yield frame, None if truth is None or frame.image is None else truth.take(frame.key)
 
     def answer(self, frame: BagImage, truth: FrameTruth | None, outputs: OutputBag | None) -> None:
         """Answer a frame, and judge the answers.

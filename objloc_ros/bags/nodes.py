@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from objloc_ros.bags.outputs import OVERLAY
 from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, Run
-from objloc_ros.bags.survey import namespaces
+from objloc_ros.bags.survey import choose_namespaces
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.perception import ADAPTERS
@@ -81,7 +81,7 @@ def nodes_of(wanted: BagSettings, kinds: Mapping[str, str], cameras: Sequence[st
         kinds: Message type of each topic.
         cameras: Topics of images.
     """
-    found, spaces = [], namespaces(cameras)
+    found, spaces = [], choose_namespaces(cameras)
     for camera in cameras:
         compressed = kinds[camera].endswith("/CompressedImage")
         played = camera + (COMPRESSED if compressed and not camera.endswith(COMPRESSED) else "")
@@ -101,7 +101,7 @@ def parameters_of(wanted: BagSettings, run: Run) -> dict[str, Any]:
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
     given |= {"method": run.method, "templates": config.templates}
-    given |= {name: getattr(wanted.follow, name) for name in ("temporal", "max_objects", "min_score")}
+    given |= asdict(wanted.follow)
     given |= {"prompts": run.prompts.prompts} if run.prompts is not None else {}
     options = config.all_options(run.method)
     if options.pop("n_masks", wanted.follow.max_objects) != wanted.follow.max_objects:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.bags.reader import BagReader, deserialize
-from objloc_ros.bags.survey import key_of
-from objloc_ros.bags.truth import corners_of, mask_of, named
+from objloc_ros.bags.survey import parse_key
+from objloc_ros.bags.truth import decode_mask, locate_errors, parse_box
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.nodes.messages import parse_label_info
 from objloc_ros.types import UNLABELLED
@@ -78,12 +78,12 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
             if message.topic in infos:
                 prompts = parse_label_info(content)
                 continue
-            key = key_of(message)
+            key = parse_key(message)
             parts = waiting.setdefault(key, {})
             parts["detections" if message.topic.endswith("/detections") else "mask"] = content
             if len(parts) == 1 + bool(masks):
                 del waiting[key]
-                with named(node, key):
+                with locate_errors(node, key):
                     answer = _answer(parts, prompts)
                 yield key, answer
             elif len(waiting) > WAITING:
@@ -92,12 +92,12 @@ def read_answers(path: Path, node: str) -> Iterator[tuple[int, Answer]]:
 
 def _answer(parts: Mapping[str, Any], prompts: Mapping[int, str] | None) -> Answer:
     detections = parts["detections"].detections
-    rows = [corners_of(one.bbox) for one in detections]
+    rows = [parse_box(one.bbox) for one in detections]
     names = tuple(one.id for one in detections)
     return Answer(
         np.array(rows, np.float32).reshape(-1, 4),
         np.array([one.results[0].hypothesis.score for one in detections], np.float32),
         names if all(names) else None,
-        mask_of(parts["mask"]) if "mask" in parts else None,
+        decode_mask(parts["mask"]) if "mask" in parts else None,
         prompts,
     )

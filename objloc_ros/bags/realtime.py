@@ -38,7 +38,7 @@ from objloc_ros.bags.recorder import BackgroundWriter, Recorder
 from objloc_ros.bags.score import Scorer, frames_of, report_of, score
 from objloc_ros.bags.settings import BagSettings
 from objloc_ros.bags.survey import Stamps, survey
-from objloc_ros.bags.truth_files import Truth, open_truths
+from objloc_ros.bags.truth_sources import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.frame_stats import PLAUSIBLE_LAG_NS, percentiles
 from objloc_ros.errors import InputError, ParameterError
@@ -118,7 +118,7 @@ def report(
         for node in nodes:
             truth = open_truths(bag, stamps, topics, wanted.truth).get(node.camera)  # can be read only once
             frames = stamps[node.camera]
-            about = cameras.setdefault(node.camera, {"frames": {"in": len(frames), **frames.oddities()}})
+            about = cameras.setdefault(node.camera, {"frames": {"in": len(frames), **frames.count_anomalies()}})
             if truth is not None:
                 about["truth"] = truth.counts
             about.setdefault("methods", {})[node.run.name] = _row(wanted, node, frames, truth, played)

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from objloc_ros.bags.predictions import Answer
-from objloc_ros.bags.truth import BACKGROUND, Classes, FrameTruth, plain_name
+from objloc_ros.bags.truth import BACKGROUND, Classes, FrameTruth, normalise_name
 from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.io.tables import text_table
 from objloc_ros.metrics import AveragePrecision, CorLoc, Flicker, Mean, MeanIoU, ScoredImage, Steadiness
 from objloc_ros.metrics.base import VideoMetric
 from objloc_ros.metrics.semantic import confusion_matrix
@@ -30,7 +31,7 @@ class FrameTruths(Protocol):
 
     classes: Classes | None
 
-    def at(self, key: int) -> FrameTruth | None:
+    def take(self, key: int) -> FrameTruth | None:
         """The truth of the frame with this stamp, nanoseconds; None if it has none, or was asked for before."""
 
 
@@ -71,7 +72,7 @@ class Scorer(VideoMetric):
         if truth is None:
             return
         self.judged += 1
-        if truth.objects is None:
+        if truth.boxes is None:
             self._boxes_known = False
         elif self._boxes_known:
             self._update_boxes(answer, truth)
@@ -124,14 +125,14 @@ class Scorer(VideoMetric):
         return about | ({"per_class": per_class} if per_class else {})
 
     def _update_boxes(self, answer: Answer, truth: FrameTruth) -> None:
-        objects = truth.objects or {}
+        objects = truth.boxes or {}
         boxes = np.array(list(objects.values()), np.float64).reshape(-1, 4)
         if objects:  # frames without any object cannot be right or wrong about one
             self._corloc.update([answer.boxes[0].tolist() if len(answer.boxes) else None], [boxes])
         self._precision.update(ScoredImage(answer.boxes, answer.scores, boxes))
-        self._lasting &= truth.lasting
+        self._lasting &= truth.tracked
         self._named &= answer.ids is not None
-        if not truth.lasting:
+        if not truth.tracked:
             self._steadiness.start_video()
         self._steadiness.update(objects, answer.boxes, answer.ids)
 
@@ -143,7 +144,7 @@ class Scorer(VideoMetric):
         places = {name: place for place, name in enumerate(order)}
         table: np.ndarray = np.zeros(256, np.int64)
         for number, prompt in (answer.prompts or {}).items():
-            name = plain_name(self._meant.get(prompt, prompt))
+            name = normalise_name(self._meant.get(prompt, prompt))
             table[number] = places.get(name, len(order))
         table[UNLABELLED] = places[BACKGROUND]
         return confusion_matrix(truth, table[answer.mask], len(order) + 1)
@@ -164,7 +165,7 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     for key, answer in answers:
         if clock.jumps_to(key):
             scorer.start_video()
-        scorer.update(answer, None if truths is None else truths.at(key))
+        scorer.update(answer, None if truths is None else truths.take(key))
     return scorer.summary()
 
 
@@ -230,7 +231,7 @@ def broken_limits(reports: Iterable[Report], least: Mapping[str, float], most: M
 
 
 def table(reports: Iterable[Report]) -> str:
-    """A line per bag, camera and method, for people."""
+    """Make a table of a line per bag, camera and method, for people."""
     rows = []
     for report in reports:
         for camera, about in report["cameras"].items():
@@ -242,11 +243,4 @@ def table(reports: Iterable[Report]) -> str:
     cells = [["bag", "camera", "method", "frames", *names]]
     for first, metrics in rows:
         cells.append([*first, *(f"{metrics[m]:.3f}" if m in metrics else "" for m in names)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join(_line(line, widths) for line in cells)
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    """Names to the left, numbers to the right."""
-    padded = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(padded).rstrip()
+    return text_table(cells, left=3)

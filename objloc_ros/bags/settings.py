@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.types import LabelSet
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
 FOLLOW = VideoOptions(max_objects=3)
@@ -53,8 +53,8 @@ class BagSettings:
     def __post_init__(self) -> None:
         if self.overlay and not self.outputs:
             raise ParameterError("films are made of the outputs: they cannot be left out")
-        if set(self.topics) & set(self.truth.names()):
-            raise ParameterError(f"{self.truth.names()} cannot be images and truth at the same time")
+        if set(self.topics) & set(self.truth.topic_names):
+            raise ParameterError(f"{self.truth.topic_names} cannot be images and truth at the same time")
 
     @property
     def runs(self) -> list[Run]:
@@ -99,7 +99,7 @@ class PromptSet:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        LabelSet.following(self.prompts)
+        check_prompt_texts(self.prompts)
 
     @property
     def meant(self) -> dict[str, str]:

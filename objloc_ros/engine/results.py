@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.engine.prompts import EncodedPrompts
+from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
@@ -287,7 +287,7 @@ class Batch:
     images: Sequence[Image]
     geometries: Sequence[Geometry]
     features: Features | None = None
-    prompts: EncodedPrompts | None = None
+    prompts: ActivePrompts | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
 
     def seen(self) -> Features:

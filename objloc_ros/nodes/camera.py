@@ -128,7 +128,7 @@ class Camera:
         self._served: tuple[Client, ...] = ()  # those that want frames; replaced as a whole, read by other threads
         self._subscription: Any = None
         # Overrides change the profile in place, so that it always tells what is really asked for.
-        self._profile = qos.image_input()
+        self._profile = qos.make_camera_profile()
         self._incompatible_policy: Any = None
         self._latest_frame_s = self._incompatible_since_s = 0.0
         # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
@@ -166,7 +166,7 @@ class Camera:
         publishers = self.node.count_publishers(self.topic)
         now_s = time.monotonic()
         if self._incompatible_policy is not None and now_s - self._incompatible_since_s > INTRODUCTION_S:
-            text = qos.incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
+            text = qos.explain_incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
             self._log.warn("incompatible_qos", text)
         silence_s = now_s - self._latest_frame_s
         if silence_s < SILENCE_S:
@@ -175,7 +175,7 @@ class Camera:
             return f"no publisher of '{self.topic}'"
         if self._incompatible_policy is not None:
             return f"incompatible QoS on '{self.topic}'"
-        self._log.warn("silent_publisher", qos.silent_publisher(self.topic, publishers, silence_s))
+        self._log.warn("silent_publisher", qos.explain_silent_publisher(self.topic, publishers, silence_s))
         return f"no frame from '{self.topic}' for {silence_s:.0f} s"
 
     def _subscribe(self) -> None:
@@ -187,7 +187,7 @@ class Camera:
             self._on_message,
             self._profile,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=qos.overridable(),
+            qos_overriding_options=qos.allow_overrides(),
         )
 
     def _unsubscribe(self) -> None:

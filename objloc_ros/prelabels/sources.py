@@ -89,13 +89,13 @@ def _video(piece: Piece, suffix: str) -> Iterator[Frame]:
 
 def _bag(piece: Piece, topics: tuple[str, ...], suffix: str) -> Iterator[Frame]:
     """Names begin with the frame's place in its topic: they sort as recorded, and stamps may occur twice."""
-    from objloc_ros.bags.images import images  # imports ROS
+    from objloc_ros.bags.images import read_images  # imports ROS
     from objloc_ros.bags.reader import BagReader
     from objloc_ros.bags.survey import choose_cameras
 
     counts: Counter[str] = Counter()
     with BagReader(piece.root / piece.files[0]) as bag:
-        for one in images(bag, choose_cameras(bag, topics or None)):
+        for one in read_images(bag, choose_cameras(bag, topics or None)):
             number = counts[one.topic]
             counts[one.topic] += 1
             name = str(Path(piece.name, one.topic.strip("/"), f"{number:06d}_{one.key}.{suffix}"))

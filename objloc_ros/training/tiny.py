@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from objloc_ros.backbones.clip import ClipImage
-from objloc_ros.backbones.vit import ViT, build_vit, cls_row
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.state import Progress, TrainingState
 from objloc_ros.training.views import UNCLEAR, Schedule, ViewPair, ViewPairs
+from objloc_ros.types import Features
 
 SHARPNESS = 8.0
 """Cosines are turned into logits by SHARPNESS * (cosine - MARGIN)."""
@@ -152,13 +153,11 @@ def losses(model: ViT, pair: ViewPair) -> tuple[Tensor, Tensor]:
     """The grouping loss of the keys and the attention loss of the CLS token on a batch of pairs."""
     images, labels = pair.images.flatten(0, 1), pair.labels.long()
     with torch.autocast("cpu", torch.bfloat16):
-        qkv = model.last_qkv(normalise(images, model))
-    queries, keys, _ = qkv.unbind(2)
+        features: Features = model(normalise(images, model))
     scenes = pair.labels.shape[1]
-    patches = keys[:, 1:].flatten(2)
-    both = torch.cat([patches[:scenes], patches[scenes:]], dim=1)
+    both = torch.cat([features.keys[:scenes], features.keys[scenes:]], dim=1)  # scenes 2N C
     grouping = grouping_loss(both, torch.cat([labels[0], labels[1]], dim=1), pair.swapped)
-    return grouping, attention_loss(cls_row(queries, keys), labels.flatten(0, 1))
+    return grouping, attention_loss(features.cls_attention, labels.flatten(0, 1))
 
 
 def save_backbone(path: Path, model: ViT) -> None:

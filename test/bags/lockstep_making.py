@@ -8,7 +8,7 @@ from typing import Any
 
 from objloc_ros.bags.lockstep import OUTPUTS, REPORT, Lockstep
 from objloc_ros.bags.reader import BagMessage, read_bag
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.main import main
 from objloc_ros.engine.config import PipelineConfig
 

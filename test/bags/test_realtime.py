@@ -18,7 +18,7 @@ from objloc_ros.bags.nodes import nodes_of
 from objloc_ros.bags.reader import BagReader
 from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, report
 from objloc_ros.bags.survey import Stamps
-from objloc_ros.bags.truth_files import TruthSpec
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.nodes.conversions import mask_to_image

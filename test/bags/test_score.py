@@ -26,8 +26,8 @@ def answer(*boxes: Any, ids: Any = None, mask: Any = None, prompts: Any = None) 
     return Answer(rows, scores, ids, mask, prompts)
 
 
-def truth(lasting: bool = True, **objects: Any) -> FrameTruth:
-    return FrameTruth(dict(objects), lasting)
+def truth(tracked: bool = True, **objects: Any) -> FrameTruth:
+    return FrameTruth(dict(objects), tracked)
 
 
 def scored(*frames: tuple[Answer, FrameTruth | None], **options: Any) -> Scorer:
@@ -126,7 +126,7 @@ class Known:
     def __init__(self, **frames: FrameTruth) -> None:
         self._frames = {int(key[1:]): frame for key, frame in frames.items()}
 
-    def at(self, key: int) -> FrameTruth | None:
+    def take(self, key: int) -> FrameTruth | None:
         return self._frames.pop(key, None)
 
 

@@ -205,7 +205,7 @@ def test_one_pixel_is_an_image():
 
 
 def test_254_labels_side_by_side():
-    labels = LabelSet.following([f"thing {i}" for i in range(254)])
+    labels = LabelSet.number([f"thing {i}" for i in range(254)])
     classes = torch.arange(255)[None]
     result = labelled(classes, torch.full((1, 255), 0.5), labels, plain(1, 255), SegmentationOptions(min_area=0.0))
     assert result.classes.tolist() == [[U, *range(254)]]
@@ -218,7 +218,7 @@ def test_254_labels_side_by_side():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"background": "ground"}, "background must be found, prompt or none, got 'ground'"),
+        ({"background": "ground"}, "background must be one of found, prompt, none; got 'ground'"),
         ({"threshold": 1.01}, r"threshold must lie in \[0, 1\], got 1.01"),
         ({"threshold": -0.1}, "threshold must lie"),
         ({"threshold": math.nan}, "threshold must lie"),
