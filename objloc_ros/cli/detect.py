@@ -64,8 +64,8 @@ class Output:
 
     def write(self, name: str, found: HeadResult, picture: Image) -> None:
         """Write the masks and the picture of an image."""
-        for suffix, make_map in found.files().items():
-            write_image(self.folder / f"{name}_{suffix}.png", make_map())
+        for suffix, pixels in found.files().items():
+            write_image(self.folder / f"{name}_{suffix}.png", pixels)
         write_image(self.folder / f"{name}_overlay.png", picture)
 
     def close(self) -> None:

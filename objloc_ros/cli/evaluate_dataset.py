@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     """
     limits = parse_limits(args.fail_under)
     evaluation, dataset = _opened(args)
-    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{args.backbone}"
+    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{evaluation.config.backbone}"
     dataset.check()
     claim(folder, evaluation.settings())
     started = time.monotonic()
