@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -101,7 +101,7 @@ def parameters_of(wanted: BagSettings, run: Run) -> dict[str, Any]:
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
     given |= {"method": run.method, "templates": config.templates}
-    given |= {name: getattr(wanted.follow, name) for name in ("temporal", "max_objects", "min_score")}
+    given |= asdict(wanted.follow)
     given |= {"prompts": run.prompts.prompts} if run.prompts is not None else {}
     options = config.all_options(run.method)
     if options.pop("n_masks", wanted.follow.max_objects) != wanted.follow.max_objects:

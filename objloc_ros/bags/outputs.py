@@ -50,8 +50,8 @@ class OutputBag:
         if found.prompts is not None and self._is_news(node, frame.key):
             put("label_info", labels_to_msg(found.prompts, frame.header, threshold))
         put("detections", detections_to_msg(found.detections, frame.header))
-        for name, make_map in found.maps().items():
-            put(name, mask_to_image(make_map(), frame.header))
+        for name, pixels in found.maps().items():
+            put(name, mask_to_image(pixels, frame.header))
         if self._pictures and frame.image is not None:
             put(OVERLAY, rgb_to_compressed(found.draw(frame.image), frame.header))
 

@@ -24,7 +24,17 @@ import ray
 from ray.exceptions import RayError
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import RETRIES, MakeWork, Outcome, Shard, Work, describe, open_folder, run_shard, sweep
+from objloc_ros.jobs.shards import (
+    RETRIES,
+    MakeWork,
+    Outcome,
+    Shard,
+    Work,
+    describe_error,
+    open_folder,
+    run_shard,
+    sweep,
+)
 from objloc_ros.version import __version__
 
 POLL_S = 5.0
@@ -84,13 +94,13 @@ def run_on_ray(
     left, outcome = open_folder(shards, folder)
     if not left:
         return outcome
-    with _connected(fleet):
-        _Run(make_work, folder, fleet, outcome, on_done).all(left)
+    with _connect(fleet):
+        _Dispatcher(make_work, folder, fleet, outcome, on_done).all(left)
     sweep(shards, folder)
     return outcome
 
 
-class _Run:
+class _Dispatcher:
     """Hands shards to Ray and takes their answers."""
 
     def __init__(
@@ -99,7 +109,7 @@ class _Run:
         self._make_work, self._folder, self._fleet = ray.put(make_work), folder, fleet
         self._outcome, self._on_done = outcome, on_done
         # A task whose worker process or machine dies is done again by Ray; then, and if its work fails, by us.
-        self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=RETRIES)(_do)
+        self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=RETRIES)(_run_task)
         self._pending: dict[Any, Shard] = {}
         self._failures: dict[str, int] = {}
         self._capable = time.monotonic()
@@ -140,11 +150,11 @@ class _Run:
         """Shards to have under way: twice what fits, so that no worker waits for this process."""
         if self._fleet.workers is not None:
             return self._fleet.workers
-        return max(2, 2 * sum(_slots(node, self._fleet) for node in _machines()))
+        return max(2, 2 * sum(_count_slots(node, self._fleet) for node in _list_machines()))
 
     def _check_machines(self) -> None:
         now = time.monotonic()
-        if any(_slots(node, self._fleet) for node in _machines()):
+        if any(_count_slots(node, self._fleet) for node in _list_machines()):
             self._capable = now
         elif now - self._capable > self._fleet.patience_s:
             raise InputError(
@@ -153,7 +163,7 @@ class _Run:
             )
 
 
-def _do(make_work: MakeWork, shard: Shard, folder: str, version: str) -> str | None:
+def _run_task(make_work: MakeWork, shard: Shard, folder: str, version: str) -> str | None:
     """Do a shard in a worker process.
 
     Returns:
@@ -166,7 +176,7 @@ def _do(make_work: MakeWork, shard: Shard, folder: str, version: str) -> str | N
     try:
         run_shard(_work(make_work), shard, Path(folder))
     except Exception as error:  # noqa: BLE001 whatever one bag or image does must not end the other thousands
-        return describe(error)
+        return describe_error(error)
     return None
 
 
@@ -177,7 +187,7 @@ def _work(make_work: MakeWork) -> Work:
 
 
 @contextmanager
-def _connected(fleet: Fleet) -> Iterator[None]:
+def _connect(fleet: Fleet) -> Iterator[None]:
     """Join the cluster, or start one; leave it or stop it afterwards.
 
     What Ray prints, such as that a machine was lost, goes to stderr: stdout is for results.
@@ -202,12 +212,12 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
-def _machines() -> list[dict[str, Any]]:
+def _list_machines() -> list[dict[str, Any]]:
     """Resources of each machine that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _slots(resources: dict[str, Any], fleet: Fleet) -> int:
+def _count_slots(resources: dict[str, Any], fleet: Fleet) -> int:
     """Shards that fit on a machine at a time."""
     fits = [
         int(resources.get(name, 0) // wanted) for name, wanted in (("CPU", fleet.cpus), ("GPU", fleet.gpus)) if wanted

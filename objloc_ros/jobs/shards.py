@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from objloc_ros.errors import InputError, ObjlocError
-from objloc_ros.io.files import whole
+from objloc_ros.io.files import find_duplicate, whole
 
 Work = Callable[[Any, Path], None]
 """Takes a shard's input and a path that does not exist yet, at which it makes a file or a folder."""
@@ -61,11 +61,11 @@ def open_folder(shards: Sequence[Shard], folder: Path) -> tuple[list[Shard], Out
         The shards left to do, and the outcome so far.
 
     Raises:
-        InputError: Two shards have the same name, a name is none for a file, or the folder cannot be made.
+        InputError: Two shards have the same name, a name is not one for a file, or the folder cannot be made.
     """
     names = [shard.name for shard in shards]
     if len(set(names)) != len(names):
-        raise InputError(f"shards need different names, got {_twice(names)!r} twice")
+        raise InputError(f"shards need different names, got {find_duplicate(names)!r} twice")
     for name in names:
         if not name or name.startswith(".") or Path(name).name != name:
             raise InputError(f"a shard's name must be a file name without a leading dot, got {name!r}")
@@ -108,13 +108,13 @@ def run_here(
         return outcome
     work = make_work()
     for _ in range(1 + RETRIES):
-        left = [shard for shard in left if not _did(work, shard, folder, outcome, on_done)]
+        left = [shard for shard in left if not _try_shard(work, shard, folder, outcome, on_done)]
     sweep(shards, folder)
     return outcome
 
 
 def sweep(shards: Sequence[Shard], folder: Path) -> None:
-    """Remove what workers that were killed have left half made (`ops.files.whole`), where the whole is there now."""
+    """Remove what workers that were killed have left half made (`io.files.whole`), where the whole is there now."""
     names = {shard.name for shard in shards}
     there = set(os.listdir(folder))
     for name in there:
@@ -123,14 +123,14 @@ def sweep(shards: Sequence[Shard], folder: Path) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
+def cut_blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
     """Cut items into blocks of at most `size`, with the place of each block's first item."""
     for start in range(0, len(items), size):
         yield start, items[start : start + size]
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """A name that is not taken yet, `name` or that with a number, which is taken from now on."""
+def take_free_name(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken yet, `name` or that with a number, and take it."""
     free, number = name, 1
     while free in taken:
         number += 1
@@ -139,22 +139,18 @@ def free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def describe(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Say in one line what went wrong."""
     return str(error) if isinstance(error, ObjlocError) else repr(error)
 
 
-def _did(work: Work, shard: Shard, folder: Path, outcome: Outcome, on_done: Callable[[Shard], None]) -> bool:
+def _try_shard(work: Work, shard: Shard, folder: Path, outcome: Outcome, on_done: Callable[[Shard], None]) -> bool:
     try:
         run_shard(work, shard, folder)
     except Exception as error:  # noqa: BLE001 whatever one bag or image does must not end the other thousands
-        outcome.failed[shard.name] = describe(error)
+        outcome.failed[shard.name] = describe_error(error)
         return False
     outcome.failed.pop(shard.name, None)
     outcome.done += 1
     on_done(shard)
     return True
-
-
-def _twice(names: Sequence[str]) -> str:
-    return next(name for name in names if names.count(name) > 1)

@@ -13,33 +13,32 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
+<<<<<<< HEAD
 from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
 from objloc_ros.ops.regions import components
 from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+=======
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import exact_arithmetic, split_batch, to_numpy, positive_affinity
+from objloc_ros.ops.regions import components
+from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.options import Options, option
+>>>>>>> main
 from objloc_ros.types import Grid
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DeepSpectralOptions:
-    """What can be chosen; checked on construction.
+class DeepSpectralOptions(Options):
+    """The choices of Deep Spectral Methods."""
 
-    Args:
-        n_vectors: Eigenvectors to compute, the constant one among them; the object is read from the second.
-        post: Refinement of the mask along the image's edges: none for localisation, crf for segmentation.
-    """
-
-    n_vectors: int = 5
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.n_vectors < 2:
-            raise ParameterError(f"n_vectors must be at least 2, got {self.n_vectors}")
+    n_vectors: int = option(
+        5, "Eigenvectors to compute, the constant one among them; the object is read from the second.", low=2
+    )
+    post: Post = post_option("none")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `n_vectors` is below 2.
     """
-    DeepSpectralOptions(n_vectors)
+    DeepSpectralOptions.check(n_vectors=n_vectors)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
         return [_nothing(grid, features.device) for _ in features]

@@ -10,30 +10,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, unit_features
+<<<<<<< HEAD
 from objloc_ros.methods.refinement import Post, check_post
 from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
+=======
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import threshold_strip, exact_arithmetic, gram_strips, split_batch
+>>>>>>> main
 from objloc_ros.ops.regions import component_at
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 
 @dataclass(frozen=True)
-class LostOptions:
-    """What can be chosen; checked on construction.
+class LostOptions(Options):
+    """LOST's choices."""
 
-    Args:
-        k_patches: Patches of lowest degree that may help to expand the seed.
-        post: Refinement of the mask along the image's edges; the paper has none.
-    """
-
-    k_patches: int = 100
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.k_patches < 1:
-            raise ParameterError(f"k_patches must be at least 1, got {self.k_patches}")
+    k_patches: int = option(100, "Patches of lowest degree that may help to expand the seed.", low=1)
+    post: Post = post_option("none")
 
 
 @torch.no_grad()
@@ -58,8 +53,13 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `k_patches` is below 1.
     """
+<<<<<<< HEAD
     LostOptions(k_patches)
     degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
+=======
+    LostOptions.check(k_patches=k_patches)
+    degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
+>>>>>>> main
     return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 

@@ -130,7 +130,7 @@ class DiagnosticsPublisher:
     def __init__(self, node: Node, report: Callable[[], Report]) -> None:
         self._node, self._report = node, report
         self._diagnoser = Diagnoser(node.get_fully_qualified_name())
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.make_output_profile(10))
         # Steady time: a paused or absent simulation clock must not silence the diagnostics.
         node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 

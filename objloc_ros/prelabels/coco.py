@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from objloc_ros.data.coco_document import number_categories
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import whole
 from objloc_ros.prelabels.work import LABELS
@@ -91,7 +92,7 @@ def merge(
     ids = {name: number for number, name in enumerate(categories, start=1)}
     with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(f'{{\n"info": {json.dumps(info)},\n"licenses": [],\n')
-        _write_list(file, "categories", ({"id": number, "name": name} for name, number in ids.items()))
+        _write_list(file, "categories", number_categories(categories))
         _write_list(file, "images", _images(parts, totals))
         _write_list(file, "annotations", _annotations(parts, ids, totals, as_tracks=as_tracks))
         _write_list(file, "failures", _failures(parts, totals), end="\n}\n")

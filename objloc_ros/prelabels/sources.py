@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, read_image
-from objloc_ros.jobs.shards import Shard, blocks, free_name
+from objloc_ros.jobs.shards import Shard, cut_blocks, take_free_name
 from objloc_ros.types import Image
 
 SUFFIXES = ("jpg", "png")
@@ -201,7 +201,7 @@ def cut(sources: Sources, *, block: int = BLOCK, sequences: bool = False) -> lis
     """
     names: set[str] = set()
     pieces = []
-    for start, files in _sequences(sources.images) if sequences else blocks(sources.images, block):
+    for start, files in _sequences(sources.images) if sequences else cut_blocks(sources.images, block):
         name = os.path.dirname(files[0]) if sequences else f"images {start:08d}"
         pieces.append(Piece(_free(name, names), "images", sources.root, tuple(files), start))
     names |= {Path(file).parts[0] for file in sources.images}  # frames may be written beside copies of images
@@ -258,4 +258,4 @@ def _sequences(images: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
 def _free(name: str, taken: set[str]) -> str:
     """A file name made of a path, numbered where another path has made the same."""
     plain = re.sub(r"\W+", "_", name).strip("_")[:LONGEST] or "images"
-    return free_name(plain, taken)
+    return take_free_name(plain, taken)

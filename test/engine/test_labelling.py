@@ -218,7 +218,7 @@ def test_254_labels_side_by_side():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"background": "ground"}, "background must be found, prompt or none, got 'ground'"),
+        ({"background": "ground"}, "background must be one of found, prompt, none; got 'ground'"),
         ({"threshold": 1.01}, r"threshold must lie in \[0, 1\], got 1.01"),
         ({"threshold": -0.1}, "threshold must lie"),
         ({"threshold": math.nan}, "threshold must lie"),

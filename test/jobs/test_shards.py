@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, blocks, run_here
+from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, cut_blocks, run_here
 
 NUMBERS = [Shard(f"{i}.txt", i) for i in range(5)]
 
@@ -115,4 +115,4 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     ("count", "expected"), [(0, []), (2, [(0, [0, 1])]), (3, [(0, [0, 1, 2])]), (4, [(0, [0, 1, 2]), (3, [3])])]
 )
 def test_blocks(count: int, expected: list[tuple[int, list[int]]]) -> None:
-    assert [(start, list(part)) for start, part in blocks(range(count), 3)] == expected
+    assert [(start, list(part)) for start, part in cut_blocks(range(count), 3)] == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -25,18 +25,22 @@ from objloc_ros.methods.clip_diy import SIDE, Placement, resized_windows, simila
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.options import option
 from objloc_ros.types import Image, Size, size_of
+
+Correlations = Literal["auto", "head", "dino"]
 
 
 @dataclass(frozen=True)
 class ClipDiyOptions(SegmentationOptions):
-    """CLIP-DIY's choices.
+    """CLIP-DIY's choices."""
 
-    Args:
-        placement: Where a window's answer belongs: "centred" at its centre, "tiled" as the original has it.
-    """
-
-    placement: Placement = "centred"
+    placement: Placement = option(
+        "centred",
+        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it, `nearest` "
+        "tiled without interpolation.",
+        choices=get_args(Placement),
+    )
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class MaskClipOptions(SegmentationOptions):
 
 @dataclass(frozen=True)
 class DinoiserOptions(SegmentationOptions):
-    """CLIP-DINOiser's choices.
+    """CLIP-DINOiser's choices."""
 
+<<<<<<< HEAD
     Args:
         gamma: Correlations below this are cut to 0.
         delta: A pixel of the background stays unlabelled if no prompt is more probable than this.
@@ -66,6 +71,18 @@ class DinoiserOptions(SegmentationOptions):
                 raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.correlations not in ("auto", "head", "dino"):
             raise ParameterError(f"correlations must be auto, head or dino, got {self.correlations!r}")
+=======
+    gamma: float = option(0.2, "Correlations of patches below this are cut to 0.", low=0, high=1)
+    delta: float = option(
+        0.99, "A background pixel stays unlabelled if no prompt is more probable than this.", low=0, high=1
+    )
+    correlations: Correlations = option(
+        "auto",
+        "`head` takes those of the trained convolutions, `dino` those of the backbone's values without any training, "
+        "`auto` the head's if there is one.",
+        choices=get_args(Correlations),
+    )
+>>>>>>> main
 
 
 METHODS: dict[str, type[SegmentationOptions]] = {
@@ -177,7 +194,7 @@ class SegmentationHead:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
     def _relations(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
-        """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or by DINO and FOUND."""
+        """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or DINO and FOUND."""
         if self._asks_head(options):
             if self._dinoiser_head is None:
                 raise ParameterError(
