@@ -14,18 +14,11 @@ import torch
 from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-<<<<<<< HEAD
-from objloc_ros.methods.refinement import Post, check_post
+from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
 from objloc_ros.ops.regions import components
 from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
-=======
-from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import exact_arithmetic, split_batch, to_numpy, positive_affinity
-from objloc_ros.ops.regions import components
-from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 from objloc_ros.options import Options, option
->>>>>>> main
 from objloc_ros.types import Grid
 
 Values = npt.NDArray[np.float64]

@@ -11,13 +11,8 @@ import torch
 from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, unit_features
-<<<<<<< HEAD
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
-=======
 from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import threshold_strip, exact_arithmetic, gram_strips, split_batch
->>>>>>> main
+from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
 from objloc_ros.ops.regions import component_at
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
@@ -53,13 +48,8 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `k_patches` is below 1.
     """
-<<<<<<< HEAD
-    LostOptions(k_patches)
-    degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
-=======
     LostOptions.check(k_patches=k_patches)
     degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
->>>>>>> main
     return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 

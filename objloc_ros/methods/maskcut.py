@@ -13,15 +13,9 @@ import torch
 from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-<<<<<<< HEAD
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
-from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
-=======
 from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
-from objloc_ros.ops.ncut import Cut, bipartition, argmax_first
->>>>>>> main
+from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
 from objloc_ros.ops.regions import BoolMap, component_at
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid

@@ -11,13 +11,8 @@ import torch
 from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-<<<<<<< HEAD
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, split_batch, thresholded_affinity
-=======
 from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, split_batch, thresholded_affinity
->>>>>>> main
 from objloc_ros.ops.ncut import Cut, bipartition
 from objloc_ros.ops.regions import component_at
 from objloc_ros.options import Options, option

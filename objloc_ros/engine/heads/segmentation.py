@@ -52,26 +52,6 @@ class MaskClipOptions(SegmentationOptions):
 class DinoiserOptions(SegmentationOptions):
     """CLIP-DINOiser's choices."""
 
-<<<<<<< HEAD
-    Args:
-        gamma: Correlations below this are cut to 0.
-        delta: A pixel of the background stays unlabelled if no prompt is more probable than this.
-        correlations: "head" takes the trained convolutions', "dino" the backbone's values without any training, "auto"
-            the head if there is one.
-    """
-
-    gamma: float = 0.2
-    delta: float = 0.99
-    correlations: Literal["auto", "head", "dino"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("gamma", "delta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.correlations not in ("auto", "head", "dino"):
-            raise ParameterError(f"correlations must be auto, head or dino, got {self.correlations!r}")
-=======
     gamma: float = option(0.2, "Correlations of patches below this are cut to 0.", low=0, high=1)
     delta: float = option(
         0.99, "A background pixel stays unlabelled if no prompt is more probable than this.", low=0, high=1
@@ -82,7 +62,6 @@ class DinoiserOptions(SegmentationOptions):
         "`auto` the head's if there is one.",
         choices=get_args(Correlations),
     )
->>>>>>> main
 
 
 METHODS: dict[str, type[SegmentationOptions]] = {
