@@ -25,6 +25,7 @@ from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.io.tables import text_table
 from objloc_ros.types import Features, Size
 
 FLOAT32, BFLOAT16, EXPORTED = "eager float32", "eager bfloat16", "onnxruntime float32"
@@ -100,12 +101,12 @@ def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
 
 def print_rows(rows: list[Row]) -> None:
     """Print a line per pass, with its speed relative to eager float32."""
-    print(f"{'':24}{'':22}{'best':>11}{'median':>11}{'speed':>8}  difference of the keys")
+    lines: list[tuple[str, ...]] = [("", "", "best", "median", "speed", "difference of the keys")]
     for row in rows:
         for name, best in row.best_ms.items():
-            speed = row.best_ms[FLOAT32] / best
-            numbers = f"{best:8.1f} ms{row.median_ms[name]:8.1f} ms{speed:7.2f}x"
-            print(f"{row.name:24}{name:22}{numbers}  {row.differences[name]:.0e}")
+            times = f"{best:.1f} ms", f"{row.median_ms[name]:.1f} ms", f"{row.best_ms[FLOAT32] / best:.2f}x"
+            lines.append((row.name, name, *times, f"{row.differences[name]:.0e}"))
+    print(text_table(lines, left=2))
 
 
 if __name__ == "__main__":

@@ -143,7 +143,8 @@ def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str
     assert absent & set(done.stdout.split()) == set()
 
 
-def test_pipeline_is_reached_lazily_from_the_package() -> None:
+@pytest.mark.parametrize("name", ["load_pipeline", "VideoTracker"])
+def test_the_engine_is_reached_lazily_from_the_package(name: str) -> None:
     before, after = ("'torch' not in sys.modules", "'torch' in sys.modules")
-    code = f"import objloc_ros, sys; assert {before}; objloc_ros.load_pipeline; assert {after}"
+    code = f"import objloc_ros, sys; assert {before}; objloc_ros.{name}; assert {after}"
     subprocess.run([sys.executable, "-c", code], timeout=120, check=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from objloc_ros.bags.images import BagImage, read_images
 from objloc_ros.bags.outputs import OutputBag, write_films
-from objloc_ros.bags.predictions import Follower, answer_of
+from objloc_ros.bags.predictions import answer_of
 from objloc_ros.bags.prefetch import prefetch
 from objloc_ros.bags.reader import BagReader
 from objloc_ros.bags.score import Scorer, frames_of, report_of
@@ -25,7 +25,10 @@ from objloc_ros.bags.survey import Stamps, choose_cameras, choose_namespaces, su
 from objloc_ros.bags.truth import FrameTruth
 from objloc_ros.bags.truth_sources import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
+from objloc_ros.engine.frame_stats import VideoClock
+from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.shared_backbone import use_threads
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 from objloc_ros.jobs.shards import Work
@@ -66,7 +69,7 @@ class Lockstep(BagSettings):
             target.mkdir(exist_ok=True)
             began = time.perf_counter()
             with BagReader(path) as bag:
-                job = Job(bag, cameras_of(bag, self), passes)
+                job = Job(bag, cameras_of(bag, self, passes), passes)
                 self._answer(job, target)
             cameras = {topic: camera.summary() for topic, camera in job.cameras.items()}
             write_json(target / REPORT, report_of("lockstep", path.name, cameras, self.settings()))
@@ -101,7 +104,7 @@ class Camera:
         space: Namespace of its results.
         stamps: Of its images.
         truth: What is true of them, if it is known.
-        follower: Answers its frames.
+        trackers: Answer its frames, one for each pass.
         scorers: Judge the answers, by the names of the rows.
         processed: Frames answered.
         dropped: Frames that hold no image, by cause.
@@ -110,14 +113,15 @@ class Camera:
     space: str
     stamps: Stamps
     truth: Truth | None
-    follower: Follower
+    trackers: Sequence[VideoTracker]
     scorers: Mapping[str, Scorer]
     processed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    _clock: VideoClock = field(default_factory=VideoClock)
 
     def begin(self, frame: BagImage) -> None:
         """Notice jumps of time before the next frame."""
-        if self.follower.notice(frame.key):
+        if self._clock.jumps_to(frame.key):
             for scorer in self.scorers.values():
                 scorer.start_video()
 
@@ -145,7 +149,7 @@ def survey_cameras(bag: BagReader, wanted: BagSettings) -> tuple[list[str], dict
     return topics, stamps
 
 
-def cameras_of(bag: BagReader, wanted: BagSettings) -> dict[str, Camera]:
+def cameras_of(bag: BagReader, wanted: BagSettings, passes: Sequence[Pass]) -> dict[str, Camera]:
     """Survey a bag before the work.
 
     Raises:
@@ -158,8 +162,8 @@ def cameras_of(bag: BagReader, wanted: BagSettings) -> dict[str, Camera]:
         truth = known.get(topic)
         classes = None if truth is None else truth.classes
         scorers = {run.name: Scorer(classes, run.prompts.meant if run.prompts else None) for run in wanted.runs}
-        follower = Follower([run.method for run in wanted.runs], wanted.follow)
-        cameras[topic] = Camera(spaces[topic], stamps[topic], truth, follower, scorers)
+        trackers = [VideoTracker(one.pipeline, one.methods, wanted.follow, tracked=DISCOVERY) for one in passes]
+        cameras[topic] = Camera(spaces[topic], stamps[topic], truth, trackers, scorers)
     return cameras
 
 
@@ -208,14 +212,14 @@ class Job:
             camera.dropped[frame.cause] += 1
             return
         camera.begin(frame)
-        for one in self._passes:
+        for one, tracker in zip(self._passes, camera.trackers, strict=True):
             began = time.perf_counter()
-            result = camera.follower.run(one.pipeline, frame.image, one.methods)
+            result = tracker(frame.image, frame.key)
             self._pipeline_s += time.perf_counter() - began
             for stage, spent in result.timings_ms.items():
                 self._stages_ms[stage] = self._stages_ms.get(stage, 0.0) + spent
             for run in one.runs:
-                found = camera.follower.named(result, run.method)
+                found = result[run.method]
                 try:
                     camera.scorers[run.name].update(answer_of(found), truth)
                 except InputError as error:

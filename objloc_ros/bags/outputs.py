@@ -12,7 +12,7 @@ from objloc_ros.bags.images import BagImage
 from objloc_ros.bags.reader import BagReader, read_bag
 from objloc_ros.bags.survey import survey
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.engine.frame_stats import JUMP_NS
+from objloc_ros.engine.frame_stats import jumps_back
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.io.media import write_movie
 from objloc_ros.nodes.conversions import compressed_to_rgb, mask_to_image, rgb_to_compressed
@@ -58,7 +58,7 @@ class OutputBag:
     def _is_news(self, node: str, key: int) -> bool:
         """Whether the labels must be told: at the first frame, and where time has jumped before it."""
         first = self._announced.get(node)
-        if first is not None and key >= first - JUMP_NS:
+        if first is not None and not jumps_back(first, key):
             return False
         self._announced[node] = key
         return True

@@ -13,8 +13,9 @@ import numpy as np
 
 from objloc_ros.bags.predictions import Answer
 from objloc_ros.bags.truth import BACKGROUND, Classes, FrameTruth, normalise_name
-from objloc_ros.engine.frame_stats import continues
+from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.io.tables import text_table
 from objloc_ros.metrics import AveragePrecision, CorLoc, Flicker, Mean, MeanIoU, ScoredImage, Steadiness
 from objloc_ros.metrics.base import VideoMetric
 from objloc_ros.metrics.semantic import confusion_matrix
@@ -160,11 +161,10 @@ def score(answers: Iterable[tuple[int, Answer]], truths: FrameTruths | None, sco
     Returns:
         The summary.
     """
-    before: int | None = None
+    clock = VideoClock()
     for key, answer in answers:
-        if before is not None and not continues(before, key):
+        if clock.jumps_to(key):
             scorer.start_video()
-        before = key
         scorer.update(answer, None if truths is None else truths.take(key))
     return scorer.summary()
 
@@ -231,7 +231,7 @@ def broken_limits(reports: Iterable[Report], least: Mapping[str, float], most: M
 
 
 def table(reports: Iterable[Report]) -> str:
-    """A line per bag, camera and method, for people."""
+    """Make a table of a line per bag, camera and method, for people."""
     rows = []
     for report in reports:
         for camera, about in report["cameras"].items():
@@ -243,11 +243,4 @@ def table(reports: Iterable[Report]) -> str:
     cells = [["bag", "camera", "method", "frames", *names]]
     for first, metrics in rows:
         cells.append([*first, *(f"{metrics[m]:.3f}" if m in metrics else "" for m in names)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join(_line(line, widths) for line in cells)
-
-
-def _line(cells: list[str], widths: list[int]) -> str:
-    """Names to the left, numbers to the right."""
-    padded = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(padded).rstrip()
+    return text_table(cells, left=3)

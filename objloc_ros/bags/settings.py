@@ -9,15 +9,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import LabelSet
 from objloc_ros.version import __version__
+
+FOLLOW = VideoOptions(max_objects=3)
+"""As the `discovery` node has it unless told otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class BagSettings:
     sets: tuple[PromptSet, ...] = ()
     topics: tuple[str, ...] = ()
     truth: TruthSpec = field(default_factory=TruthSpec)
-    follow: FollowOptions = field(default_factory=FollowOptions)
+    follow: VideoOptions = FOLLOW
     outputs: bool = True
     overlay: bool = False
     on_frame: Callable[[], Any] | None = field(default=None, compare=False)

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from objloc_ros.bags import lockstep, realtime
 from objloc_ros.bags.lockstep import Lockstep
-from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.reader import list_storage_files
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import broken_limits, table
@@ -32,6 +31,7 @@ from objloc_ros.cli.options import (
     run_shards,
 )
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
@@ -148,7 +148,7 @@ def common_of(args: argparse.Namespace) -> dict[str, Any]:
         "sets": tuple(sets),
         "topics": tuple(args.topics),
         "truth": truth_of(args),
-        "follow": FollowOptions(args.temporal, args.max_objects, args.min_score),
+        "follow": VideoOptions(args.temporal, args.max_objects, args.min_score),
         "outputs": not args.no_outputs,
         "overlay": args.overlay,
     }

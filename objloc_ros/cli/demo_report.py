@@ -15,6 +15,7 @@ from objloc_ros.bags.reader import read_bag
 from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.io.contact_sheet import INK, PAGE, contact_sheet
 from objloc_ros.io.media import write_image, write_movie
+from objloc_ros.io.tables import text_table
 from objloc_ros.nodes.conversions import compressed_to_rgb
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.ops.regions import mask_iou
@@ -102,7 +103,7 @@ def table(report: Mapping[str, Any]) -> str:
     }
     if report["mask_iou"]:
         rows["mask IoU"] = f"{report['mask_iou']['mean']:.2f} (against the scene's known truth)"
-    return "\n".join(f"{name:<11} {text}" for name, text in rows.items())
+    return text_table(list(rows.items()))
 
 
 def _times(values: Mapping[str, float] | None, what: str) -> str:

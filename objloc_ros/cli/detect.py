@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
-from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
-from objloc_ros.engine.temporal import Memory
+from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import contact_sheet, fitted
 from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
@@ -244,12 +243,11 @@ def _detect_image(job: Job, path: Path) -> None:
 def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
     reader = VideoReader(path)
     bar.total += max(0, reader.length - 1)
-    methods = job.pipeline.methods
-    memories = {method: Memory() for method in methods if method in METHODS and job.temporal}
+    tracker = VideoTracker(job.pipeline, options=VideoOptions(temporal=job.temporal), tracked=())
 
     def results() -> Iterator[tuple[Image, Result]]:
         for image in reader:
-            yield image, job.pipeline.follow(image, memories, methods)
+            yield image, tracker(image)
             bar.update()
 
     counts = job.outputs.video(path, reader.fps, results())

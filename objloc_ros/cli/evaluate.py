@@ -36,6 +36,7 @@ from objloc_ros.evaluation.held_out_scenes import (
     held_out_scenes,
     held_out_videos,
 )
+from objloc_ros.io.tables import markdown_table
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -111,12 +112,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
-    """A Markdown table: a row per name, a column per measure, a dash where one does not apply."""
-    lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
-    for name, scores in rows.items():
-        cells = [f"{scores[key]:.3f}" if key in scores else "–" for key in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """Make a Markdown table: a row per name, a column per measure, a dash where one does not apply."""
+    cells = [
+        [name, *(f"{scores[key]:.3f}" if key in scores else "–" for key in columns)] for name, scores in rows.items()
+    ]
+    return markdown_table(["", *columns.values()], cells, left=1)
 
 
 def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Scores], Mapping[str, str]]:

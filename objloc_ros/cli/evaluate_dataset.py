@@ -21,8 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from objloc_ros.benchmark.results import machine
-from objloc_ros.cli.evaluate_files import BELOW, table_of
+from objloc_ros.benchmark.results import describe_machine
+from objloc_ros.cli.evaluate_files import BELOW, format_metrics
 from objloc_ros.cli.options import (
     add_engine_options,
     add_pipeline_options,
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"{len(outcome.failed)} blocks of images failed; what was done is kept: the same command goes on"
         )
-    facts = machine(None)
+    facts = describe_machine(None)
     result = finish(
         folder,
         evaluation,
@@ -153,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     )
     _write_page(folder, evaluation, dataset, result)
     numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, (int, float))}
-    print(json.dumps(result, indent=1) if args.json else f"{table_of(numbers)}\n\nwrote {folder}/report.html")
+    print(json.dumps(result, indent=1) if args.json else f"{format_metrics(numbers)}\n\nwrote {folder}/report.html")
     failed = failed_limits(numbers, limits)
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)

@@ -17,6 +17,7 @@ from objloc_ros.data.base import pair, read_map
 from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth, with_masks
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
+from objloc_ros.io.tables import text_table
 from objloc_ros.metrics import CorLoc, MeanIoU, Saliency, average_precision
 from objloc_ros.metrics.saliency import RULES, score
 from objloc_ros.metrics.semantic import confusion_matrix, resize_as_clip_diy
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     failed = failed_limits(numbers, limits)
     if args.out is not None:
         write_json(args.out, metrics)
-    print(json.dumps(metrics, indent=1) if args.json else table_of(numbers))
+    print(json.dumps(metrics, indent=1) if args.json else format_metrics(numbers))
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else 0
@@ -163,8 +164,7 @@ def _progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, 
     return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
 
 
-def table_of(metrics: Mapping[str, float]) -> str:
-    """Names and numbers, a line each."""
-    width = max(len(name) for name in metrics)
-    cells = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
-    return "\n".join(f"{name:<{width}}  {cell:>8}" for name, cell in cells.items())
+def format_metrics(metrics: Mapping[str, float]) -> str:
+    """Write names and numbers, a line each."""
+    rows = [(name, f"{value:.4f}" if isinstance(value, float) else value) for name, value in metrics.items()]
+    return text_table(rows, left=1)

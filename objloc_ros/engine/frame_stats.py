@@ -25,9 +25,23 @@ MAX_PAUSE_NS = 5_000_000_000
 """Longest time between two frames of one video, nanoseconds."""
 
 
-def continues(before_ns: int, now_ns: int) -> bool:
-    """Whether two stamps in nanoseconds may be of one video: time neither jumped back nor passed without a frame."""
-    return -JUMP_NS <= now_ns - before_ns <= MAX_PAUSE_NS
+def jumps_back(before_ns: int, now_ns: int) -> bool:
+    """Whether time jumped back between two frames, stamps in nanoseconds, as where a recording starts over."""
+    return now_ns < before_ns - JUMP_NS
+
+
+class VideoClock:
+    """Tells where the frames of one camera begin another video: time jumped back, or passed without a frame."""
+
+    def __init__(self) -> None:
+        self._latest_ns: int | None = None
+
+    def jumps_to(self, stamp_ns: int) -> bool:
+        """Note the stamp of the next frame, nanoseconds; returns whether time has jumped since the one before."""
+        before_ns, self._latest_ns = self._latest_ns, stamp_ns
+        if before_ns is None:
+            return False
+        return jumps_back(before_ns, stamp_ns) or stamp_ns - before_ns > MAX_PAUSE_NS
 
 
 class StampAnomaly(Enum):
@@ -94,7 +108,7 @@ class AgeClock:
     def _judge(self, stamp_ns: int, lag_ns: int) -> StampAnomaly | None:
         if stamp_ns == 0:
             return StampAnomaly.ZERO_STAMP
-        if stamp_ns < self._last_stamp_ns - JUMP_NS:
+        if jumps_back(self._last_stamp_ns, stamp_ns):
             return StampAnomaly.JUMPED_BACK
         return StampAnomaly.OTHER_CLOCK if abs(lag_ns) > PLAUSIBLE_LAG_NS else None
 

@@ -221,8 +221,8 @@ class Pipeline:
             methods: Heads to run; None for all.
             key: What stands for the images, in their order, such as a camera's frame. Pipelines around one backbone
                 (`SharedLoader`) share the passes of equal keys as long as somebody holds the key. None shares nothing.
-            memories: What discovery methods know from the earlier frames of the video whose next one the image is;
-                updated. A method without a memory sees the image alone.
+            memories: What discovery methods know from the earlier frames of the video whose next one the image is, kept
+                by `VideoTracker`; updated. A method without a memory sees the image alone.
 
         Returns:
             One result, or a list of one per image.
@@ -253,17 +253,6 @@ class Pipeline:
                 of_image = {method: answer[i] for method, answer in answers.items()}
                 results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
         return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
-
-    def follow(
-        self,
-        image: Image,
-        memories: Mapping[str, Memory],
-        methods: Sequence[str] | None = None,
-        *,
-        key: Hashable | None = None,
-    ) -> Result:
-        """Run heads on the next frame of a video; see `run`. None for `methods` runs those that have a memory."""
-        return self.run(image, list(memories) if methods is None else methods, key=key, memories=memories)
 
     def _choose_heads(self, methods: Sequence[str] | None, memories: Mapping[str, Memory]) -> dict[str, Head]:
         """The heads of these methods, all for None, in their order."""

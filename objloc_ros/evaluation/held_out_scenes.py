@@ -20,7 +20,7 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.heads.discovery import METHODS, result
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask
 from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
 from objloc_ros.metrics.base import VideoMetric
@@ -278,13 +278,13 @@ class VideoMetrics(Metric):
     def __init__(self) -> None:
         self.steadiness, self.lag = Steadiness(), Lag()
 
-    def update(self, video: Sequence[HeldOut], answers: Sequence[tuple[Detections, Sequence[str]]]) -> None:
-        """Add a video, with the detections and ids of each frame."""
+    def update(self, video: Sequence[HeldOut], predictions: Sequence[Detections]) -> None:
+        """Add a video, with the detections of each frame, tracked."""
         self.steadiness.start_video()
         self.lag.start_video()
-        for frame, (detections, ids) in zip(video, answers, strict=True):
+        for frame, detections in zip(video, predictions, strict=True):
             truth = _visible_boxes(frame.identities)
-            self.steadiness.update(truth, detections.boxes, ids)
+            self.steadiness.update(truth, detections.boxes, detections.ids)
             self.lag.update(truth, detections.boxes)
 
     def compute(self) -> dict[str, float]:
@@ -308,24 +308,16 @@ def evaluate_videos(
     Returns:
         Per method, under "frame by frame" and "temporal", the figures of `VideoMetrics`.
     """
-    modes = ("frame by frame", "temporal")
+    modes = {"frame by frame": VideoOptions(temporal=False), "temporal": VideoOptions()}
     metrics = {method: {mode: VideoMetrics() for mode in modes} for method in methods}
     for video in videos:
-        images = [frame.image for frame in video]
-        alone = [result.heads for result in pipeline.run(images, methods)]
-        memories = {method: Memory() for method in methods}
-        together = [pipeline.follow(image, memories).heads for image in images]
-        for method in methods:
-            for mode, results in zip(modes, (alone, together), strict=True):
-                answers = _named([result[method].detections for result in results], images)
-                metrics[method][mode].update(video, answers)
+        for mode, options in modes.items():
+            tracker = VideoTracker(pipeline, methods, options)
+            results = [tracker(frame.image) for frame in video]
+            for method in methods:
+                metrics[method][mode].update(video, [result[method].detections for result in results])
         on_progress()
     return {method: {mode: metric.compute() for mode, metric in both.items()} for method, both in metrics.items()}
-
-
-def _named(detections: Sequence[Detections], images: Sequence[Image]) -> list[tuple[Detections, tuple[str, ...]]]:
-    tracker = Tracker()
-    return [(each, tracker.update(each, size_of(image))) for each, image in zip(detections, images, strict=True)]
 
 
 def _visible_boxes(identities: Image) -> dict[Hashable, list[int]]:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.frame_stats import continues
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.results import HeadResult
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.nodes import params, process
 from objloc_ros.nodes.adapter import (
     OVERLAYS,
@@ -26,7 +24,6 @@ from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.perception_node import PerceptionNode
-from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
@@ -82,9 +79,7 @@ class DiscoveryAdapter(MethodAdapter):
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._settings: Values = {}
-        self._tracker = Tracker()
-        self._memories: dict[str, Memory] = {}
-        self._latest_ns = 0
+        self._video: VideoTracker | None = None
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return the options of every method, so that each is ready when it is chosen."""
@@ -102,32 +97,27 @@ class DiscoveryAdapter(MethodAdapter):
     def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
         """Run the chosen method and publish what is wanted."""
         rgb, header, settings = frame.rgb(), frame.header, self._settings
-        now_ns = stamp_ns(header)
-        if not continues(self._latest_ns, now_ns):
-            self.reset()
-        self._latest_ns = now_ns
-        result = self._discover(frame, settings).best(settings["max_objects"], settings["min_score"])
-        ids = self._tracker.update(result.detections, size_of(rgb))
-        publish_result(result.with_ids(ids), rgb, header, outputs, wanted)
+        method = settings["method"]
+        if self._video is None:
+            self._video = VideoTracker(self.pipeline, (method,))
+        self._video.use((method,))
+        self._video.options = VideoOptions(settings["temporal"], settings["max_objects"], settings["min_score"])
+        publish_result(self._video(rgb, stamp_ns(header), key=frame)[method], rgb, header, outputs, wanted)
 
     def reset(self) -> None:
         """Forget the video: the next frame begins another one."""
-        self._memories = {}
-        self._tracker.forget()
+        if self._video is not None:
+            self._video.reset()
 
     def free_memory(self) -> None:
         """Forget the video, whose features are on the device."""
         self.reset()
         super().free_memory()
 
-    def _discover(self, frame: Frame, settings: Values) -> HeadResult:
-        method = settings["method"]
-        if not settings["temporal"]:
-            self._memories = {}
-            return self.pipeline.run(frame.rgb(), (method,), key=frame)[method]
-        if method not in self._memories:  # what another method found is no guide to this one
-            self._memories = {method: Memory()}
-        return self.pipeline.follow(frame.rgb(), self._memories, key=frame)[method]
+    def release(self) -> None:
+        """Drop the video, too, which holds the pipeline."""
+        self._video = None
+        super().release()
 
 
 def main() -> int:

@@ -20,49 +20,42 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
-from objloc_ros.engine.temporal import Past, Tracker
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json, write_json
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
 from objloc_ros.jobs.shards import Shard, Work
 from objloc_ros.prelabels.sources import SUFFIXES, Frame, Piece, frames
-from objloc_ros.types import Detections, Image, Size, size_of
+from objloc_ros.types import Image, size_of
 
 
-def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, Any]]:
+def objects(found: HeadResult) -> list[dict[str, Any]]:
     """Describe the detections of one image as JSON values.
 
-    Args:
-        found: What a method says.
-        tracks: The number of each detection's track, or None.
-
     Returns:
-        For each detection "label", "score", "track", and of its mask "segmentation" (`io.rle.Rle`), "bbox" [x, y,
-        width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
-        what the method works on, is left out: CVAT refuses a file with such a mask.
+        For each detection "label", "score", "track" where it has an id, and of its mask "segmentation" (`io.rle.Rle`),
+        "bbox" [x, y, width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is
+        smaller than what the method works on, is left out: CVAT refuses a file with such a mask.
     """
-    ids = np.asfortranarray(found.instances_u16())
-    detections = found.detections
+    instances = np.asfortranarray(found.instances_u16())
+    labels, scores, ids = found.detections.labels, found.detections.scores, found.detections.ids
     described = []
-    for number, (label, score, track) in enumerate(zip(detections.labels, detections.scores, tracks, strict=True), 1):
-        rle = encode(ids == number)
+    for number, (label, score) in enumerate(zip(labels, scores, strict=True), 1):
+        rle = encode(instances == number)
         area = int(coco_mask.area(rle))
         if area:
             bbox = [int(side) for side in coco_mask.toBbox(rle)]
             one = {"label": label, "score": round(float(score), 4), "bbox": bbox, "area": area, "segmentation": rle}
-            described.append(one if track is None else one | {"track": track})
+            described.append(one if ids is None else one | {"track": int(ids[number - 1])})
     return described
 
 
-class Follower:
-    """Runs one method on frames that belong together, as the nodes do: discovery with a memory, names by a tracker.
-
-    Objects of different prompts are tracked apart, so that none takes another's number where they overlap.
+class CameraTrackers:
+    """Runs one method on the frames of several cameras, with ids that no two objects of any of them share.
 
     Args:
         pipeline: What runs the method.
@@ -70,43 +63,24 @@ class Follower:
     """
 
     def __init__(self, pipeline: Pipeline, method: str) -> None:
-        self._pipeline, self._method = pipeline, method
-        self._followed = (method,) if method in DISCOVERY else ()
-        self._cameras: dict[str, Past] = {}
-        self._numbers: dict[tuple[str, str, str], int] = {}
+        self._method = method
+        self._trackers = defaultdict[str, VideoTracker](lambda: VideoTracker(pipeline, (method,)))
+        self._ids: dict[tuple[str, str], str] = {}
 
-    def answer(self, image: Image, camera: str, stamp_ns: int | None) -> tuple[HeadResult, list[int]]:
+    def __call__(self, image: Image, camera: str, stamp_ns: int | None) -> HeadResult:
         """Look at the next frame of a camera.
 
         Args:
             image: RGB uint8 [H, W, 3].
             camera: Whose frame it is.
-            stamp_ns: When it was taken, in nanoseconds. Where time jumps, all that was known is forgotten: a bag that
-                starts over, a camera that was away. None for frames without time, which follow one another.
+            stamp_ns: When it was taken, nanoseconds; None for frames without time, which follow one another.
 
         Returns:
-            The method's result, and the number of each detection: 1, 2, ... over all cameras, never used again for
-            another object.
+            The method's result, with ids "1", "2", ... in the order in which objects appeared.
         """
-        past = self._cameras.setdefault(camera, Past(self._followed))
-        if stamp_ns is not None:
-            past.notice(stamp_ns)
-        found: HeadResult = self._pipeline.follow(image, past.memories, (self._method,))[self._method]
-        names = _names(past.trackers, found.detections, size_of(image))
-        keys = [(camera, label, name) for label, name in zip(found.detections.labels, names, strict=True)]
-        return found, [self._numbers.setdefault(key, len(self._numbers) + 1) for key in keys]
-
-
-def _names(trackers: defaultdict[str, Tracker], detections: Detections, size: Size) -> list[str]:
-    """The track of each detection; trackers of labels that are not in sight learn that, too."""
-    labels = np.array(detections.labels, dtype=object)
-    names = [""] * len(detections)
-    for label in dict.fromkeys([*trackers, *detections.labels]):
-        places = np.flatnonzero(labels == label)
-        part = Detections(detections.boxes[places], detections.scores[places], (label,) * len(places))
-        for place, name in zip(places, trackers[label].update(part, size), strict=True):
-            names[place] = name
-    return names
+        found = self._trackers[camera](image, stamp_ns)[self._method]
+        own = found.detections.ids or ()
+        return found.with_ids(tuple(self._ids.setdefault((camera, name), str(len(self._ids) + 1)) for name in own))
 
 
 LABELS = "labels.jsonl"
@@ -193,11 +167,11 @@ class _Prelabeller:
         make = self._make
         use_threads(make.threads)
         followed = make.track == "all" or (make.track == "video" and piece.kind != "images")
-        follower = Follower(self._pipeline, make.method) if followed else None
+        trackers = CameraTrackers(self._pipeline, make.method) if followed else None
         target.mkdir()
         with (target / LABELS).open("w", encoding="utf-8") as file:
             for frame in frames(piece, make.topics, make.suffix):
-                file.write(json.dumps(self._record(frame, follower)) + "\n")
+                file.write(json.dumps(self._record(frame, trackers)) + "\n")
                 if frame.image is not None:
                     self._keep(frame, piece, target / IMAGES)
                 if make.on_frame is not None:
@@ -205,17 +179,16 @@ class _Prelabeller:
             file.flush()
             os.fsync(file.fileno())
 
-    def _record(self, frame: Frame, follower: Follower | None) -> dict[str, Any]:
+    def _record(self, frame: Frame, trackers: CameraTrackers | None) -> dict[str, Any]:
         if frame.image is None:
             return {"file_name": frame.file_name, "reason": frame.problem}
-        if follower is None:
-            found = self._pipeline.run(frame.image, self._pipeline.methods)[self._make.method]
-            described = objects(found, [None] * len(found.detections))
+        if trackers is None:
+            found = self._pipeline.run(frame.image)[self._make.method]
         else:
-            described = objects(*follower.answer(frame.image, frame.camera, frame.stamp_ns))
+            found = trackers(frame.image, frame.camera, frame.stamp_ns)
         height, width = size_of(frame.image)
         image = {"file_name": frame.file_name, "width": width, "height": height, **frame.about}
-        return image | {"objects": described}
+        return image | {"objects": objects(found)}
 
     def _keep(self, frame: Frame, piece: Piece, folder: Path) -> None:
         """Write an image where it is to be written."""

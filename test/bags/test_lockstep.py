@@ -16,7 +16,6 @@ from lockstep_making import TRUTH, lockstep, outputs, run
 from sensor_msgs.msg import Image
 
 from objloc_ros.bags.lockstep import OUTPUTS, REPORT, TIMING
-from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.errors import InputError, ParameterError
@@ -123,8 +122,6 @@ def test_odd_stamps_are_counted_and_every_frame_is_answered(tmp_path: Path) -> N
         (lambda: lockstep(threads=0), "threads must be at least 1, got 0"),
         (lambda: lockstep(overlay=True, outputs=False), "films are made of the outputs"),
         (lambda: lockstep(topics=("/t",), truth=TruthSpec((("", "/t"),))), "cannot be images and truth"),
-        (lambda: FollowOptions(max_objects=0), r"max_objects must lie in \[1, 20\], got 0"),
-        (lambda: FollowOptions(min_score=2.0), r"min_score must lie in \[0, 1\], got 2.0"),
     ],
 )
 def test_options_out_of_range(make: Any, message: str) -> None:

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("vision_msgs")
 
 from objloc_ros.bags.nodes import nodes_of, parameters_of
-from objloc_ros.bags.predictions import FollowOptions
 from objloc_ros.bags.realtime import RealtimeSettings
 from objloc_ros.bags.settings import PromptSet
 from objloc_ros.engine.config import Options, PipelineConfig
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -41,7 +41,7 @@ def test_found() -> None:
 
 def test_discovery() -> None:
     options: tuple[Options, ...] = ((("n_masks", 2), ("post", "none")),)
-    follow = FollowOptions(temporal=False, max_objects=2, min_score=0.25)
+    follow = VideoOptions(temporal=False, max_objects=2, min_score=0.25)
     got = only_parameters(settings("maskcut", options=options, follow=follow))
     expected = {"method": "maskcut", "post": "none", "temporal": False, "max_objects": 2, "min_score": 0.25}
     assert {name: got[name] for name in expected} == expected

@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 
-from objloc_ros.benchmark.run import FRAMES
+from objloc_ros.benchmark.run import ROUND_FRAMES
 from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
 
@@ -32,9 +32,9 @@ def test_smoke_run_measures_the_matrix(smoke):
     assert done["machine"]["threads"] == 1
     assert done["date"].endswith("+00:00")
     assert done["command"].startswith("objloc bench --methods found,maskcut,")
-    cells = [(row["method"], row["batch"], row["cameras"]) for row in done["rows"]]
-    assert cells[:3] == [("found", 1, 1), ("found", 1, 2), ("found", 2, 1)]
-    assert len(cells) == 15
+    cases = [(row["method"], row["batch"], row["cameras"]) for row in done["rows"]]
+    assert cases[:3] == [("found", 1, 1), ("found", 1, 2), ("found", 2, 1)]
+    assert len(cases) == 15
     assert {(one["cell"]["batch"], one["cell"]["cameras"]) for one in done["skipped"]} == {(2, 2)}
     assert {rate["dtype"] for rate in done["rates"] if "dtype" in rate} == {"float32", "bfloat16"}
 
@@ -55,16 +55,16 @@ def test_rows_hold_every_stage_and_round(smoke):
             assert all(sum(parts) <= ms for parts, ms in zip(zip(*stages.values(), strict=True), whole, strict=True))
 
 
-def test_floors_are_counted_per_stage(smoke):
-    floors = {(row["method"], row["batch"], row["cameras"]): row["floors"] for row in document(smoke)["rows"]}
-    found, cameras = floors["found", 1, 1]["vit"], floors["found", 1, 2]["vit"]
+def test_rooflines_are_counted_per_stage(smoke):
+    rooflines = {(row["method"], row["batch"], row["cameras"]): row["floors"] for row in document(smoke)["rows"]}
+    found, cameras = rooflines["found", 1, 1]["vit"], rooflines["found", 1, 2]["vit"]
     assert found["flops"] == pytest.approx(0.38e9, rel=0.01)
     assert found["ratio"] > 0
     assert cameras["ratio"] is None
-    assert floors["found", 2, 1]["vit"]["bytes"] < found["bytes"]
-    assert set(floors["found", 1, 1]) == {"vit"}
-    assert set(floors["maskcut", 1, 1]) == set(floors["clip_diy", 1, 1]) == {"vit", "head"}
-    assert set(floors["clip_dinoiser", 1, 1]) == {"head"}  # its trained head needs no backbone
+    assert rooflines["found", 2, 1]["vit"]["bytes"] < found["bytes"]
+    assert set(rooflines["found", 1, 1]) == {"vit"}
+    assert set(rooflines["maskcut", 1, 1]) == set(rooflines["clip_diy", 1, 1]) == {"vit", "head"}
+    assert set(rooflines["clip_dinoiser", 1, 1]) == {"head"}  # its trained head needs no backbone
 
 
 def test_picture_and_markdown_are_there(smoke):
@@ -159,6 +159,13 @@ def test_without_ros_the_engine_is_measured(tmp_path, monkeypatch):
     assert set(done["rows"][0]["stages"]) == {"frame", "upload", "pre", "vit", "head", "post"}
 
 
+def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*SMALL, "--out", str(tmp_path)]) == 0
+    assert "objloc: no bench.png: " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
+
+
 def test_threads_are_given_back(tmp_path):
     before = torch.get_num_threads(), cv2.getNumThreads()
     assert main([*SMALL, "--threads", "2", "--out", str(tmp_path)]) == 0
@@ -201,4 +208,4 @@ def test_output_that_cannot_be_written_is_said(tmp_path, capsys):
 def test_smoke_only_changes_what_was_not_given():
     axes = bench.FULL.keys()
     assert bench.SMOKE.keys() == axes == bench.HELP.keys()
-    assert FRAMES > 1  # so that cameras meet in a batch
+    assert ROUND_FRAMES > 1  # so that cameras meet in a batch

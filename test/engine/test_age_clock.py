@@ -1,6 +1,6 @@
 import pytest
 
-from objloc_ros.engine.frame_stats import AgeClock, StampAnomaly, continues
+from objloc_ros.engine.frame_stats import AgeClock, StampAnomaly, VideoClock
 
 S = 1_000_000_000
 
@@ -82,4 +82,7 @@ def test_frames_that_overtake_each_other_are_no_jump():
     ],
 )
 def test_a_video_goes_on_until_time_jumps(step_ns, one_video):
-    assert continues(100 * S, 100 * S + step_ns) == one_video
+    clock = VideoClock()
+    assert not clock.jumps_to(100 * S), "the first frame is no jump"
+    assert clock.jumps_to(100 * S + step_ns) is not one_video
+    assert not clock.jumps_to(100 * S + step_ns), "the new time is the one that goes on"

@@ -12,7 +12,7 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.batcher import OutOfMemoryError
 from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import load_pipeline
-from objloc_ros.engine.temporal import Memory
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
@@ -104,7 +104,7 @@ def test_every_head_of_a_frame_shares_one_pass(make):
     alone = found.run(image)["found"].saliency
     found.run(image, key=frame)
     discovery.run(image, key=frame)
-    discovery.follow(image, {"lost": Memory()}, key=frame)
+    VideoTracker(discovery, ("lost",))(image, key=frame)
     together(lambda: found.run(image, key=frame), lambda: discovery.run(image, key=frame))
     assert passes.batches == [1, 1]
     np.testing.assert_array_equal(found.run(image, key=frame)["found"].saliency, alone)

@@ -43,8 +43,8 @@ def test_the_table_has_a_dash_where_a_measure_does_not_apply():
     columns = {"lost": "LOST", "found": "FOUND"}
     lines = table({"tiny": {"lost": 0.5, "found": 1.0}, "x": {"lost": 0.1}}, columns)
     assert lines.splitlines() == [
-        "| | LOST | FOUND |",
-        "|---|---|---|",
+        "|  | LOST | FOUND |",
+        "| --- | ---: | ---: |",
         "| tiny | 0.500 | 1.000 |",
         "| x | 0.100 | – |",
     ]

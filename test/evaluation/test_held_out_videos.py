@@ -21,7 +21,8 @@ def frame(*places, size=(40, 100)):
 def answer(*named):
     """Boxes of 10 pixels as (id, x, y)."""
     boxes = np.array([(x, y, x + 10, y + 10) for _, x, y in named], np.float32).reshape(-1, 4)
-    return Detections.class_free(boxes, np.full(len(boxes), 0.5, np.float32)), tuple(name for name, *_ in named)
+    scores, labels = np.full(len(boxes), 0.5, np.float32), ("object",) * len(boxes)
+    return Detections(boxes, scores, labels, tuple(name for name, *_ in named))
 
 
 def measured(video, answers):

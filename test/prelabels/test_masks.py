@@ -75,7 +75,7 @@ def test_regions_of_prompts_may_touch() -> None:
     labels = LabelSet(("cat", "dog"), (4, 7))
     found = SemanticResult(detections, plain(3, 4), classes != u, labels, classes, np.ones((3, 4), np.float32))
     assert found.instances_u16().tolist() == rows("3310", "3311", "0002").tolist()
-    assert [one["label"] for one in objects(found, [1, 2, 3])] == ["dog", "cat", "cat"]
+    assert [one["label"] for one in objects(found)] == ["dog", "cat", "cat"]
 
 
 def test_regions_of_one_label_never_have_one_box() -> None:
@@ -92,7 +92,8 @@ def test_what_is_described() -> None:
         np.array([[0, 1, 1, 3], [1, 0, 3, 2]], np.float32), np.array([0.87654, 0.5], np.float32), ("object", "object")
     )
     found = InstanceResult(detections, plain(3, 4), instances > 0, instances)
-    first, second = objects(found, [3, None])
+    first, second = objects(found.with_ids(("3", "1")))
+    assert "track" not in objects(found)[0]
     assert {name: first[name] for name in ("label", "score", "bbox", "area", "track")} == {
         "label": "object",
         "score": 0.8765,
@@ -100,7 +101,7 @@ def test_what_is_described() -> None:
         "area": 2,
         "track": 3,
     }
-    assert (second["bbox"], second["area"], "track" in second) == ([1, 0, 2, 2], 4, False)
+    assert (second["bbox"], second["area"], second["track"]) == ([1, 0, 2, 2], 4, 1)
     assert np.array_equal(decode(first["segmentation"]), instances == 1)
     assert np.array_equal(decode(second["segmentation"]), instances == 2)
 
@@ -115,7 +116,7 @@ def test_boxes_are_those_of_the_masks() -> None:
         if not mask.any():
             continue
         instances = mask.astype(np.uint16)
-        (one,) = objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances), [None])
+        (one,) = objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
         where_y, where_x = mask.nonzero()
         left, top = where_x.min(), where_y.min()
         assert one["bbox"] == [left, top, where_x.max() + 1 - left, where_y.max() + 1 - top]
@@ -127,7 +128,7 @@ def test_an_object_that_vanishes_at_the_images_size_is_left_out() -> None:
     instances[:4] = 1
     instances[7, 7] = 2
     found = InstanceResult(free((0, 0, 2, 1), (1, 1, 2, 2)), plain(8, 8, source=(2, 2)), instances > 0, instances)
-    assert [one["bbox"] for one in objects(found, [1, 2])] == [[0, 0, 2, 1]]
+    assert [one["bbox"] for one in objects(found)] == [[0, 0, 2, 1]]
 
 
 def scene() -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.results import InstanceResult, Result
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.discovery import DiscoveryAdapter
@@ -33,11 +33,9 @@ class BrightEngine:
     def warm_up(self, size):
         self.run(np.zeros((*size, 3), np.uint8), ("lost",))
 
-    def run(self, rgb, methods, key=None):
-        return {method: self.find(rgb, method, 1.0) for method in methods}
-
-    def follow(self, rgb, memories, key=None):
-        return {method: self.find(rgb, method, 0.9) for method in memories}
+    def run(self, rgb, methods, key=None, memories=()):
+        found = {method: self.find(rgb, method, 0.9 if method in memories else 1.0) for method in methods}
+        return Result(rgb.shape[:2], found)
 
     def find(self, rgb, method, factor):
         if rgb[0, 0].tolist() == [1, 2, 3]:

@@ -202,7 +202,7 @@ def test_the_node_publishes_what_the_pipeline_finds(start, peer):
     pipeline = load_pipeline(("maskcut",), device="cpu")
     pipeline.configure("maskcut", post="none")
     memory = {"maskcut": Memory()}
-    expected = pipeline.follow(frame, memory)["maskcut"]
+    expected = pipeline.run(frame, memories=memory)["maskcut"]
     assert len(expected.detections) > 0
 
     remap = ("-r", "__node:=real", "-r", "image:=real_image", "-r", "/diagnostics:=/diagnostics_real")

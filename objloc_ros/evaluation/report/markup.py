@@ -9,6 +9,7 @@ from typing import Any
 
 from objloc_ros.evaluation.report.published import Published
 from objloc_ros.evaluation.report.tables import KINDS, METHODS, Cell, Place, Report, Table
+from objloc_ros.io.tables import markdown_table
 
 NONE = "–"
 
@@ -106,11 +107,11 @@ def markdown(report: Report) -> str:
     blocks = []
     for table in report.tables:
         heads = [*label_columns(table), *header_texts(table)]
-        rules = ["---"] * len(label_columns(table)) + ["---:"] * len(table.columns)
         rows = [[*label, *map(cell_text, row.cells)] for label, row in zip(labels(table), table.rows, strict=True)]
-        lines = [_piped(map(markdown_text, heads)), _piped(rules), *(_piped(map(markdown_text, row)) for row in rows)]
+        cells = [[markdown_text(text) for text in row] for row in rows]
+        lines = markdown_table(list(map(markdown_text, heads)), cells, left=len(label_columns(table)))
         below = "\n".join(f"- {markdown_text(note)}" for note in notes(table))
-        blocks += [f"## {KINDS[table.name].title}", "\n".join(lines), below]
+        blocks += [f"## {KINDS[table.name].title}", lines, below]
     said = [f"- {markdown_text(remark)}" for remark in remarks(report)]
     blocks += ["## Not in the tables", "\n".join(said)] if said else []
     return "\n\n".join(blocks) + "\n"
@@ -149,10 +150,6 @@ def latex_text(text: str) -> str:
 def _line(text: str) -> str:
     """One line of printable characters."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
-
-
-def _piped(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _latex_table(table: Table) -> list[str]:
