@@ -22,7 +22,7 @@ from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import contact_sheet, fitted
 from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
-from objloc_ros.jobs.shards import free_name
+from objloc_ros.jobs.shards import choose_free_name
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
 
@@ -144,7 +144,7 @@ class Outputs:
 
     def _target(self, path: Path) -> str:
         """Choose a name for the outputs of a file, numbered where another file has the same."""
-        return free_name(path.stem, self._names)
+        return choose_free_name(path.stem, self._names)
 
     def _compare(self, path: Path, method: str, found: Detections, picture: Image) -> None:
         if self.compare and len(self._cells) < MOST_ROWS * len(self._each):

@@ -24,7 +24,16 @@ import ray
 from ray.exceptions import RayError
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import MAX_RETRIES, Outcome, Shard, ShardTask, describe_error, open_folder, remove_leftovers, run_shard
+from objloc_ros.jobs.shards import (
+    MAX_RETRIES,
+    Outcome,
+    Shard,
+    ShardTask,
+    describe_error,
+    open_folder,
+    remove_leftovers,
+    run_shard,
+)
 from objloc_ros.version import __version__
 
 POLL_S = 5.0
@@ -117,7 +126,7 @@ class _Dispatcher:
             if ready:
                 self._last_capable_s = time.monotonic()
             else:
-                self._check_list_machines()
+                self._check_machines()
 
     def _collect(self, reference: Any, shard: Shard, waiting: deque[Shard]) -> None:
         try:
@@ -149,7 +158,8 @@ class _Dispatcher:
         elif now - self._last_capable_s > self._fleet.no_machine_limit_s:
             raise InputError(
                 f"no machine of the cluster has had {self._fleet.cpus:g} processors and {self._fleet.gpus:g} GPUs for "
-                f"{self._fleet.no_machine_limit_s:.0f} s; what was done is in {self._folder}, and the same command goes on"
+                f"{self._fleet.no_machine_limit_s:.0f} s; what was done is in {self._folder}, and the same command "
+                "continues"
             )
 
 

@@ -23,6 +23,8 @@ MAX_RETRIES = 2
 class ShardTask(Protocol):
     """What is done with every shard: picklable, and equal tasks compare equal and have one hash."""
 
+    def __hash__(self) -> int: ...
+
     def load(self) -> Any:
         """Load what all shards need, such as networks, in the process that runs them."""
 
@@ -168,4 +170,3 @@ def choose_free_name(name: str, taken: set[str]) -> str:
 def describe_error(error: BaseException) -> str:
     """Describe in one line what went wrong."""
     return str(error) if isinstance(error, ObjlocError) else repr(error)
-
