@@ -26,7 +26,7 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
 from objloc_ros.bags.recorder import RecordedTopic, Recorder
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 CAMERA = "/camera"
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=15.0, help="of the camera, Hz (default: 15)")
     args = parser.parse_args()
     frames = 10 if args.smoke else 300
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     print(f"{machine()}; {frames} frames of 640x480 at {args.rate:g} Hz")
     print(f"{'':44}{'answered':>10}{'age p50':>10}{'p95':>8}{'discovery answered':>21}")

@@ -25,7 +25,7 @@ import numpy as np
 from harness import machine, wall_ms, write_json
 
 from objloc_ros.cli.main import main as objloc
-from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth
+from objloc_ros.data.coco_document import read_predictions, read_truth, select_best_boxes
 from objloc_ros.metrics import CorLoc, average_precision
 
 SIDE = 500
@@ -73,7 +73,7 @@ def _corloc(folder: Path, part: int) -> Row:
     images = 5000 // part
     truth, answers = write_boxes(folder, images, per_image=1)
     known = read_truth(truth)
-    best, boxes = best_boxes(read_predictions(answers, known)), known.boxes()
+    best, boxes = select_best_boxes(read_predictions(answers, known)), known.boxes()
 
     def alone() -> None:
         CorLoc().update([best.get(key) for key in boxes], list(boxes.values()))

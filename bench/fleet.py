@@ -24,7 +24,7 @@ import cv2
 from harness import machine, write_json
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.evaluation.run import Evaluation, shards
+from objloc_ros.evaluation.run import Evaluation, cut_shards
 from objloc_ros.jobs.ray import Fleet, run_on_ray
 from objloc_ros.jobs.shards import run_here
 from objloc_ros.scenes.video import drive_video
@@ -113,7 +113,7 @@ def measure(scratch: Path, method: str, workers: int) -> Row:
     evaluation = Evaluation("ecssd", scratch / "ecssd", PipelineConfig(methods=(method,)))
     notes, out = scratch / f"notes_{method}_{workers}", scratch / f"blocks_{method}_{workers}"
     notes.mkdir()
-    watched, pieces = Watched(evaluation, notes), shards(evaluation.open())
+    watched, pieces = Watched(evaluation, notes), cut_shards(evaluation.open())
     started = time.time()
     outcome = run_on_ray(pieces, watched, out, Fleet(workers=workers)) if workers else run_here(pieces, watched, out)
     if outcome.failed:

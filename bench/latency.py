@@ -30,7 +30,7 @@ from vision_msgs.msg import Detection2DArray
 from objloc_ros.bags.processes import Child, ChildFailedError
 from objloc_ros.bags.recorder import RecordedTopic, Recorder
 from objloc_ros.nodes.messages import serialized_stamp_ns
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 LAYOUTS = ("shared", "separate", "separate, one thread each")
 START_LIMIT_S = 180.0
@@ -87,7 +87,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.layouts, args.cameras, args.sizes, args.seconds = LAYOUTS[:2], [2], ["640x480"], 2.0
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     print(machine())
     print(f"{'':40}{'p50':>8}{'p95':>8}{'p99':>8}{'answered':>10}{'in all':>12}{'CPU':>7}{'memory':>12}{'others':>10}")

@@ -28,9 +28,9 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
     one. The second before each change, compared in the same way, shows what is noise.
     """
     from objloc_ros.bags.processes import Child
-    from objloc_ros.nodes.qos import fast_dds_environment
+    from objloc_ros.nodes.qos import make_fast_dds_environment
 
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
     from rclpy.parameter import Parameter
     from vision_msgs.msg import Detection2DArray, LabelInfo
 
-    from objloc_ros.nodes.qos import latched
+    from objloc_ros.nodes.qos import make_latched_profile
 
     class Listener:
         def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
@@ -104,7 +104,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
             self._labels: dict[frozenset[str], float] = {}
             topic = f"{CAMERA}/segmentation"
             node.create_subscription(Detection2DArray, f"{topic}/detections", self._hear, 20, raw=True)
-            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, latched())
+            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, make_latched_profile())
             self._set = node.create_client(SetParameters, f"{topic}/set_parameters")
 
         def change(self, prompts: Sequence[str]) -> tuple[float, float]:

@@ -44,7 +44,6 @@ from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import BACKGROUND, DEFAULT_TEMPLATES, IMAGENET, EncodedPrompts, check_prompts, expanded
 from objloc_ros.methods.clip_diy import PATCH_SIZES
 from objloc_ros.scenes.video import drive_video
-from objloc_ros.types import LabelSet
 
 BATCH = 8
 PARTS = ("literal", "frames", "prompts", "node", "gpu")
@@ -180,7 +179,7 @@ def prompt_costs(smoke: bool) -> dict[str, tuple[float, float, float, float]]:
             tower.encode([BACKGROUND], DEFAULT_TEMPLATES)  # the first pass of a tower is slower
             for _ in range(rounds):
                 prompts = next(fresh)
-                encoded = EncodedPrompts(LabelSet.following(prompts), torch.empty(1 + AT_ONCE, model.text.output_dim))
+                encoded = EncodedPrompts(tuple(prompts), torch.empty(1 + AT_ONCE, model.text.output_dim))
                 steps: tuple[Callable[[], Any], ...] = (
                     lambda p=prompts, n=name, t=templates: check_prompts(n, p, t),
                     lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expanded(t)),

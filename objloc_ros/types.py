@@ -127,15 +127,7 @@ class LabelSet:
     ids: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.prompts) <= MOST_PROMPTS:
-            raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(self.prompts)}")
-        seen: dict[str, str] = {}
-        for prompt in self.prompts:
-            _check_prompt(prompt)
-            words = " ".join(prompt.lower().split())
-            if words in seen:
-                raise ParameterError(f"prompts must be different, got {seen[words]!r} and {prompt!r}")
-            seen[words] = prompt
+        check_prompt_texts(self.prompts)
         if len(self.ids) != len(self.prompts) or len(set(self.ids)) != len(self.ids):
             raise ParameterError(f"{len(self.prompts)} prompts need as many different ids, got {list(self.ids)}")
         if not all(0 <= number < UNLABELLED for number in self.ids):
@@ -148,23 +140,33 @@ class LabelSet:
         """The prompt of each id."""
         return dict(zip(self.ids, self.prompts, strict=True))
 
-    def id_of(self, prompt: str) -> int:
-        """The id of a prompt; UNLABELLED if it is not in the set."""
-        return dict(zip(self.prompts, self.ids, strict=True)).get(prompt, UNLABELLED)
-
     @classmethod
-    def following(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
+    def number(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
         """Number a new set: prompts that stay keep their ids, and ids that fall vacant rest for one set if possible.
 
         Raises:
             ParameterError: If the prompts break a constraint.
         """
-        cls(tuple(prompts), tuple(range(len(prompts))))  # judge before numbering
+        check_prompt_texts(prompts)
         known = {} if previous is None else dict(zip(previous.prompts, previous.ids, strict=True))
         kept = {known[prompt] for prompt in prompts if prompt in known}
         resting = set(known.values()) - kept
-        fresh = iter(sorted(set(range(UNLABELLED)) - kept, key=lambda number: (number in resting, number)))
+        free = sorted(set(range(UNLABELLED)) - kept)
+        fresh = iter([number for number in free if number not in resting] + sorted(resting))
         return cls(tuple(prompts), tuple(known[p] if p in known else next(fresh) for p in prompts))
+
+
+def check_prompt_texts(prompts: Sequence[str]) -> None:
+    """Raise ParameterError unless these are 1 to 254 texts, different even without regard to case and spaces."""
+    if not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(prompts)}")
+    seen: dict[str, str] = {}
+    for prompt in prompts:
+        _check_prompt(prompt)
+        words = " ".join(prompt.lower().split())
+        if words in seen:
+            raise ParameterError(f"prompts must be different, got {seen[words]!r} and {prompt!r}")
+        seen[words] = prompt
 
 
 def _check_prompt(prompt: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -109,7 +109,7 @@ def make_parameters(settings: BagSettings, row: MethodRow) -> dict[str, Any]:
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
     given |= {"method": row.method, "templates": config.templates}
-    given |= {name: getattr(settings.video, name) for name in ("temporal", "max_objects", "min_score")}
+    given |= asdict(settings.video)
     given |= {"prompts": row.prompts.prompts} if row.prompts is not None else {}
     options = config.all_options(row.method)
     if options.pop("n_masks", settings.video.max_objects) != settings.video.max_objects:

@@ -54,8 +54,8 @@ class OutputBag:
         if prediction.prompts is not None and self._needs_labels(node, frame.key):
             put("label_info", labels_to_msg(prediction.prompts, frame.header, threshold))
         put("detections", detections_to_msg(prediction.detections, frame.header))
-        for name, make_map in prediction.maps().items():
-            put(name, mask_to_image(make_map(), frame.header))
+        for name, pixels in prediction.maps().items():
+            put(name, mask_to_image(pixels, frame.header))
         if self._overlays and frame.image is not None:
             put(OVERLAY, rgb_to_compressed(prediction.draw(frame.image), frame.header))
 

@@ -21,7 +21,7 @@ from rosgraph_msgs.msg import Clock
 
 from objloc_ros.bags.reader import RawMessage
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.image_source import sensor_data
+from objloc_ros.nodes.image_source import make_sensor_profile
 from objloc_ros.nodes.messages import time_from_ns
 
 CLOCK_HZ = 100.0
@@ -116,7 +116,7 @@ class Player:
         self._node = Node("player", context=self._context)
         self._clock = self._node.create_publisher(Clock, "/clock", make_clock_qos())
         self._publishers = {
-            topic: self._node.create_publisher(kind, self._names.get(topic, topic), sensor_data())
+            topic: self._node.create_publisher(kind, self._names.get(topic, topic), make_sensor_profile())
             for topic, kind in self._topics.items()
         }
         self._clock_thread.start()

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 GRACE_S = 5.0
 """Time to end after a SIGINT before SIGKILL, in seconds."""
@@ -151,7 +151,7 @@ def isolated_ros_domain() -> Iterator[None]:
         "ROS_DOMAIN_ID": str(1 + (os.getpid() + next(_domains)) % 100),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
-        **fast_dds_environment(),
+        **make_fast_dds_environment(),
     }
     before = {name: os.environ.pop(name, None) for name in chosen}
     os.environ.update(chosen)

@@ -16,7 +16,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.types import LabelSet
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
 DISCOVERY_VIDEO = VideoOptions(max_objects=3)
@@ -43,7 +43,7 @@ class PromptSet:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        LabelSet.following(self.prompts)
+        check_prompt_texts(self.prompts)
 
     @property
     def class_names(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from objloc_ros.nodes import qos
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.nodes.messages import detections_to_msg
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.nodes.qos import make_fast_dds_environment
 from objloc_ros.types import Detections, Image
 
 ARRIVAL_LIMIT_S = 10.0
@@ -37,7 +37,7 @@ class Loopback:
     """
 
     def __init__(self) -> None:
-        os.environ.update(fast_dds_environment())
+        os.environ.update(make_fast_dds_environment())
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         self._context = rclpy.Context()
         try:
@@ -50,8 +50,10 @@ class Loopback:
         self._received = 0
         topics = {name: f"/objloc_bench_{os.getpid()}/{name}" for name in KINDS}
         for name, kind in KINDS.items():
-            self._node.create_subscription(kind, topics[name], self._count, qos.output(5))
-        self._publishers = [self._node.create_publisher(kind, topics[n], qos.output(5)) for n, kind in KINDS.items()]
+            self._node.create_subscription(kind, topics[name], self._count, qos.make_output_profile(5))
+        self._publishers = [
+            self._node.create_publisher(kind, topics[n], qos.make_output_profile(5)) for n, kind in KINDS.items()
+        ]
         self._wait(lambda: all(publisher.get_subscription_count() for publisher in self._publishers), "find a way")
 
     def send(self, messages: Sequence[Any]) -> None:

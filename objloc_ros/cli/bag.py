@@ -17,13 +17,15 @@ from objloc_ros.bags.lockstep import Lockstep
 from objloc_ros.bags.reader import list_storage_files
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.score import find_broken_limits, format_table
-from objloc_ros.bags.settings import PromptSet, number_sets, read_sweep
+from objloc_ros.bags.settings import DISCOVERY_VIDEO, PromptSet, number_sets, read_sweep
 from objloc_ros.bags.survey import count_images
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
 from objloc_ros.cli.options import (
     add_engine_options,
+    add_flags,
     add_pipeline_options,
+    given_options,
     parse_limits,
     parse_methods,
     parse_pipeline,
@@ -34,7 +36,7 @@ from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
-from objloc_ros.jobs.shards import Outcome, Shard, choose_free_name
+from objloc_ros.jobs.shards import Outcome, Shard, take_free_name
 
 SOURCES = ".source.json"
 """In the folder of a run: which bags its results are of."""
@@ -120,14 +122,7 @@ def _add_bag_options(parser: argparse.ArgumentParser) -> None:
     _add_truth(parser)
     _add_limits(parser)
     group = parser.add_argument_group("options of the discovery methods over time, as of the discovery node")
-    group.add_argument(
-        "--temporal",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="keep objects from frame to frame (default: %(default)s)",
-    )
-    group.add_argument("--max-objects", type=int, default=3, help="in one frame (default: %(default)s)")
-    group.add_argument("--min-score", type=float, default=0.0, help="least score (default: %(default)s)")
+    add_flags(group, VideoOptions, max_objects=DISCOVERY_VIDEO.max_objects)
     add_engine_options(parser)
     add_pipeline_options(parser, sets=True)
     parser.add_argument(
@@ -241,14 +236,15 @@ def _parse_common(args: argparse.Namespace) -> dict[str, Any]:
     """
     sets, args = _parse_sets(args), argparse.Namespace(**vars(args))
     args.prompts = ",".join(sets[0].prompts) if sets else None  # for the check whether the methods need prompts
+    video = replace(DISCOVERY_VIDEO, **given_options(args, VideoOptions))
     if args.n_masks is None:
-        args.n_masks = args.max_objects
+        args.n_masks = video.max_objects
     return {
         "config": parse_pipeline(args),
         "sets": tuple(sets),
         "topics": tuple(args.topics),
         "truth": parse_truth(args),
-        "video": VideoOptions(args.temporal, args.max_objects, args.min_score),
+        "video": video,
         "outputs": not args.no_outputs,
         "overlay": args.overlay,
     }
@@ -292,7 +288,7 @@ def make_shards(bags: Sequence[Path], out: Path) -> list[Shard]:
         path = given.resolve()
         if path.is_relative_to(out.resolve()):
             raise InputError(f"the bag {given} lies in {out}, where results go: choose another folder for them")
-        shards.append(Shard(choose_free_name(path.name.lstrip(".") or "bag", names), path))
+        shards.append(Shard(take_free_name(path.name.lstrip(".") or "bag", names), path))
     return shards
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,63 +12,74 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.types import LabelSet
+from objloc_ros.options import Options, describe, option
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
-HEADS: dict[str, type] = {
+HEADS: dict[str, type[Options]] = {
     "found": FoundOptions,
     **{method: options for method, (options, _) in DISCOVERY.items()},
     **SEGMENTATION,
 }
 """Methods that a pipeline can run, by name, with the dataclass of their options."""
 
-Options = tuple[tuple[str, Any], ...]
+MethodOptions = tuple[tuple[str, Any], ...]
 """Names and values of a method's options, those that differ from its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
+class PipelineConfig(Options):
     """What `build_pipeline` builds; picklable, and equal ones are equal.
 
     Args:
         methods: Keys of `HEADS`.
         options: Of each method, by its place in `methods`; none for the defaults of all.
-        prompts: What the open-vocabulary methods look for.
-        templates: Sentences around the prompts.
-        backbone: Name in the weights registry.
-        device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-        short_side: Images are scaled down until their shorter side has this many pixels, never up. None takes the
-            backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
-        clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
-        weights: File of the backbone; here and below None takes the registered one.
-        head_weights: File of FOUND's head.
-        clip_weights: File of the CLIP model.
-        dinoiser_weights: File of CLIP-DINOiser's head; it may be missing from the registry.
+
+    The others describe themselves.
 
     Raises:
         ParameterError: If a method or an option is unknown, a value out of range or a prompt invalid.
     """
 
     methods: tuple[str, ...]
-    options: tuple[Options, ...] = ()
-    prompts: tuple[str, ...] = ()
-    templates: tuple[str, ...] = tuple(DEFAULT_TEMPLATES)
-    backbone: str = "tiny"
-    device: str = "auto"
-    short_side: int | None = None
-    clip: str = "tiny_clip"
-    weights: Path | None = None
-    head_weights: Path | None = None
-    clip_weights: Path | None = None
-    dinoiser_weights: Path | None = None
+    options: tuple[MethodOptions, ...] = ()
+    prompts: tuple[str, ...] = option(
+        (), "What the open-vocabulary methods look for: 1 to 254 different texts; those that stay keep their ids."
+    )
+    templates: tuple[str, ...] = option(
+        DEFAULT_TEMPLATES, "Sentences around a prompt, averaged; `imagenet` alone stands for OpenAI's 80."
+    )
+    backbone: str = option("tiny", "Backbone by its name in the weights registry.", live=False)
+    device: str = option("auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.", live=False)
+    short_side: int | None = option(
+        None,
+        "Images are scaled down until their shorter side has this many pixels, never up.",
+        live=False,
+        kind=int,
+        low=0,
+        high=4096,
+        unset="the backbone's own size",
+    )
+    clip: str = option("tiny_clip", "CLIP model by its name in the weights registry.", live=False)
+    weights: Path | None = option(
+        None, "Path of the backbone's weights.", live=False, kind=Path, unset="the registered ones"
+    )
+    head_weights: Path | None = option(None, "Path of FOUND's head.", live=False, kind=Path, unset="the registered one")
+    clip_weights: Path | None = option(
+        None, "Path of the CLIP model's weights.", live=False, kind=Path, unset="the registered ones"
+    )
+    dinoiser_weights: Path | None = option(
+        None, "Path of CLIP-DINOiser's head.", live=False, kind=Path, unset="the registered one, if there is one"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.methods or any(method not in HEADS for method in self.methods):
             raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(self.methods)}")
         for method in self.methods:
             self.all_options(method)
         if self.prompts:
-            LabelSet.following(self.prompts)
+            check_prompt_texts(self.prompts)
 
     @classmethod
     def from_parameters(cls, methods: Sequence[str], parameters: Mapping[str, Any]) -> PipelineConfig:
@@ -102,9 +113,7 @@ class PipelineConfig:
         return about | {name: str(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
 
 
-NETWORKS = tuple(
-    field.name for field in fields(PipelineConfig) if field.name not in ("methods", "options", "prompts", "templates")
-)
+NETWORKS = tuple(name for name in describe(PipelineConfig) if name not in ("prompts", "templates"))
 """The fields that say which networks look at the images, at what size and where."""
 
 WEIGHTS = tuple(name for name in NETWORKS if name.endswith("weights"))

@@ -16,7 +16,7 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.loader import Loader
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
@@ -115,7 +115,7 @@ class Pipeline:
         self._heads = heads  # itself: pipelines that share heads hold them together
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
-        self._prompts: EncodedPrompts | None = None
+        self._prompts: ActivePrompts | None = None
         self.fine_timings = False
 
     @property
@@ -134,7 +134,7 @@ class Pipeline:
         Raises:
             ParameterError: If the method or an option is unknown or a value is out of range.
         """
-        self._choose_heads((method,), NO_MEMORIES)
+        self._find_head(method)
         try:
             changed = replace(self._options[method], **changes)
         except TypeError as error:
@@ -170,7 +170,7 @@ class Pipeline:
 
         Ids are given out here, not when the prompts are encoded: another set may have come into force meanwhile.
         """
-        self._prompts = encoded.after(self.labels)
+        self._prompts = encoded.number(self.labels)
         return self._prompts.labels
 
     def unknown_words(self) -> list[str]:
@@ -232,7 +232,10 @@ class Pipeline:
             ParameterError: If the pipeline has no such head, one has a memory that has no use for it, or the key cannot
                 be referenced weakly.
         """
-        heads = self._choose_heads(methods, memories)
+        heads = self._heads if methods is None else {method: self._find_head(method) for method in methods}
+        for method in memories:
+            if not isinstance(self._find_head(method), DiscoveryHead):
+                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
         options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
         reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
         several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
@@ -254,16 +257,10 @@ class Pipeline:
                 results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
         return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 
-    def _choose_heads(self, methods: Sequence[str] | None, memories: Mapping[str, Memory]) -> dict[str, Head]:
-        """The heads of these methods, all for None, in their order."""
-        wanted = self.methods if methods is None else methods
-        for method in (*wanted, *memories):
-            if method not in self._heads:
-                raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
-        for method in memories:
-            if not isinstance(self._heads[method], DiscoveryHead):
-                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
-        return {method: self._heads[method] for method in wanted}
+    def _find_head(self, method: str) -> Head:
+        if method not in self._heads:
+            raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
+        return self._heads[method]
 
     def _group_by_size(self, images: Sequence[Image]) -> list[list[int]]:
         """Check images, and list the numbers of those that share a padded size."""

@@ -11,38 +11,34 @@ from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.temporal import Memory, Tracker
-from objloc_ros.errors import ParameterError
+from objloc_ros.options import Options, option
 from objloc_ros.types import Image, Size
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
-MOST_OBJECTS = 20
-"""Largest limit of the objects in one frame."""
-
 
 @dataclass(frozen=True)
-class VideoOptions:
-    """How discovery methods take the frames of a video together.
+class VideoOptions(Options):
+    """How discovery methods take the frames of a video together."""
 
-    Args:
-        temporal: Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone.
-        max_objects: Most objects in one frame, 1 to 20, the best; None for all.
-        min_score: Least score of an object, in [0, 1].
-
-    Raises:
-        ParameterError: A value is out of range.
-    """
-
-    temporal: bool = True
-    max_objects: int | None = None
-    min_score: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.max_objects is not None and not 1 <= self.max_objects <= MOST_OBJECTS:
-            raise ParameterError(f"max_objects must lie in [1, {MOST_OBJECTS}], got {self.max_objects}")
-        if not 0 <= self.min_score <= 1:
-            raise ParameterError(f"min_score must lie in [0, 1], got {self.min_score}")
+    temporal: bool = option(
+        True, "Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone."
+    )
+    max_objects: int | None = option(
+        None,
+        "Most objects in one frame; without `temporal`, only `maskcut` finds more than one.",
+        kind=int,
+        low=1,
+        high=20,
+        unset="all",
+    )
+    min_score: float = option(
+        0.0,
+        "Least score: how much more an object's patches resemble each other than the rest, on average.",
+        low=0,
+        high=1,
+    )
 
 
 class VideoTracker:

@@ -151,13 +151,13 @@ def remove_leftovers(shards: Sequence[Shard], folder: Path) -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def split_blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
+def cut_blocks(items: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
     """Split items into blocks of at most `size`; yields the index of each block's first item and the block."""
     for start in range(0, len(items), size):
         yield start, items[start : start + size]
 
 
-def choose_free_name(name: str, taken: set[str]) -> str:
+def take_free_name(name: str, taken: set[str]) -> str:
     """Choose a name that is not taken, `name` or `name` with a number, and add it to the taken ones."""
     free, number = name, 1
     while free in taken:

@@ -18,7 +18,7 @@ from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.log import ThrottledLogger
 from objloc_ros.nodes.messages import detections_to_msg
 from objloc_ros.nodes.outputs import Output, Outputs
-from objloc_ros.nodes.params import Table, Values
+from objloc_ros.nodes.params import CAMERA, Table, Values, parameters
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from objloc_ros.engine.loader import Loader
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
+
+BACKBONE = (*parameters(PipelineConfig, "backbone", "device", "weights", "short_side"), *CAMERA)
+"""Parameters of every node with a pipeline."""
 
 WARM_UP_SIZE = (480, 640)
 """Height and width of the image that the engine sees before the node becomes active."""
@@ -74,7 +77,7 @@ class MethodAdapter(abc.ABC):
 
     Attributes:
         name: Default name of the node.
-        parameters: All parameters of the node, `params.BACKBONE` among them.
+        parameters: All parameters of the node, `BACKBONE` among them.
         outputs: Its topics.
         methods: Heads to load.
         leads: Whether the node keeps its camera's rate, so that slower ones may follow it, see `Camera`.
@@ -189,9 +192,10 @@ def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: O
     """
     if "detections" in wanted:
         outputs.publish("detections", detections_to_msg(result.detections, header))
-    for name, make_map in result.maps().items():
+    maps = result.maps()
+    for name in maps:
         if name in wanted:
-            outputs.publish(name, mask_to_image(make_map(), header))
+            outputs.publish(name, mask_to_image(maps[name], header))
     if not wanted & OVERLAY_TOPICS:
         return
     picture = result.draw(rgb)

@@ -5,6 +5,7 @@ A camera serves one node, or all nodes of one process: they share its subscripti
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -128,7 +129,7 @@ class Camera:
         self._served: tuple[Client, ...] = ()  # those that want frames; replaced as a whole, read by other threads
         self._subscription: Any = None
         # Overrides change the profile in place, so that it always tells what is really asked for.
-        self._profile = qos.image_input()
+        self._profile = qos.make_camera_profile()
         self._incompatible_policy: Any = None
         self._latest_frame_s = self._incompatible_since_s = 0.0
         # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
@@ -166,7 +167,7 @@ class Camera:
         publishers = self.node.count_publishers(self.topic)
         now_s = time.monotonic()
         if self._incompatible_policy is not None and now_s - self._incompatible_since_s > INTRODUCTION_S:
-            text = qos.incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
+            text = qos.explain_incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
             self._log.warn("incompatible_qos", text)
         silence_s = now_s - self._latest_frame_s
         if silence_s < SILENCE_S:
@@ -175,7 +176,7 @@ class Camera:
             return f"no publisher of '{self.topic}'"
         if self._incompatible_policy is not None:
             return f"incompatible QoS on '{self.topic}'"
-        self._log.warn("silent_publisher", qos.silent_publisher(self.topic, publishers, silence_s))
+        self._log.warn("silent_publisher", qos.explain_silent_publisher(self.topic, publishers, silence_s))
         return f"no frame from '{self.topic}' for {silence_s:.0f} s"
 
     def _subscribe(self) -> None:
@@ -187,7 +188,7 @@ class Camera:
             self._on_message,
             self._profile,
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=qos.overridable(),
+            qos_overriding_options=qos.allow_overrides(),
         )
 
     def _unsubscribe(self) -> None:
@@ -207,9 +208,9 @@ class Camera:
             if client is not leader and client not in followers:
                 client.receive(frame)
         if leader is not None:
-            leader.receive(frame, lambda cause: self._hand_on(frame, cause, followers))
+            leader.receive(frame, functools.partial(self._hand_on, frame, followers) if followers else None)
 
-    def _hand_on(self, frame: Frame, cause: str, followers: list[Client]) -> None:
+    def _hand_on(self, frame: Frame, followers: list[Client], cause: str) -> None:
         """Pass a frame on that the leader is done with; what hindered the leader need not hinder others."""
         for client in followers:
             if cause == SUPERSEDED:

@@ -11,8 +11,10 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
-from objloc_ros.nodes import params, process
+from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
+    BACKBONE,
     OVERLAYS,
     MethodAdapter,
     PipelineFactory,
@@ -22,45 +24,19 @@ from objloc_ros.nodes.adapter import (
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
-from objloc_ros.nodes.params import Spec, Table, Values
+from objloc_ros.nodes.params import IDLE_PRIORITY, Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.options import Option
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
 PARAMETERS = Table(
-    *params.BACKBONE,
-    params.IDLE_PRIORITY,
-    Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
-    Spec(
-        "max_objects",
-        3,
-        "Most objects in one frame; without `temporal`, only `maskcut` finds more than one.",
-        live=True,
-        minimum=1,
-        maximum=20,
-    ),
-    Spec(
-        "min_score",
-        0.0,
-        "Least score: how much more an object's patches resemble each other than the rest, on average.",
-        live=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Spec(
-        "temporal",
-        True,
-        "Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone.",
-        live=True,
-    ),
-    Spec(
-        "post",
-        "none",
-        "`bilateral` and `crf` fit masks to the edges of the image, at some cost.",
-        live=True,
-        choices=("none", "bilateral", "crf"),
-    ),
+    *BACKBONE,
+    IDLE_PRIORITY,
+    Option("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
+    *parameters(VideoOptions, max_objects=3),
+    *parameters(MaskCutOptions, "post", post="none"),
 )
 
 
@@ -85,8 +61,6 @@ class DiscoveryAdapter(MethodAdapter):
         """Return the options of every method, so that each is ready when it is chosen."""
         options = {method: {"post": values["post"]} for method in METHODS}
         options["maskcut"]["n_masks"] = values["max_objects"]
-        for method, (kind, _) in METHODS.items():
-            kind(**options[method])
         return options
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:

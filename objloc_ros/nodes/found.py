@@ -4,57 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import params, process
-from objloc_ros.nodes.adapter import OVERLAYS, MethodAdapter, publish_result
+from objloc_ros.nodes import process
+from objloc_ros.nodes.adapter import BACKBONE, OVERLAYS, MethodAdapter, publish_result
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.outputs import Output, Outputs
-from objloc_ros.nodes.params import Spec, Table, Values
+from objloc_ros.nodes.params import Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.options import describe
 
-DEFAULTS = FoundOptions()
-
-PARAMETERS = Table(
-    *params.BACKBONE,
-    Spec("head_weights", "", "Path of the FOUND head's weights; empty takes the registered ones."),
-    Spec(
-        "threshold",
-        DEFAULTS.threshold,
-        "Saliency of an object's pixel, at least.",
-        live=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Spec(
-        "mode",
-        DEFAULTS.mode,
-        "`single`: only the largest object; `multi`: every one.",
-        live=True,
-        choices=("multi", "single"),
-    ),
-    Spec(
-        "post",
-        DEFAULTS.post,
-        "`bilateral` fits the mask to the edges of the image, at some cost.",
-        live=True,
-        choices=("none", "bilateral"),
-    ),
-    Spec(
-        "min_area",
-        DEFAULTS.min_area,
-        "Smallest object, as a fraction of the image's area.",
-        live=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    Spec("max_detections", DEFAULTS.max_detections, "Most objects in one frame.", live=True, minimum=1, maximum=1000),
-)
+PARAMETERS = Table(*BACKBONE, *parameters(PipelineConfig, "head_weights"), *parameters(FoundOptions))
 
 
 class FoundAdapter(MethodAdapter):
@@ -73,9 +38,7 @@ class FoundAdapter(MethodAdapter):
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return FOUND's options, all of which are parameters of this node."""
-        options = {field.name: values[field.name] for field in fields(FoundOptions)}
-        FoundOptions(**options)
-        return {"found": options}
+        return {"found": {name: values[name] for name in describe(FoundOptions)}}
 
     def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
         """Run FOUND and publish what is wanted."""

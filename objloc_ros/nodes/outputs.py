@@ -63,7 +63,7 @@ class Outputs:
         self._latched: dict[str, Any] = {}
         for output in outputs:
             if output.latched:
-                profile = qos.latched(output.depth)
+                profile = qos.make_latched_profile(output.depth)
                 self._latched[output.name] = node.create_publisher(output.msg_type, f"~/{output.name}", profile)
                 continue
             if matched_events:
@@ -96,16 +96,16 @@ class Outputs:
         self._latched[name].publish(message)
 
     def _create(self, output: Output, **events: Any) -> Any:
-        profile = qos.output(output.depth)
+        profile = qos.make_output_profile(output.depth)
         topic = self._node.resolve_topic_name(f"~/{output.name}")
 
         def warn(event: Any) -> None:
-            self._node.get_logger().warning(qos.incompatible_subscriber(topic, profile, event.last_policy_kind))
+            self._node.get_logger().warning(qos.explain_incompatible_subscriber(topic, profile, event.last_policy_kind))
 
         return self._node.create_lifecycle_publisher(
             output.msg_type,
             f"~/{output.name}",
             profile,
             event_callbacks=PublisherEventCallbacks(incompatible_qos=warn, **events),
-            qos_overriding_options=qos.overridable(),
+            qos_overriding_options=qos.allow_overrides(),
         )

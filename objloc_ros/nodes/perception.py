@@ -21,9 +21,10 @@ from objloc_ros.nodes.camera import Camera
 from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.found import FoundAdapter
 from objloc_ros.nodes.log import ThrottledLogger
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.params import Table, to_descriptor
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.nodes.segmentation import SegmentationAdapter
+from objloc_ros.options import Option
 
 if TYPE_CHECKING:
     from objloc_ros.engine.loader import SharedLoader
@@ -34,17 +35,17 @@ ADAPTERS: Mapping[str, type[MethodAdapter]] = dict(
 """What can run on a camera, by the name of its node."""
 
 GENERAL = Table(
-    Spec("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
-    Spec("methods", ("found",), "Nodes of each camera that has no list of its own: found, discovery, segmentation."),
-    Spec("max_batch", 8, "Most frames in one forward pass.", minimum=1, maximum=64),
+    Option("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
+    Option("methods", ("found",), "Nodes of each camera that has no list of its own: found, discovery, segmentation."),
+    Option("max_batch", 8, "Most frames in one forward pass.", low=1, high=64),
 )
 
 
 def camera_parameters(camera: str, methods: tuple[str, ...]) -> Table:
     """Parameters of `perception` about one camera."""
     return Table(
-        Spec(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
-        Spec(f"{camera}.methods", methods, "Nodes of this camera."),
+        Option(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
+        Option(f"{camera}.methods", methods, "Nodes of this camera."),
     )
 
 
@@ -85,8 +86,8 @@ class Perception(Node):
 
     def _declare(self, table: Table) -> dict[str, Any]:
         values = {
-            spec.name: self.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-            for spec in table.values()
+            option.name: self.declare_parameter(option.name, option.default, to_descriptor(option)).value
+            for option in table.values()
         }
         table.check(values)
         return values

@@ -11,9 +11,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.heads.labelling import SegmentationOptions
 from objloc_ros.engine.heads.segmentation import METHODS
-from objloc_ros.nodes import params, process
+from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
+    BACKBONE,
     OVERLAYS,
     WARM_UP_SIZE,
     Host,
@@ -25,50 +28,24 @@ from objloc_ros.nodes.adapter import (
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.messages import labels_to_msg, stamp_ns, time_from_ns
 from objloc_ros.nodes.outputs import Output, Outputs
-from objloc_ros.nodes.params import Spec, Table, Values
+from objloc_ros.nodes.params import IDLE_PRIORITY, Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.nodes.prompt_switch import Change, Moment, PromptSwitch
+from objloc_ros.options import Option, describe
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
+PROMPTS = ("red object", "yellow object", "green object", "blue object")
+"""What the node looks for until it is told otherwise: the embedded model knows these."""
+
 PARAMETERS = Table(
-    *params.BACKBONE,
-    params.IDLE_PRIORITY,
-    Spec("head_weights", "", "Path of FOUND's head; empty takes the registered one."),
-    Spec("clip", "tiny_clip", "CLIP model by its name in the weights registry."),
-    Spec("clip_weights", "", "Path of its weights; empty takes the registered ones."),
-    Spec("dinoiser_weights", "", "Path of CLIP-DINOiser's head; empty takes the registered one, if there is one."),
-    Spec("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(METHODS)),
-    Spec(
-        "prompts",
-        ("red object", "yellow object", "green object", "blue object"),
-        "What to look for: 1 to 254 different texts; those that stay keep their ids.",
-        live=True,
-    ),
-    Spec(
-        "templates",
-        ("a photo of a {}",),
-        "Sentences around a prompt, averaged; `imagenet` alone stands for OpenAI's 80.",
-        live=True,
-    ),
-    Spec(
-        "background",
-        "found",
-        "What stays unlabelled: where FOUND sees no object (`found`), where the word background fits best (`prompt`), "
-        "or nothing (`none`).",
-        live=True,
-        choices=("found", "prompt", "none"),
-    ),
-    Spec("threshold", 0.0, "Least confidence of a label.", live=True, minimum=0.0, maximum=1.0),
-    Spec(
-        "min_area",
-        0.001,
-        "Smallest reported region as a fraction of the image.",
-        live=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
+    *BACKBONE,
+    IDLE_PRIORITY,
+    *parameters(PipelineConfig, "head_weights", "clip", "clip_weights", "dinoiser_weights"),
+    Option("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(METHODS)),
+    *parameters(PipelineConfig, "prompts", "templates", prompts=PROMPTS),
+    *parameters(SegmentationOptions),
 )
 
 
@@ -100,9 +77,7 @@ class SegmentationAdapter(MethodAdapter):
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return what all methods have in common for each of them, so that each is ready when it is chosen."""
-        options = {name: values[name] for name in ("background", "threshold", "min_area")}
-        for kind in METHODS.values():
-            kind(**options)
+        options = {name: values[name] for name in describe(SegmentationOptions)}
         return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:

@@ -84,7 +84,9 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
         return image_u8
     height, width = geometry.resized
     pixels = image_u8
-    while _halves(pixels.shape[0], height) and _halves(pixels.shape[1], width):
+    while all(
+        side % 2 == 0 and side // 2 >= 1.5 * wanted for side, wanted in zip(pixels.shape, (height, width), strict=False)
+    ):
         pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
     return _shrink(pixels, geometry.resized)
 
@@ -175,10 +177,6 @@ def map_to_source(values: npt.NDArray, geometry: Geometry, interpolation: int = 
     if values.dtype == bool:
         return cv2.resize(values.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).view(bool)
     return cv2.resize(values, (width, height), interpolation=interpolation)
-
-
-def _halves(side: int, wanted: int) -> bool:
-    return side % 2 == 0 and side // 2 >= 1.5 * wanted
 
 
 def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:

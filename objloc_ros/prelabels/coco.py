@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from objloc_ros.data.coco_document import number_categories
 from objloc_ros.io.files import whole
 from objloc_ros.prelabels.parts import read_records
 
@@ -76,7 +77,7 @@ def write_coco(
     ids = {name: number for number, name in enumerate(categories, start=1)}
     with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(f'{{\n"info": {json.dumps(info)},\n"licenses": [],\n')
-        _write_list(file, "categories", ({"id": number, "name": name} for name, number in ids.items()))
+        _write_list(file, "categories", number_categories(categories))
         _write_list(file, "images", _make_images(parts, totals))
         _write_list(file, "annotations", _make_annotations(parts, ids, totals, as_tracks=as_tracks))
         _write_list(file, "failures", _read_failures(parts, totals), end="\n}\n")

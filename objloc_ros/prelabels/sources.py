@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, read_image
-from objloc_ros.jobs.shards import Shard, choose_free_name, split_blocks
+from objloc_ros.jobs.shards import Shard, cut_blocks, take_free_name
 from objloc_ros.types import Image
 
 SUFFIXES = ("jpg", "png")
@@ -155,7 +155,7 @@ def make_pieces(sources: Sources, *, block: int = BLOCK_IMAGES, sequences: bool 
     """
     names: set[str] = set()
     pieces = []
-    for start, files in _split_folders(sources.images) if sequences else split_blocks(sources.images, block):
+    for start, files in _split_folders(sources.images) if sequences else cut_blocks(sources.images, block):
         name = os.path.dirname(files[0]) if sequences else f"images {start:08d}"
         pieces.append(Piece(_choose_name(name, names), "images", sources.root, tuple(files), start))
     names |= {Path(file).parts[0] for file in sources.images}  # frames may be written beside copies of images
@@ -178,7 +178,7 @@ def _split_folders(images: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]
 def _choose_name(name: str, taken: set[str]) -> str:
     """Make a file name of a path, numbered where another path has the same name."""
     plain = re.sub(r"\W+", "_", name).strip("_")[:MAX_NAME_LETTERS] or "images"
-    return choose_free_name(plain, taken)
+    return take_free_name(plain, taken)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ pytest.importorskip("vision_msgs")
 from objloc_ros.bags.nodes import list_nodes, make_parameters
 from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.settings import PromptSet
-from objloc_ros.engine.config import Options, PipelineConfig
+from objloc_ros.engine.config import MethodOptions, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
-def settings(*methods: str, options: tuple[Options, ...] = (), sets: Any = (), **more: Any) -> Realtime:
+def settings(*methods: str, options: tuple[MethodOptions, ...] = (), sets: Any = (), **more: Any) -> Realtime:
     return Realtime(config=PipelineConfig(methods=methods, options=options, device="cpu"), sets=sets, **more)
 
 
@@ -40,7 +40,7 @@ def test_found() -> None:
 
 
 def test_discovery() -> None:
-    options: tuple[Options, ...] = ((("n_masks", 2), ("post", "none")),)
+    options: tuple[MethodOptions, ...] = ((("n_masks", 2), ("post", "none")),)
     video = VideoOptions(temporal=False, max_objects=2, min_score=0.25)
     got = only_parameters(settings("maskcut", options=options, video=video))
     expected = {"method": "maskcut", "post": "none", "temporal": False, "max_objects": 2, "min_score": 0.25}
@@ -62,7 +62,7 @@ def test_segmentation() -> None:
         ("found", (("max_detections", 2000),), r"max_detections must lie in \[1, 1000\], got 2000"),
     ],
 )
-def test_what_the_nodes_cannot_do(method: str, options: Options, message: str) -> None:
+def test_what_the_nodes_cannot_do(method: str, options: MethodOptions, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         settings(method, options=(options,))
 

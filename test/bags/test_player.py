@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image
 
 from objloc_ros.bags.player import LEAD_S, PlaybackClock, Player, make_clock_qos
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.image_source import sensor_data
+from objloc_ros.nodes.image_source import make_sensor_profile
 
 START = 1_000_000_000_000
 MS = 1_000_000
@@ -69,7 +69,9 @@ class Ear:
         self.frames: list[tuple[str, int, float]] = []
         self.node.create_subscription(Clock, "/clock", self._tick, make_clock_qos())
         for topic in topics:
-            self.node.create_subscription(Image, topic, lambda m, topic=topic: self._hear(topic, m), sensor_data())
+            self.node.create_subscription(
+                Image, topic, lambda m, topic=topic: self._hear(topic, m), make_sensor_profile()
+            )
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)

@@ -53,7 +53,7 @@ def test_what_results_depend_on() -> None:
     [
         ({"methods": ()}, r"methods must be one or more of .*, got \[\]"),
         ({"methods": ("yolo",)}, "got \\['yolo'\\]"),
-        ({"methods": ("found",), "options": ((("threshold", 2.0),),)}, "threshold must lie between 0 and 1"),
+        ({"methods": ("found",), "options": ((("threshold", 2.0),),)}, r"threshold must lie in \[0, 1\]"),
         ({"methods": ("found",), "options": ((("colour", "red"),),)}, "found has no such option"),
         ({"methods": ("maskclip",), "prompts": ("cat", "Cat ")}, "prompts must be different"),
     ],

@@ -166,7 +166,7 @@ def test_options_are_checked(load):
     assert isinstance(pipeline.options["maskclip"], MaskClipOptions)
     with pytest.raises(ParameterError, match="maskclip has no such option"):
         pipeline.configure("maskclip", placement="tiled")
-    with pytest.raises(ParameterError, match="background must be found, prompt or none, got 'sky'"):
+    with pytest.raises(ParameterError, match="background must be one of found, prompt, none; got 'sky'"):
         pipeline.configure("clip_diy", background="sky")
     assert pipeline.options["clip_diy"] == ClipDiyOptions()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import MAX_RETRIES, Outcome, Shard, run_here, split_blocks
+from objloc_ros.jobs.shards import MAX_RETRIES, Outcome, Shard, cut_blocks, run_here
 
 NUMBERS = [Shard(f"{i}.txt", i) for i in range(5)]
 
@@ -114,5 +114,5 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "expected"), [(0, []), (2, [(0, [0, 1])]), (3, [(0, [0, 1, 2])]), (4, [(0, [0, 1, 2]), (3, [3])])]
 )
-def test_split_blocks(count: int, expected: list[tuple[int, list[int]]]) -> None:
-    assert [(start, list(part)) for start, part in split_blocks(range(count), 3)] == expected
+def test_cut_blocks(count: int, expected: list[tuple[int, list[int]]]) -> None:
+    assert [(start, list(part)) for start, part in cut_blocks(range(count), 3)] == expected

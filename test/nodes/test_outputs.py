@@ -62,7 +62,7 @@ def test_a_latched_output_is_for_whoever_comes_late_and_no_reason_to_work(world)
     outputs = Outputs(node, [Output("settings", Float32, latched=True)], lambda: None)
     outputs.announce("settings", Float32(data=2.0))  # the node is not active
     got = []
-    node.create_subscription(Float32, "~/settings", lambda msg: got.append(msg.data), qos.latched())
+    node.create_subscription(Float32, "~/settings", lambda msg: got.append(msg.data), qos.make_latched_profile())
     spin_until(lambda: got)
     assert got == [2.0]
     assert outputs.wanted() == frozenset()
