@@ -15,9 +15,9 @@ CENTRES = ((0.28, 0.25), (0.3, 0.72), (0.72, 0.3), (0.7, 0.72))
 def planted_features(grid: Grid, images: int = 1, channels: int = 384, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Features that resemble a self-supervised ViT's keys: objects before a background, and noise.
 
-    Each of four objects has a direction of its own, turned a little away from the background's, so that cosines
-    between the two are negative. Its direction is mixed with three others whose weights vary smoothly over it.
-    Patches on an object's edge hold both. Cosines lie between about -0.3 and 0.9, half of them above 0.2.
+    Each of four objects has a direction of its own, turned a little away from the background's, so that cosines between
+    the two are negative. The background mixes its direction with three others whose weights vary smoothly over the
+    grid. Patches on an object's edge hold both. Cosines lie between about -0.3 and 0.9, half of them above 0.2.
 
     Args:
         grid: Patch rows and columns.
