@@ -168,7 +168,7 @@ class InstanceResult(HeadResult):
     """Objects with a mask each.
 
     Args:
-        instances: uint16 [h', w'] at the processed size: 0 on the ground, i + 1 on the i-th detection.
+        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection.
     """
 
     instances: npt.NDArray[np.uint16]

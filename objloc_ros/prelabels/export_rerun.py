@@ -97,5 +97,5 @@ def _painted(frame: Labelled, ids: list[int]) -> npt.NDArray[np.uint16]:
 
 
 def _class_id(number: int) -> int:
-    """Rerun's class ids have 16 bits, and 0 is the ground."""
+    """Rerun's class ids have 16 bits, and 0 is the background."""
     return (number - 1) % 65535 + 1

@@ -62,7 +62,7 @@ def test_mean_iou_is_that_of_a_slow_count(bank, pipeline):
     labels = pipeline.set_prompts(SHAPES)
     ious = []
     for shape in (None, *SHAPES):
-        wanted = UNLABELLED if shape is None else labels.id_of(shape)
+        wanted = UNLABELLED if shape is None else labels.ids[labels.prompts.index(shape)]
         both = either = 0
         for scene in scenes:
             names = [None, *(one.shape for one in scene.objects)]
