@@ -24,7 +24,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILE_OPTIONS
-from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
+from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
 from objloc_ros.options import Option, Options, describe
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -277,7 +277,7 @@ def dataset_parsers(
 
 
 Engine = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+"""`run_here`, or what does the same on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -316,7 +316,7 @@ def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
 
 
 def run_shards(
-    args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
+    args: argparse.Namespace, shards: Sequence[Shard], task: ShardTask, folder: Path, *, unit: str
 ) -> Outcome:
     """Do what is left of the shards, where the options say.
 
@@ -327,7 +327,7 @@ def run_shards(
     engine = engine_of(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
-        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
+        outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
         print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
     return outcome

@@ -51,11 +51,9 @@ def test_videos_are_printed_as_a_table_or_json(model, capsys, monkeypatch):
 
 
 def test_prompts_are_printed_as_tables_or_json(model, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "objloc_ros.cli.evaluate.held_out_bank", lambda seed: AttributeBank(seed, backgrounds=3, copies=1)
-    )
+    monkeypatch.setattr("objloc_ros.cli.evaluate.make_bank", lambda seed: AttributeBank(seed, backgrounds=3, copies=1))
     rows = {name: VARIANTS[name] for name in ("CLIP-DIY", "MaskCLIP without FOUND")}
-    monkeypatch.setattr("objloc_ros.cli.evaluate.ROWS", rows)
+    monkeypatch.setattr("objloc_ros.cli.evaluate.VARIANTS", rows)
     arguments = ["evaluate", "scenes", "--prompts", "--scenes", "2", *model[:4], "--device", "cpu"]
     assert main(arguments) == 0
     lines = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line]
