@@ -18,7 +18,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.temporal import Memory
