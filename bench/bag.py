@@ -39,7 +39,7 @@ MOST_BEYOND, MOST_GROWTH_MB = 0.10, 20.0
 
 
 @dataclass(frozen=True)
-class Row:
+class BagRun:
     """One run.
 
     Args:
@@ -110,17 +110,17 @@ def frames(length: int, size: tuple[int, int]) -> Iterator[tuple[int, str, Image
         yield stamp + 1, TRUTH, mask_to_image(identities, header)
 
 
-def measure(bag: Path, methods: str, truth: bool) -> Row:
+def measure(bag: Path, methods: str, truth: bool) -> BagRun:
     """Run the command in a process of its own."""
     with tempfile.TemporaryDirectory(dir=bag.parent) as out:
         judged = ["--truth", TRUTH] if truth else []
         _, peak_mb = run_apart("bag", str(bag), "--out", out, "--method", methods, *judged)
         timing = json.loads(Path(out, bag.name, "timing.json").read_text())
     pipeline_ms = 1e3 * timing["pipeline_seconds"] / timing["frames"]
-    return Row(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], peak_mb)
+    return BagRun(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], peak_mb)
 
 
-def line(row: Row) -> str:
+def line(row: BagRun) -> str:
     """One row for people."""
     judged = "with truth" if row.truth else "no truth"
     return (

@@ -9,6 +9,7 @@ Camera, nodes and this listener are processes of their own, over DDS. Nothing is
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from harness import machine
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Float32
@@ -26,6 +26,7 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
 from objloc_ros.bags.recorder import RecordedTopic, Recorder
+from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.nodes.qos import make_fast_dds_environment
 
 CAMERA = "/camera"
@@ -54,7 +55,7 @@ def main() -> None:
     for number, (name, options) in enumerate(CASES.items(), start=1):
         os.environ["ROS_DOMAIN_ID"] = str(1 + (os.getpid() + number) % 100)
         ages, followed = measure(options, frames, args.rate)
-        p50, p95 = np.percentile(ages, (50, 95)) if ages else (np.nan, np.nan)
+        p50, p95 = percentiles(ages, (50, 95)).values() if ages else (math.nan, math.nan)
         beside = "" if options is None else str(followed)
         print(f"{name:44}{len(ages):10}{p50:7.0f} ms{p95:5.0f} ms{beside:>21}", flush=True)
 

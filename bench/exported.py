@@ -31,7 +31,7 @@ from objloc_ros.types import Features, Size
 FLOAT32, BFLOAT16, EXPORTED = "eager float32", "eager bfloat16", "onnxruntime float32"
 
 
-class Row(NamedTuple):
+class BackboneTiming(NamedTuple):
     """One backbone at one size.
 
     Args:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
+def measure(backbone: str, model: ViT, size: Size, rounds: int) -> BackboneTiming:
     """Time the passes in turns, after one untimed call of each whose keys are compared."""
     images = torch.randn(1, 3, *size)
     with tempfile.TemporaryDirectory() as folder:
@@ -89,9 +89,9 @@ def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
         keys = {name: call().keys for name, call in passes.items()}
         gc.collect()
         times = [{name: wall_ms(call) for name, call in passes.items()} for _ in range(rounds)]
-    columns = {name: [one[name] for one in times] for name in passes}
+    columns = {name: [milliseconds[name] for milliseconds in times] for name in passes}
     wanted = keys[FLOAT32]
-    return Row(
+    return BackboneTiming(
         f"{backbone} {size[1]}x{size[0]}",
         {name: min(column) for name, column in columns.items()},
         {name: float(np.median(column)) for name, column in columns.items()},
@@ -99,7 +99,7 @@ def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
     )
 
 
-def print_rows(rows: list[Row]) -> None:
+def print_rows(rows: list[BackboneTiming]) -> None:
     """Print a line per pass, with its speed relative to eager float32."""
     lines: list[tuple[str, ...]] = [("", "", "best", "median", "speed", "difference of the keys")]
     for row in rows:

@@ -45,7 +45,7 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
             child("segmentation", "idle_priority:=false"),
             child("image_source", f"rate:={rate}", "wait_for_subscribers:=1"),
         ]
-        listener = stack.enter_context(listening(lambda: [one.check() for one in children]))
+        listener = stack.enter_context(listening(lambda: [child.check() for child in children]))
         fresh = fresh_prompts()
         listener.change(next(fresh))
         listener.wait(lambda: listener.answers, START_LIMIT_S, "an answer")
@@ -140,7 +140,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
             self.answers.append(info["received_timestamp"] / 1e9)
 
         def _learn(self, message: LabelInfo, info: dict[str, int]) -> None:
-            names = frozenset(one.class_name for one in message.class_map)
+            names = frozenset(entry.class_name for entry in message.class_map)
             self._labels[names] = info["received_timestamp"] / 1e9
 
     context = Context()

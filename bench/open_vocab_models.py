@@ -139,8 +139,8 @@ def random_texts(towers: Towers, device: torch.device = CPU) -> Tensor:
 
 def fresh_prompts() -> Iterator[tuple[str, ...]]:
     """Sets of prompts, no prompt in two of them."""
-    each = (sentence.format(*words) for sentence in SENTENCES for words in product(COLOURS, PATTERNS, SHAPES))
-    return zip(*(each,) * AT_ONCE, strict=False)
+    captions = (sentence.format(*words) for sentence in SENTENCES for words in product(COLOURS, PATTERNS, SHAPES))
+    return zip(*(captions,) * AT_ONCE, strict=False)
 
 
 def frames(count: int, size: Size = (480, 640)) -> list[Image]:

@@ -140,10 +140,6 @@ class LabelSet:
         """The prompt of each id."""
         return dict(zip(self.ids, self.prompts, strict=True))
 
-    def id_of(self, prompt: str) -> int:
-        """The id of a prompt; UNLABELLED if it is not in the set."""
-        return dict(zip(self.prompts, self.ids, strict=True)).get(prompt, UNLABELLED)
-
     @classmethod
     def number(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
         """Number a new set: prompts that stay keep their ids, and ids that fall vacant rest for one set if possible.

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from objloc_ros.bags.reader import BagReader, deserialize
 from objloc_ros.bags.survey import IMAGE_KINDS, Stamps, choose_namespaces, match_stamps, parse_key
-from objloc_ros.bags.truth import Box, Classes, FrameTruth, decode_mask, locate_errors, parse_detections, parse_mask
-from objloc_ros.data.coco_document import read_truth
+from objloc_ros.bags.truth import Classes, FrameTruth, decode_mask, locate_errors, parse_detections, parse_mask
+from objloc_ros.data.coco_document import read_truth, to_corners
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import decode, to_rle, union
 from objloc_ros.nodes.messages import parse_label_info
@@ -214,7 +214,7 @@ class CocoDocument:
         ]
         tracked = None not in tracks and len(set(tracks)) == len(tracks)
         names: list[Hashable] = tracks if tracked else list(range(len(objects)))
-        boxes = {name: _to_corners(annotation["bbox"]) for name, annotation in zip(names, objects, strict=True)}
+        boxes = {name: to_corners(annotation["bbox"]) for name, annotation in zip(names, objects, strict=True)}
         return FrameTruth(boxes, tracked, self._decode_foreground(image, objects))
 
     def _decode_foreground(self, image: Record, objects: list[Record]) -> npt.NDArray[np.bool_] | None:
@@ -286,11 +286,6 @@ def _find_size(image: Record, masks: list[Any]) -> Size | None:
         if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
             return size[0], size[1]
     return None
-
-
-def _to_corners(box: list[float]) -> Box:
-    x, y, width, height = box
-    return x, y, x + width, y + height
 
 
 Truth = TopicTruth | FileTruth

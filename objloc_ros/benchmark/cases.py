@@ -139,7 +139,7 @@ def time_call(
             images = [node.decode(first + i) for i in range(n)]
         results = pipeline.run(images, (method,)) if n > 1 else [pipeline.run(images[0], (method,))]
         with stage("maps"):
-            maps = [[make_map() for make_map in result[method].maps().values()] for result in results]
+            maps = [list(result[method].maps().values()) for result in results]
         with stage("message"):
             pairs = zip(results, maps, strict=True)
             messages = [node.messages(result[method].detections, pixels) for result, pixels in pairs]

@@ -158,8 +158,6 @@ EXIT_REGRESSED = 3
 CAMERA_FRAMES = 4
 """Frames of a procedural drive that a camera sends in turn."""
 
-Send = Callable[[Sequence[Any]], None]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the matrix, the machine's settings, output and comparison."""
@@ -265,28 +263,21 @@ def _threads(count: int | None) -> Iterator[None]:
 def _open_nodes(sizes: Sequence[Size]) -> Iterator[tuple[dict[Size, NodeStages], list[str]]]:
     """Make the node's stages for each size, as far as there is ROS; and say in words what is missing."""
     frames = {size: [image for image, _ in drive_video(size=size, frames=CAMERA_FRAMES)] for size in sizes}
-    with ExitStack() as stack:
-        try:
-            from objloc_ros.benchmark.ros import RosStages
-        except ImportError as error:
-            left_out = [f"decode, message and publish: {error}"]
-            bare: dict[Size, NodeStages] = {size: EngineOnly(images) for size, images in frames.items()}
-            yield bare, left_out
-            return
-        send, left_out = _open_sender(stack)
-        yield {size: RosStages(images, send) for size, images in frames.items()}, left_out
-
-
-def _open_sender(stack: ExitStack) -> tuple[Send | None, list[str]]:
-    """Return what publishes a frame, or why nothing does."""
     try:
-        from objloc_ros.benchmark.ros import Loopback
-
-        loopback = Loopback()
-    except (ImportError, ObjlocError) as error:
-        return None, [f"publish: {error}"]
-    stack.callback(loopback.close)
-    return loopback.send, []
+        from objloc_ros.benchmark.ros import Loopback, RosStages
+    except ImportError as error:
+        yield {size: EngineOnly(images) for size, images in frames.items()}, [f"decode, message and publish: {error}"]
+        return
+    with ExitStack() as stack:
+        send, left_out = None, []
+        try:
+            loopback = Loopback()
+        except ObjlocError as error:
+            left_out.append(f"publish: {error}")
+        else:
+            stack.callback(loopback.close)
+            send = loopback.send
+        yield {size: RosStages(images, send) for size, images in frames.items()}, left_out
 
 
 def _name_gpus(devices: Sequence[str]) -> str | None:

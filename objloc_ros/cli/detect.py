@@ -20,9 +20,9 @@ from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
-from objloc_ros.io.contact_sheet import contact_sheet, fitted
+from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
-from objloc_ros.jobs.shards import free_name
+from objloc_ros.jobs.shards import take_free_name
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
 
@@ -64,8 +64,8 @@ class Output:
 
     def write(self, name: str, found: HeadResult, picture: Image) -> None:
         """Write the masks and the picture of an image."""
-        for suffix, make_map in found.files().items():
-            write_image(self.folder / f"{name}_{suffix}.png", make_map())
+        for suffix, pixels in found.files().items():
+            write_image(self.folder / f"{name}_{suffix}.png", pixels)
         write_image(self.folder / f"{name}_overlay.png", picture)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class Outputs:
                 for output in self._each:
                     output.close()
                 if self._cells:
-                    sheet = contact_sheet(self._cells, self._captions, columns=len(self._each), cell=CELL)
+                    sheet = make_contact_sheet(self._cells, self._captions, columns=len(self._each), cell=CELL)
                     write_image(self.folder / "compare.png", sheet)
         except OSError as error:
             raise InputError(f"cannot write to {self.folder}: {error.strerror}") from error
@@ -144,11 +144,11 @@ class Outputs:
 
     def _target(self, path: Path) -> str:
         """Choose a name for the outputs of a file, numbered where another file has the same."""
-        return free_name(path.stem, self._names)
+        return take_free_name(path.stem, self._names)
 
     def _compare(self, path: Path, method: str, found: Detections, picture: Image) -> None:
         if self.compare and len(self._cells) < MOST_ROWS * len(self._each):
-            self._cells.append(fitted(picture, CELL))
+            self._cells.append(fit_image(picture, CELL))
             scores = " ".join(f"{score:.2f}" for score in found.scores)
             about = ", ".join(dict.fromkeys(found.labels)) if method in SEGMENTATION else scores
             self._captions.append(f"{method}: {about or 'nothing'} ({path.name})")

@@ -18,12 +18,12 @@ from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.held_out_prompts import (
-    ROWS,
-    captioned_scenes,
+    VARIANTS,
     evaluate_crops,
     evaluate_maps,
-    held_out_bank,
-    object_crops,
+    make_bank,
+    make_captioned_scenes,
+    make_crops,
 )
 from objloc_ros.evaluation.held_out_scenes import (
     SEED,
@@ -31,8 +31,8 @@ from objloc_ros.evaluation.held_out_scenes import (
     evaluate_baselines,
     evaluate_pipeline,
     evaluate_videos,
-    held_out_scenes,
-    held_out_videos,
+    make_scenes,
+    make_videos,
 )
 from objloc_ros.io.tables import markdown_table
 
@@ -111,7 +111,7 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -
 
 
 def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Scores], Mapping[str, str]]:
-    scenes = list(held_out_scenes(count, args.seed))
+    scenes = list(make_scenes(count, args.seed))
     rows: dict[str, Scores] = {}
     with tqdm(total=count * (1 if args.no_baselines else 2), unit="scenes", disable=None) as bar:
         rows[pipeline.backbone.name] = evaluate_pipeline(pipeline, scenes, lambda done: bar.update(done - bar.n))
@@ -125,17 +125,17 @@ def _prompts(args: argparse.Namespace) -> int:
     count = args.scenes if args.scenes is not None else 500
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    methods = tuple(dict.fromkeys(method for method, _ in ROWS.values()))
+    methods = tuple(dict.fromkeys(method for method, _ in VARIANTS.values()))
     config = PipelineConfig(methods=methods, **given_networks(args))
     pipeline = build_pipeline(config)
     device = pipeline.device
-    bank = held_out_bank(args.seed)
+    bank = make_bank(args.seed)
     tower = load_clip_image(config.clip, path=config.clip_weights, device=device)
     encoder = PromptEncoder(config.clip, path=config.clip_weights, device=device)
-    accuracy = evaluate_crops(tower, encoder, list(object_crops(bank, 2 * count, tower.side, args.seed)), device)
-    scenes = list(captioned_scenes(bank, count, args.seed))
-    with tqdm(total=count * len(ROWS), unit="scenes", disable=None) as bar:
-        maps = evaluate_maps(pipeline, scenes, ROWS, bar.update)
+    accuracy = evaluate_crops(tower, encoder, list(make_crops(bank, 2 * count, tower.side, args.seed)), device)
+    scenes = list(make_captioned_scenes(bank, count, args.seed))
+    with tqdm(total=count * len(VARIANTS), unit="scenes", disable=None) as bar:
+        maps = evaluate_maps(pipeline, scenes, VARIANTS, bar.update)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "crops": accuracy, "maps": maps}, indent=2))
     else:
@@ -150,6 +150,6 @@ def _videos(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[d
     for method in METHODS:
         pipeline.configure(method, post="none")
     with tqdm(total=count, unit="videos", disable=None) as bar:
-        videos = held_out_videos(count, args.seed)
+        videos = make_videos(count, args.seed)
         scores = evaluate_videos(pipeline, tuple(METHODS), videos, lambda: bar.update() and None)
     return {f"{method}, {mode}": row for method, both in scores.items() for mode, row in both.items()}, VIDEO_COLUMNS

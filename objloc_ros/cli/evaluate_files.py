@@ -13,8 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from objloc_ros.cli.options import failed_limits, parse_limits
-from objloc_ros.data.base import pair, read_map
-from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth, with_masks
+from objloc_ros.data.base import pair_maps, read_map
+from objloc_ros.data.coco_document import add_masks, read_predictions, read_truth, select_best_boxes
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 from objloc_ros.io.tables import text_table
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _corloc(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
-    best = best_boxes(read_predictions(args.predictions, truth))
+    best = select_best_boxes(read_predictions(args.predictions, truth))
     boxes = truth.boxes(no_hard=args.no_hard, rounded=args.round)
     metric = CorLoc(without_truth=args.without_truth)
     metric.update([best.get(key) for key in boxes], list(boxes.values()))
@@ -122,14 +122,14 @@ def _coco(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
     masks = args.iou_type == "segm"
     results = read_predictions(args.predictions, truth, masks=masks)
-    document = with_masks(truth, results) if masks else truth.document
+    document = add_masks(truth, results) if masks else truth.document
     found = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
     return {**found, "images": len(truth.ids), "objects": len(results)}
 
 
 def _saliency(args: argparse.Namespace) -> Metrics:
     metric = Saliency()
-    pairs = pair(args.predictions, args.ground_truth)
+    pairs = pair_maps(args.predictions, args.ground_truth)
     for name, prediction, truth in _progress(pairs):
         maps = read_map(prediction) / 255, read_map(truth)
         with _named(name):
@@ -141,7 +141,7 @@ def _miou(args: argparse.Namespace) -> Metrics:
     if not 2 <= args.classes <= 255:
         raise ParameterError(f"classes must be 2 to 255, got {args.classes}")
     metric = MeanIoU(args.classes, absent="zero" if args.convention == "clip_diy" else "skip")
-    pairs = pair(args.predictions, args.ground_truth)
+    pairs = pair_maps(args.predictions, args.ground_truth)
     for name, prediction, truth in _progress(pairs):
         maps = read_map(truth), read_map(prediction)
         if args.convention == "clip_diy":

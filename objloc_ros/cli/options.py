@@ -16,15 +16,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.data import DATASETS, Dataset, open_dataset, options_of
+from objloc_ros.data import DATASETS, Dataset, list_options, open_dataset
 from objloc_ros.data.coco_json import KINDS
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS, PipelineConfig
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
-from objloc_ros.evaluation.run import FILES
-from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
+from objloc_ros.evaluation.run import FILE_OPTIONS
+from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
 from objloc_ros.options import Option, Options, describe
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -237,7 +237,7 @@ def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:
     images = "the folder that file_name is below" if name == "coco_json" else "the folder it was unpacked in"
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=images)
     parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
-    for option in options_of(name):
+    for option in list_options(name):
         flag, about = OPTIONS[option]
         parser.add_argument(flag, dest=option, **about)
     parser.set_defaults(dataset=name)
@@ -255,9 +255,9 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
     """
     if args.limit is not None and args.limit < 1:
         raise ParameterError(f"limit must be at least 1, got {args.limit}")
-    options = {name: getattr(args, name) for name in options_of(args.dataset) if getattr(args, name)}
+    options = {name: getattr(args, name) for name in list_options(args.dataset) if getattr(args, name)}
     # Other processes may have another working directory.
-    options |= {name: str(Path(options[name]).absolute()) for name in FILES if name in options}
+    options |= {name: str(Path(options[name]).absolute()) for name in FILE_OPTIONS if name in options}
     return open_dataset(args.dataset, args.root.absolute(), **options), tuple(options.items())
 
 
@@ -282,7 +282,7 @@ def dataset_parsers(
 
 
 Engine = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+"""`run_here`, or what does the same on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -321,7 +321,7 @@ def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
 
 
 def run_shards(
-    args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
+    args: argparse.Namespace, shards: Sequence[Shard], task: ShardTask, folder: Path, *, unit: str
 ) -> Outcome:
     """Do what is left of the shards, where the options say.
 
@@ -332,7 +332,7 @@ def run_shards(
     engine = engine_of(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
-        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
+        outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
         print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
     return outcome

@@ -21,7 +21,7 @@ from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
-from objloc_ros.engine.shared_backbone import FeatureCache, PassLane, SharedBackbone
+from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
 
 T = TypeVar("T")
@@ -85,11 +85,11 @@ class SharedLoader:
     def backbone(self, client: Hashable, config: PipelineConfig) -> Backbone:
         """A client's view of a shared backbone, see `Loader.backbone`."""
         device = torch.device(config.device)
-        lane = self.get(("lane", device), lambda: PassLane(device, self.max_batch, self._threads))
+        batcher = self.get(("batcher", device), lambda: PassBatcher(device, self.max_batch, self._threads))
         key = ("backbone", config.backbone, config.weights, device)
         shared = self.get(key, lambda: self._loader.backbone(replace(config, short_side=None)))
         short_side = config.short_side or shared.short_side
-        return SharedBackbone(shared, lane, self._cache, client=client, short_side=short_side)
+        return SharedBackbone(shared, batcher, self._cache, client=client, short_side=short_side)
 
     def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """The heads of a configuration; those that read equal networks are loaded once."""

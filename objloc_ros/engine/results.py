@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,8 +18,25 @@ from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections, Features, Image, LabelSet, Size
 
-MapMaker = Callable[[], npt.NDArray[Any]]
-"""Brings one map of a result to the source size; called only where somebody wants the map."""
+
+class Maps(Mapping[str, npt.NDArray[Any]]):
+    """Maps of a result by name, each brought to the source size when it is asked for, and only then.
+
+    Args:
+        makers: What makes each map.
+    """
+
+    def __init__(self, **makers: Callable[[], npt.NDArray[Any]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,13 @@ class HeadResult:
         """The prompts, and the ids that stand for them in `label_map`; None for methods without prompts."""
         return None
 
-    def maps(self) -> dict[str, MapMaker]:
-        """Return what makes each map that a node publishes, uint8 or uint16 [H, W], by the name of its topic."""
-        return {"mask": self.mask_u8}
+    def maps(self) -> Maps:
+        """Return the maps that a node publishes, uint8 or uint16 [H, W], by the names of their topics."""
+        return Maps(mask=self.mask_u8)
 
-    def files(self) -> dict[str, MapMaker]:
-        """Return what makes each map that `objloc detect` writes, by the end of its file's name."""
-        return {"mask": self.mask_u8}
+    def files(self) -> Maps:
+        """Return the maps that `objloc detect` writes, by the ends of their files' names."""
+        return Maps(mask=self.mask_u8)
 
     def label_map(self) -> npt.NDArray[Any]:
         """Return what each pixel of the source image belongs to.
@@ -127,9 +144,9 @@ class SaliencyResult(HeadResult):
     saliency: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
 
-    def maps(self) -> dict[str, MapMaker]:
+    def maps(self) -> Maps:
         """Mask and saliency."""
-        return {"mask": self.mask_u8, "confidence": self.saliency_u8}
+        return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
 
     def saliency_u8(self) -> Image:
         """Saliency scaled to 0-255: uint8 [H, W] at the source size."""
@@ -151,18 +168,18 @@ class InstanceResult(HeadResult):
     """Objects with a mask each.
 
     Args:
-        instances: uint16 [h', w'] at the processed size: 0 on the ground, i + 1 on the i-th detection.
+        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection.
     """
 
     instances: npt.NDArray[np.uint16]
 
-    def maps(self) -> dict[str, MapMaker]:
+    def maps(self) -> Maps:
         """The instances."""
-        return {"instance_mask": self.instances_u16}
+        return Maps(instance_mask=self.instances_u16)
 
-    def files(self) -> dict[str, MapMaker]:
+    def files(self) -> Maps:
         """Mask and instances."""
-        return {"mask": self.mask_u8, "instances": self.instances_u16}
+        return Maps(mask=self.mask_u8, instances=self.instances_u16)
 
     def label_map(self) -> npt.NDArray[Any]:
         """The instances."""
@@ -200,13 +217,13 @@ class SemanticResult(HeadResult):
         """The labels."""
         return self.labels
 
-    def maps(self) -> dict[str, MapMaker]:
+    def maps(self) -> Maps:
         """Ids and confidence."""
-        return {"mask": self.classes_u8, "confidence": self.confidence_u8}
+        return Maps(mask=self.classes_u8, confidence=self.confidence_u8)
 
-    def files(self) -> dict[str, MapMaker]:
+    def files(self) -> Maps:
         """Mask and ids."""
-        return {"mask": self.mask_u8, "labels": self.classes_u8}
+        return Maps(mask=self.mask_u8, labels=self.classes_u8)
 
     def label_map(self) -> npt.NDArray[Any]:
         """The ids."""

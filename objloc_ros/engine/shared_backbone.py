@@ -1,4 +1,4 @@
-"""Backbone passes that are shared: by the ready frames of several cameras, and by all heads of one frame.
+"""Backbone passes shared by the ready frames of several cameras, and by all heads of one frame.
 
 On a GPU the ready frames of several cameras go through in one batch. On a CPU a batch takes as long as its images one
 by one, and a pass on two threads is far from twice as fast as on one: there an image that is alone has all threads, for
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.batcher import Lane
+from objloc_ros.engine.batcher import DynamicBatcher
 from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
@@ -63,21 +63,21 @@ class FeatureCache:
 
 
 class SharedBackbone(Backbone):
-    """One caller's view of a backbone whose passes are shared.
+    """One client's view of a backbone whose passes are shared.
 
     Args:
-        backbone: What runs the passes; callers with the same one share them where their sizes agree.
-        lane: The worker of its device.
+        backbone: Runs the passes; clients of the same backbone share them where their sizes agree.
+        batcher: The one of its device.
         cache: Features of current images.
         client: Who asks, for fairness: a camera.
-        short_side: This caller's; see `Backbone`.
+        short_side: This client's; see `Backbone`.
     """
 
     def __init__(
-        self, backbone: Backbone, lane: PassLane, cache: FeatureCache, *, client: Hashable, short_side: int | None
+        self, backbone: Backbone, batcher: PassBatcher, cache: FeatureCache, *, client: Hashable, short_side: int | None
     ) -> None:
         super().__init__(backbone.vit, name=backbone.name, device=backbone.device, short_side=short_side)
-        self._backbone, self._lane, self._cache, self._client = backbone, lane, cache, client
+        self._backbone, self._batcher, self._cache, self._client = backbone, batcher, cache, client
 
     def encode(self, images: Sequence[Image], key: Hashable | None = None) -> Encoded:
         """As `Backbone.encode`; `vit` is the time until the shared pass was done, waiting included.
@@ -92,7 +92,7 @@ class SharedBackbone(Backbone):
             OutOfMemoryError: If the device has no room for a single image.
             FrameDroppedError: If the engine was stopped meanwhile.
         """
-        compute_alone()
+        use_one_thread()
         with stage("pre"):
             asked = [self._ask(image, key, number) for number, image in enumerate(images)]
         with stage("vit"):
@@ -100,7 +100,7 @@ class SharedBackbone(Backbone):
                 rows = [future.result() for future, _ in asked]
             except CancelledError:
                 raise FrameDroppedError(SHUTDOWN) from None
-        return Encoded(_joined(rows), [geometry for _, geometry in asked])
+        return Encoded(_concatenate(rows), [geometry for _, geometry in asked])
 
     def _ask(self, image: Image, key: Hashable | None, number: int) -> tuple[Future[Features], Geometry]:
         check_image(image)
@@ -119,7 +119,7 @@ class SharedBackbone(Backbone):
 
     def _submit(self, image: Image) -> Future[Features]:
         inputs, _ = self.prepare(image)
-        return self._lane.submit(self._client, self._backbone, inputs)
+        return self._batcher.submit(self._client, self._backbone, inputs)
 
 
 def _pass_on(done: Future[Features], answer: Future[Features]) -> None:
@@ -131,7 +131,7 @@ def _pass_on(done: Future[Features], answer: Future[Features]) -> None:
         answer.set_result(done.result())
 
 
-def _joined(rows: Sequence[Features]) -> Features:
+def _concatenate(rows: Sequence[Features]) -> Features:
     if len(rows) == 1:
         return rows[0]
     keys, queries, values, attention = (
@@ -140,53 +140,53 @@ def _joined(rows: Sequence[Features]) -> Features:
     return Features(keys, queries, values, attention, rows[0].grid)
 
 
-class PassLane:
-    """Runs passes until the last holder of this object lets it go.
+class PassBatcher:
+    """Batches the passes of one device until the last holder of this object lets it go.
 
     Args:
-        device: Whose worker it is.
+        device: Where the passes run.
         max_batch: Most images in one batch on a GPU.
         threads: Processor threads that there are.
     """
 
     def __init__(self, device: torch.device, max_batch: int, threads: int) -> None:
         batched = batches_pay(device)
-        # The threads keep their lane alive, so that holders get a handle.
-        self._lane: Lane[Tensor, Features] = Lane(
-            lambda kind, inputs, alone: _run(kind, inputs, threads if alone else 1),
+        # The threads keep their batcher alive, so holders get this handle instead.
+        self._batcher: DynamicBatcher[Tensor, Features] = DynamicBatcher(
+            lambda kind, inputs, exclusive: _run(kind, inputs, threads if exclusive else 1),
             max_batch=max_batch if batched else 1,
             workers=1 if batched else threads,
             out_of_memory=(torch.OutOfMemoryError, MemoryError),
             name=f"objloc-{device}",
         )
-        weakref.finalize(self, self._lane.stop, 0.0)
+        weakref.finalize(self, self._batcher.stop, 0.0)
 
     def submit(self, client: Hashable, backbone: Backbone, inputs: Tensor) -> Future[Features]:
-        """Ask for the features of one image, float32 [1, 3, Hp, Wp]; see `Lane.submit`."""
-        return self._lane.submit(client, _Kind(backbone, inputs.shape), inputs)
+        """Request the features of one image, float32 [1, 3, Hp, Wp]; see `DynamicBatcher.submit`."""
+        return self._batcher.submit(client, _PassKind(backbone, inputs.shape), inputs)
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _PassKind:
     """What inputs must agree on to share a pass."""
 
     backbone: Backbone
     shape: torch.Size
 
 
-def _run(kind: _Kind, inputs: list[Tensor], threads: int) -> list[Features]:
+def _run(kind: _PassKind, inputs: list[Tensor], threads: int) -> list[Features]:
     use_threads(threads)
     features = kind.backbone.forward(torch.cat(inputs))
     return [features.image(number) for number in range(len(inputs))]
 
 
 def batches_pay(device: torch.device) -> bool:
-    """Whether a batch is faster than its images one by one: on a GPU, which one image does not fill."""
+    """Return whether a batch is faster than its images one by one: on a GPU, which one image does not fill."""
     return device.type != "cpu"
 
 
 def use_threads(count: int) -> None:
-    """Have what the calling thread computes run on so many threads.
+    """Have PyTorch compute the calling thread's operations on this number of threads.
 
     PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it was asked for
     before.
@@ -198,11 +198,11 @@ def use_threads(count: int) -> None:
 _this_thread = threading.local()
 
 
-def compute_alone() -> None:
-    """Have what the calling thread computes run on it alone: the passes have the processors.
+def use_one_thread() -> None:
+    """Have PyTorch compute the calling thread's operations on that thread: the passes need the other processors.
 
-    Without it every caller would wake a team of its own.
+    Otherwise every caller would wake a thread pool of its own.
     """
-    if not getattr(_this_thread, "alone", False):
+    if not getattr(_this_thread, "uses_one", False):
         use_threads(1)
-        _this_thread.alone = True
+        _this_thread.uses_one = True

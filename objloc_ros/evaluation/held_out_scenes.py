@@ -37,10 +37,10 @@ SEED = 2026
 
 SIZE: Size = (240, 320)
 
-COUNTS = (0.4, 0.35, 0.25)
+COUNT_PROBABILITIES = (0.4, 0.35, 0.25)
 """Probability of one, two and three objects."""
 
-BATCH = 10
+BATCH_IMAGES = 10
 
 Scores = dict[str, float]
 
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutScene:
     """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the background."""
 
     image: Image
@@ -61,17 +61,17 @@ class HeldOut:
         return np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in extents]).reshape(-1, 4)
 
 
-def held_out_scenes(count: int, seed: int = SEED) -> Iterator[HeldOut]:
+def make_scenes(count: int, seed: int = SEED) -> Iterator[HeldOutScene]:
     """One to three objects per scene, from backgrounds and sprites that no training sees."""
     rng = np.random.default_rng(seed)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
-        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.8))
-        yield HeldOut(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.8))
+        yield HeldOutScene(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline, scenes: Iterable[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+    pipeline: Pipeline, scenes: Iterable[HeldOutScene], on_progress: Callable[[int], None] = lambda done: None
 ) -> Scores:
     """Score the discovery methods and FOUND on one backbone.
 
@@ -84,11 +84,11 @@ def evaluate_pipeline(
         `SceneMetrics.compute()`.
     """
     metrics = SceneMetrics()
-    for batch in batches(scenes, BATCH):
+    for batch in batches(scenes, BATCH_IMAGES):
         images = [scene.image for scene in batch]
         encoded = pipeline.backbone.encode(images)
         detections = _find_objects(encoded.features, encoded.geometries, images)
-        masks = [{"background": mask} for mask in _foregrounds(encoded, pipeline.backbone.vit.n_heads)]
+        masks = [{"background": mask} for mask in _find_foregrounds(encoded, pipeline.backbone.vit.n_heads)]
         if "found" in pipeline.methods:
             for scene_masks, result in zip(masks, pipeline.run(images), strict=True):
                 scene_masks["found"] = result["found"].mask_u8() > 0
@@ -99,7 +99,7 @@ def evaluate_pipeline(
 
 
 def evaluate_baselines(
-    pipeline: Pipeline, scenes: Sequence[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+    pipeline: Pipeline, scenes: Sequence[HeldOutScene], on_progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Scores]:
     """Score what needs no training, at the sizes of `pipeline`.
 
@@ -111,15 +111,15 @@ def evaluate_baselines(
     untrained = build_vit(pipeline.backbone.name).eval().to(pipeline.device)
     random = Backbone(untrained, name="random", device=pipeline.device, short_side=pipeline.backbone.short_side)
     vit_metrics, colour_metrics = SceneMetrics(), SceneMetrics()
-    for batch in batches(scenes, BATCH):
+    for batch in batches(scenes, BATCH_IMAGES):
         images = [scene.image for scene in batch]
         encoded = random.encode(images)
-        features = _with_keys(encoded.features, encoded.features.keys)
+        features = _replace_keys(encoded.features, encoded.features.keys)
         detections = _find_objects(features, encoded.geometries, images)
-        for scene, boxes, mask in zip(batch, detections, _foregrounds(encoded, untrained.n_heads), strict=True):
+        for scene, boxes, mask in zip(batch, detections, _find_foregrounds(encoded, untrained.n_heads), strict=True):
             vit_metrics.update(scene, boxes, {"background": mask})
-        colours = torch.cat([_colours(image, pipeline) for image in images])
-        features = _with_keys(encoded.features, colours)
+        colours = torch.cat([_describe_colours(image, pipeline) for image in images])
+        features = _replace_keys(encoded.features, colours)
         for scene, boxes in zip(
             batch, _find_objects(features, encoded.geometries, images, attention=False), strict=True
         ):
@@ -141,7 +141,7 @@ class SceneMetrics(Metric):
         self._mask_iou: defaultdict[str, Mean] = defaultdict(Mean)
         self._precision = AveragePrecision()
 
-    def update(self, scene: HeldOut, detections: Mapping[str, Detections], masks: Mapping[str, BoolMap]) -> None:
+    def update(self, scene: HeldOutScene, detections: Mapping[str, Detections], masks: Mapping[str, BoolMap]) -> None:
         """Add a scene.
 
         Args:
@@ -186,7 +186,7 @@ def _find_objects(
     return detections
 
 
-def _foregrounds(encoded: Encoded, n_heads: int) -> list[BoolMap]:
+def _find_foregrounds(encoded: Encoded, n_heads: int) -> list[BoolMap]:
     """Find the complement of FOUND's background in each image, bool [H, W] at the size of the image."""
     features = encoded.features
     background = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
@@ -198,13 +198,13 @@ def _patches_to_source(mask: Tensor, geometry: Geometry) -> BoolMap:
     return map_to_source(pixels[: geometry.resized[0], : geometry.resized[1]], geometry)
 
 
-def _with_keys(features: Features, keys: Tensor) -> Features:
+def _replace_keys(features: Features, keys: Tensor) -> Features:
     """The same grid and attention with other keys, centred."""
     keys = keys - keys.mean(1, keepdim=True)
     return Features(keys, keys, keys, features.cls_attention, features.grid)
 
 
-def _colours(image: Image, pipeline: Pipeline) -> Tensor:
+def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
     """Mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
     pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
@@ -219,23 +219,23 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-FRAMES = 24
+VIDEO_FRAMES = 24
 
-VISIBLE = 0.01
+MIN_VISIBLE_FRACTION = 0.01
 """Objects that cover less of the picture than this are not looked for."""
 
 LAGS = range(4)
 """Frames by which predictions are compared with earlier truth."""
 
 
-def held_out_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOut]]:
-    """Videos of `FRAMES` frames, one to three objects each, from pictures that no training sees."""
+def make_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOutScene]]:
+    """Videos of `VIDEO_FRAMES` frames, one to three objects each, from pictures that no training sees."""
     rng = np.random.default_rng(seed + 2)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
-        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.7))
-        film = moving(rng, bank, scene, SIZE, frames=FRAMES, camera=Camera(strength=0.6))
-        yield [HeldOut(*frame) for frame in film]
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.7))
+        film = moving(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
+        yield [HeldOutScene(*frame) for frame in film]
 
 
 class Lag(VideoMetric):
@@ -278,7 +278,7 @@ class VideoMetrics(Metric):
     def __init__(self) -> None:
         self.steadiness, self.lag = Steadiness(), Lag()
 
-    def update(self, video: Sequence[HeldOut], predictions: Sequence[Detections]) -> None:
+    def update(self, video: Sequence[HeldOutScene], predictions: Sequence[Detections]) -> None:
         """Add a video, with the detections of each frame, tracked."""
         self.steadiness.start_video()
         self.lag.start_video()
@@ -300,7 +300,7 @@ class VideoMetrics(Metric):
 def evaluate_videos(
     pipeline: Pipeline,
     methods: Sequence[str],
-    videos: Iterable[Sequence[HeldOut]],
+    videos: Iterable[Sequence[HeldOutScene]],
     on_progress: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Run discovery methods over videos, each frame by itself and with a memory of earlier frames.
@@ -324,7 +324,7 @@ def _visible_boxes(identities: Image) -> dict[Hashable, list[int]]:
     """Return the boxes of the objects that are large enough to look for, by identity."""
     sizes = np.bincount(identities.ravel())
     boxes: dict[Hashable, list[int]] = {}
-    for identity in np.flatnonzero(sizes >= VISIBLE * identities.size):
+    for identity in np.flatnonzero(sizes >= MIN_VISIBLE_FRACTION * identities.size):
         if identity:
             y, x = (identities == identity).nonzero()
             boxes[int(identity)] = [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]

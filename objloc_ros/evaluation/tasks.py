@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from objloc_ros.data import Dataset, Sample
-from objloc_ros.data.base import boxes_of, check_size
+from objloc_ros.data.base import check_size, stack_boxes
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError
@@ -133,7 +133,7 @@ def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Reco
         InputError: If the truth is damaged.
     """
     objects = dataset.objects(sample)
-    boxes, truth = result.detections.boxes, boxes_of(objects)
+    boxes, truth = result.detections.boxes, stack_boxes(objects)
     chosen = result.main_box()
     located = np.round(truth) if dataset.rounded else truth
     record = {
@@ -143,7 +143,7 @@ def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Reco
         "scores": result.detections.scores.tolist(),
         "truth": truth.tolist(),
         "located": located.tolist(),
-        "ignored": boxes_of(objects, ignored=True).tolist(),
+        "ignored": stack_boxes(objects, ignored=True).tolist(),
     }
     if not dataset.masks:
         return record

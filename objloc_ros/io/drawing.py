@@ -114,7 +114,7 @@ def _tint(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:
-    """Draw one box whose line lies inside its borders, on a dark outline that keeps it visible on any ground."""
+    """Draw one box whose line lies inside its borders, on a dark outline that keeps it visible on any background."""
     x1, y1, x2, y2 = _pixels(box)
     _frame(canvas, (x1 - pen.edge, y1 - pen.edge, x2 + pen.edge, y2 + pen.edge), pen.line + 2 * pen.edge, DARK)
     _frame(canvas, (x1, y1, x2, y2), pen.line, BOX)

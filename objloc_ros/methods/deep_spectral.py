@@ -15,9 +15,9 @@ from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import exact_arithmetic, images_at_a_time, on_host, positive_affinity
+from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
 from objloc_ros.ops.regions import components
-from objloc_ros.ops.spectral import SAME, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
@@ -94,13 +94,13 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
     if features.shape[1] < 2:
         return [_nothing(grid, features.device) for _ in features]
     results = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         graph = positive_affinity(part)
         pairs = smallest_eigenpairs(graph, n_vectors - 1)
-        degrees = on_host(graph.degrees)
-        if (np.abs(on_host(pairs.vectors)[:, 0]) <= on_host(pairs.errors)[:, 0])[degrees > 0].any():
+        degrees = to_numpy(graph.degrees)
+        if (np.abs(to_numpy(pairs.vectors)[:, 0]) <= to_numpy(pairs.errors)[:, 0])[degrees > 0].any():
             pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
-        images = map(Eigenpairs._make, zip(*map(on_host, pairs), strict=True))
+        images = map(Eigenpairs._make, zip(*map(to_numpy, pairs), strict=True))
         results += [_result(*each, grid, features.device) for each in zip(images, degrees, strict=True)]
     return results
 
@@ -112,12 +112,12 @@ def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device
     majority = (vectors > 0).mean(1)
     vectors = np.where(((majority > 0.5) & (majority < 1))[:, None], -vectors, vectors)
     constant = linked / np.sqrt(degrees.sum()).clip(1e-12)
-    flat = pairs.values[0] > 1 - SAME
+    flat = pairs.values[0] > 1 - EIGENVALUE_TOL
     return SpectralResult(
         eigenvalues=_tensor(np.concatenate(([0.0], pairs.values)), device),
         eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
         segment=torch.from_numpy((vectors[0] > pairs.errors[0]).reshape(grid) & ~flat).to(device),
-        degenerate=bool(pairs.gaps[0] < SAME or flat),
+        degenerate=bool(pairs.gaps[0] < EIGENVALUE_TOL or flat),
     )
 
 

@@ -41,7 +41,7 @@ def dino_seg(
         head: Index of the head, from 0.
         mass: Part of the attention to keep.
         compat: Choose the component as the original does, which never takes the last one in raster order, and takes the
-            ground where there is only one.
+            background where there is only one.
 
     Returns:
         One object per image, its seed the most attended patch; `degenerate` where all patches draw equal attention.

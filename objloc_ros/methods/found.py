@@ -1,6 +1,6 @@
 """FOUND: Siméoni et al., "Unsupervised Object Localization: Observing the Background to Discover Objects", CVPR 2023.
 
-The ground is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
+The background is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
 convolution trained on the complement (`objloc_ros.training.found_head`) then tells objects in one product per patch.
 """
 
@@ -87,7 +87,7 @@ def background_mask(
     threshold: float = 0.3,
     betas: Tensor | None = None,
 ) -> Tensor:
-    """Discover the ground without training: the patches similar to the least attended one.
+    """Discover the background without training: the patches similar to the least attended one.
 
     Only the seed's row of the similarity matrix is computed, and the weights are moved onto the seed and the norms.
 
@@ -96,11 +96,11 @@ def background_mask(
         cls_attention: float32 [B, heads, N], softmax over all tokens, CLS column dropped.
         grid: Patch rows and columns (h, w), N = h * w.
         n_heads: Number of heads.
-        threshold: Cosine above which a patch is ground.
+        threshold: Cosine above which a patch is background.
         betas: Head weights [B, heads]; None for those of `head_weights`, ones to weigh all heads alike.
 
     Returns:
-        bool [B, h, w], True on the ground.
+        bool [B, h, w], True on the background.
 
     Raises:
         InputError: If the shapes disagree.

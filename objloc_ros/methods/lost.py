@@ -12,7 +12,7 @@ from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, unit_features
 from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import above, exact_arithmetic, gram_strips, images_at_a_time
+from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
 from objloc_ros.ops.regions import component_at
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
@@ -49,7 +49,7 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         ParameterError: If `k_patches` is below 1.
     """
     LostOptions.check(k_patches=k_patches)
-    degree = (row for part in images_at_a_time(unit_features(features, grid)) for row in degrees(part))
+    degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
     return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 
@@ -65,7 +65,7 @@ def degrees(features: Tensor) -> Tensor:
     counts = features.new_zeros(features.shape[:2])
     for first, strip in gram_strips(features):
         end = first + strip.shape[1]
-        positive = above(strip, features, first, 0.0)
+        positive = threshold_strip(strip, features, first, 0.0)
         counts[:, first:end] += positive.sum(2)
         if end < counts.shape[1]:
             counts[:, end:] += positive[:, :, end - first :].sum(1)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, images_at_a_time
-from objloc_ros.ops.ncut import Cut, bipartition, first_largest
+from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
+from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
 from objloc_ros.ops.regions import BoolMap, component_at
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 CORNERS = 3
-"""A side that holds this many corners of the grid is taken for the ground."""
+"""A side that holds this many corners of the grid is taken for the background."""
 
 SMALLEST = 0.01
 """Later objects must cover more than this part of the grid."""
@@ -68,7 +68,7 @@ def maskcut(
     if features.shape[1] < 2:
         return [[nothing(grid, features.device)] * n_masks for _ in features]
     found = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         found += _cut_repeatedly(binary_affinity(part, tau, eps), grid, n_masks, features.device)
     return found
 
@@ -120,4 +120,4 @@ def _foreground(cut: Cut, grid: Grid) -> tuple[BoolMap, int]:
     corners = cut.side.reshape(grid)[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.count_nonzero(corners) < CORNERS:
         return cut.side, cut.seed
-    return ~cut.side, first_largest(-cut.vector)
+    return ~cut.side, argmax_first(-cut.vector)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, images_at_a_time, thresholded_affinity
+from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, split_batch, thresholded_affinity
 from objloc_ros.ops.ncut import Cut, bipartition
 from objloc_ros.ops.regions import component_at
 from objloc_ros.options import Options, option
@@ -61,7 +61,7 @@ def tokencut(
         return [nothing(grid, features.device) for _ in features]
     affinity = binary_affinity if binary else thresholded_affinity
     found = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         found += [_object(cut, grid, features.device) for cut in bipartition(affinity(part, tau, eps))]
     return found
 

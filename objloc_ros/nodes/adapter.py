@@ -192,9 +192,10 @@ def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: O
     """
     if "detections" in wanted:
         outputs.publish("detections", detections_to_msg(result.detections, header))
-    for name, make_map in result.maps().items():
+    maps = result.maps()
+    for name in maps:
         if name in wanted:
-            outputs.publish(name, mask_to_image(make_map(), header))
+            outputs.publish(name, mask_to_image(maps[name], header))
     if not wanted & OVERLAY_TOPICS:
         return
     picture = result.draw(rgb)

@@ -5,6 +5,7 @@ A camera serves one node, or all nodes of one process: they share its subscripti
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -207,9 +208,9 @@ class Camera:
             if client is not leader and client not in followers:
                 client.receive(frame)
         if leader is not None:
-            leader.receive(frame, lambda cause: self._hand_on(frame, cause, followers))
+            leader.receive(frame, functools.partial(self._hand_on, frame, followers) if followers else None)
 
-    def _hand_on(self, frame: Frame, cause: str, followers: list[Client]) -> None:
+    def _hand_on(self, frame: Frame, followers: list[Client], cause: str) -> None:
         """Pass a frame on that the leader is done with; what hindered the leader need not hinder others."""
         for client in followers:
             if cause == SUPERSEDED:

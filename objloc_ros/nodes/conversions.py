@@ -235,7 +235,7 @@ def image_to_rgb(msg: Image) -> RgbImage:
         ImageMessageError: Unknown encoding or sizes that contradict each other.
     """
     data = np.frombuffer(msg.data, np.uint8)
-    bridge = _cv_bridge() if msg.encoding in CV_BRIDGE_ENCODINGS else None
+    bridge = _find_cv_bridge() if msg.encoding in CV_BRIDGE_ENCODINGS else None
     if bridge is not None and not msg.is_bigendian:
         layout = check_layout(msg.encoding, msg.height, msg.width, msg.step, data.size)
         if msg.step == msg.width * layout.channels * np.dtype(layout.dtype).itemsize:
@@ -246,7 +246,7 @@ def image_to_rgb(msg: Image) -> RgbImage:
 
 
 @functools.cache
-def _cv_bridge() -> Any | None:
+def _find_cv_bridge() -> Any | None:
     """Find this machine's CvBridge; None unless it converts a pixel correctly."""
     try:
         from cv_bridge import CvBridge
@@ -290,7 +290,7 @@ def _check_complete(data: bytes, name: str) -> None:
     if not data:
         raise ImageMessageError("decode", f"compressed image of format {name!r} holds 0 bytes")
     if data.startswith(_JPEG_SOI):
-        complete = data.find(_JPEG_EOI, _jpeg_scan(data)) >= 0
+        complete = data.find(_JPEG_EOI, _find_jpeg_scan(data)) >= 0
     elif data.startswith(_PNG_SIGNATURE):
         complete = data.rfind(_PNG_END) >= 0
     else:
@@ -299,8 +299,8 @@ def _check_complete(data: bytes, name: str) -> None:
         raise ImageMessageError("decode", f"truncated {name!r} image: {len(data)} bytes without an end marker")
 
 
-def _jpeg_scan(data: bytes) -> int:
-    """Offset of the first scan, behind the header segments: an EXIF thumbnail there has an end marker of its own."""
+def _find_jpeg_scan(data: bytes) -> int:
+    """Return where the first scan begins, behind the header: an EXIF thumbnail there has an end marker of its own."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big") if data[at + 1] != 0xFF else 1
@@ -321,7 +321,7 @@ def rgb_to_image(rgb: RgbImage, header: Header, encoding: str = "bgr8") -> Image
     check_image(rgb)
     if encoding not in ("bgr8", "rgb8"):
         raise InputError(f"encoding must be 'bgr8' or 'rgb8', got {encoding!r}")
-    return _image(rgb if encoding == "rgb8" else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), header, encoding)
+    return _make_image(rgb if encoding == "rgb8" else cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), header, encoding)
 
 
 def mask_to_image(mask: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], header: Header) -> Image:
@@ -333,10 +333,10 @@ def mask_to_image(mask: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], header: 
     encoding = {np.dtype(np.uint8): "mono8", np.dtype(np.uint16): "mono16"}.get(mask.dtype)
     if encoding is None or mask.ndim != 2 or not mask.size:
         raise InputError(f"a mask must be a non-empty uint8 or uint16 array [H, W], got {mask.dtype} {mask.shape}")
-    return _image(mask, header, encoding)
+    return _make_image(mask, header, encoding)
 
 
-def _image(pixels: npt.NDArray[Any], header: Header, encoding: str) -> Image:
+def _make_image(pixels: npt.NDArray[Any], header: Header, encoding: str) -> Image:
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return Image(
@@ -346,7 +346,7 @@ def _image(pixels: npt.NDArray[Any], header: Header, encoding: str) -> Image:
         encoding=encoding,
         is_bigendian=0,
         step=data.nbytes // height,
-        data=_bytes(data),
+        data=_copy_bytes(data),
     )
 
 
@@ -365,11 +365,11 @@ def rgb_to_compressed(rgb: RgbImage, header: Header, quality: int = 90) -> Compr
     if max(rgb.shape) > 65535:
         raise InputError(f"JPEG holds at most 65535 pixels a side, got {rgb.shape[1]}x{rgb.shape[0]}")
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=_bytes(jpeg))
+    return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=_copy_bytes(jpeg))
 
 
-def _bytes(values: npt.NDArray[Any]) -> array[int]:
-    """Bytes of a contiguous array in the one type that rclpy takes over without a look at every element."""
+def _copy_bytes(values: npt.NDArray[Any]) -> array[int]:
+    """Return the bytes of a contiguous array in the one type that rclpy takes over without checking every element."""
     data = array("B")
     data.frombytes(cast(bytes, values.data.cast("B")))
     return data

@@ -55,7 +55,7 @@ DISCOVERY_S = 0.5
 
 
 def make_sensor_profile() -> QoSProfile:
-    """What camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
+    """Return what camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=5,
@@ -120,7 +120,7 @@ class ImageSource(Node):
         return values
 
     def _tick(self) -> None:
-        if self.finished or not self._expected():
+        if self.finished or not self._may_publish():
             return
         try:
             frame = next(self._frames, None)
@@ -132,7 +132,7 @@ class ImageSource(Node):
             self.finished = True
             self.get_logger().info(f"published {self._sent} frame(s)")
 
-    def _expected(self) -> bool:
+    def _may_publish(self) -> bool:
         """Whether the wanted subscribers are there and have had time to find this publisher in turn."""
         if self._needed and self._image.get_subscription_count() >= self._needed:
             self._needed, self._start = 0, time.monotonic() + DISCOVERY_S

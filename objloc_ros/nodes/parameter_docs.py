@@ -5,14 +5,12 @@ from __future__ import annotations
 import sys
 
 from objloc_ros.engine.config import HEADS
-from objloc_ros.nodes import discovery, found, image_source, perception, segmentation
+from objloc_ros.nodes import image_source, perception
 from objloc_ros.nodes.params import Table, to_yaml
 from objloc_ros.options import Options, describe
 
 TABLES: dict[str, Table] = {
-    "found": found.PARAMETERS,
-    "discovery": discovery.PARAMETERS,
-    "segmentation": segmentation.PARAMETERS,
+    **{name: adapter.parameters for name, adapter in perception.ADAPTERS.items()},
     "perception": perception.PARAMETERS,
     "image_source": image_source.PARAMETERS,
 }
@@ -50,8 +48,8 @@ def lay_out_options(kind: type[Options]) -> str:
     return "\n".join(rows)
 
 
-def document() -> str:
-    """The whole of `docs/parameters.md`."""
+def make_document() -> str:
+    """Return the whole of `docs/parameters.md`."""
     parts = [HEAD]
     for name, table in TABLES.items():
         note = f"{NOTES[name]}\n\n" if name in NOTES else ""
@@ -63,7 +61,7 @@ def document() -> str:
 
 def main() -> int:
     """Print the document."""
-    sys.stdout.write(document())
+    sys.stdout.write(make_document())
     return 0
 
 

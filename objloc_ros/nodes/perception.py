@@ -41,23 +41,27 @@ GENERAL = Table(
 )
 
 
-def camera_parameters(camera: str, methods: tuple[str, ...]) -> Table:
-    """Parameters of `perception` about one camera."""
+def make_camera_table(camera: str, methods: tuple[str, ...]) -> Table:
+    """Return the parameters of `perception` about one camera."""
     return Table(
         Option(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
         Option(f"{camera}.methods", methods, "Nodes of this camera."),
     )
 
 
-PARAMETERS = Table(*GENERAL.values(), *camera_parameters("<camera>", ("found",)).values())
+PARAMETERS = Table(*GENERAL.values(), *make_camera_table("<camera>", ("found",)).values())
 """All of them, with a placeholder for the camera's name."""
 
 
 class Perception(Node):
-    """Lists the cameras; the work is done by their nodes.
+    """Holds the parameters of the process: which cameras there are, and which nodes each has.
 
     Args:
         options: Passed on to `rclpy.node.Node`.
+
+    Attributes:
+        cameras: Names of the cameras.
+        max_batch: Most frames in one forward pass.
 
     Raises:
         ParameterError: A parameter breaks a constraint, or two cameras have one name.
@@ -70,19 +74,19 @@ class Perception(Node):
         self.cameras = tuple(general["cameras"])
         check_names(self.cameras)
         check_methods("methods", general["methods"])
-        self._of: dict[str, dict[str, Any]] = {}
+        self._camera_values: dict[str, dict[str, Any]] = {}
         for name in self.cameras:
-            table = camera_parameters(name, tuple(general["methods"]))
-            self._of[name] = {key.partition(".")[2]: value for key, value in self._declare(table).items()}
-            check_methods(f"{name}.methods", self._of[name]["methods"])
+            table = make_camera_table(name, tuple(general["methods"]))
+            self._camera_values[name] = {key.partition(".")[2]: value for key, value in self._declare(table).items()}
+            check_methods(f"{name}.methods", self._camera_values[name]["methods"])
 
-    def image(self, camera: str) -> str:
-        """Image topic of a camera."""
-        return self.resolve_topic_name(self._of[camera]["image"])
+    def resolve_image(self, camera: str) -> str:
+        """Return the image topic of a camera."""
+        return self.resolve_topic_name(self._camera_values[camera]["image"])
 
-    def methods(self, camera: str) -> tuple[str, ...]:
-        """Names of a camera's nodes."""
-        return tuple(self._of[camera]["methods"])
+    def list_methods(self, camera: str) -> tuple[str, ...]:
+        """Return the names of a camera's nodes."""
+        return tuple(self._camera_values[camera]["methods"])
 
     def _declare(self, table: Table) -> dict[str, Any]:
         values = {
@@ -117,9 +121,9 @@ class CameraGroup:
     """Builds the nodes of one camera.
 
     Args:
-        namespace: Theirs.
+        namespace: The namespace of the nodes.
         image: Topic of the camera.
-        pipeline_factory: Builds their pipelines.
+        pipeline_factory: Builds the pipeline of each node.
     """
 
     def __init__(self, namespace: str, image: str, pipeline_factory: PipelineFactory) -> None:
@@ -146,15 +150,15 @@ class CameraGroup:
         return self._cameras[transport]
 
 
-def shared_loader(max_batch: int) -> SharedLoader:
-    """What the pipelines share; its imports take seconds and wait until the parameters have been found good."""
+def make_shared_loader(max_batch: int) -> SharedLoader:
+    """Make what the pipelines share; its imports take seconds and wait until the parameters have been found good."""
     from objloc_ros.engine.loader import SharedLoader
 
     return SharedLoader(max_batch)
 
 
-def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> list[list[Node]]:
-    """All nodes of the process: `perception` itself, and those of each camera.
+def make_groups(make_loader: Callable[[int], SharedLoader] = make_shared_loader) -> list[list[Node]]:
+    """Make all nodes of the process: `perception` itself, and those of each camera.
 
     Args:
         make_loader: Builds what the pipelines share from `max_batch`.
@@ -164,8 +168,8 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> l
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
         factory = partial(build_pipeline, loader=loader.client(camera))
-        group = CameraGroup(f"/{camera}", perception.image(camera), factory)
-        groups.append(group.make_nodes(perception.methods(camera)))
+        group = CameraGroup(f"/{camera}", perception.resolve_image(camera), factory)
+        groups.append(group.make_nodes(perception.list_methods(camera)))
     return groups
 
 

@@ -67,7 +67,7 @@ class PerceptionNode(LifecycleNode):
         self.leads = adapter.leads
         self._log = ThrottledLogger(self.get_logger())
         self._stats = FrameStats()
-        self._ages = AgeClock(lambda: int(self.get_clock().now().nanoseconds))
+        self._ages = AgeClock(self._now_ns)
         self._arrived_recording = self._processed_recording = 0
         self._slot: LatestSlot[Job] | None = None
         self._enabled = True
@@ -175,12 +175,18 @@ class PerceptionNode(LifecycleNode):
         self._slot = LatestSlot(
             self._process,
             self._stats,
-            age_ms=lambda job: self._ages.age_ms(job.arrival),
+            age_ms=self._age_ms,
             max_age_ms=_max_age_ms(self.parameters.values()),
             on_done=self._on_done,
             prepare=self._lower_priority,
             name=f"{self.get_name()}-worker",
         )
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _age_ms(self, job: Job) -> float:
+        return self._ages.age_ms(job.arrival)
 
     def _lower_priority(self) -> None:
         if self.parameters.values().get("idle_priority"):
@@ -221,7 +227,7 @@ class PerceptionNode(LifecycleNode):
         if "debug/processing_ms" in wanted:
             self._outputs.publish("debug/processing_ms", Float32(data=elapsed_ms))
         if "debug/age_ms" in wanted:
-            self._outputs.publish("debug/age_ms", Float32(data=self._ages.age_ms(job.arrival)))
+            self._outputs.publish("debug/age_ms", Float32(data=self._age_ms(job)))
 
     def _on_done(self, job: Job, cause: str, error: Exception | None) -> None:
         if cause:

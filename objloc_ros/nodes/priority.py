@@ -1,4 +1,4 @@
-"""Giving way to other work: Linux's SCHED_IDLE policy, which each thread has for itself.
+"""Low priority for work that can wait: Linux's SCHED_IDLE policy, which each thread has for itself.
 
 Nice values do not achieve that: a thread that wakes up waits for the end of a nicer one's time slice, and a network on
 two threads wakes up some hundred times per frame. Elsewhere than on Linux nothing is done.

@@ -24,7 +24,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 
 
 def make_camera_profile() -> QoSProfile:
-    """Only the newest frame, from any publisher: BEST_EFFORT VOLATILE asks for nothing that one may not offer."""
+    """Return what nodes ask of cameras: the newest frame only; BEST_EFFORT VOLATILE suits every publisher."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=1,
@@ -34,7 +34,7 @@ def make_camera_profile() -> QoSProfile:
 
 
 def make_output_profile(depth: int) -> QoSProfile:
-    """Results: RELIABLE suits every subscriber, and KEEP_LAST keeps a slow one from holding the node up."""
+    """Return what nodes offer: RELIABLE suits every subscriber, and KEEP_LAST keeps a slow one from holding them up."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=depth,
@@ -44,7 +44,7 @@ def make_output_profile(depth: int) -> QoSProfile:
 
 
 def make_latched_profile(depth: int = 1) -> QoSProfile:
-    """Settings: RELIABLE, and whoever subscribes later gets the latest, too."""
+    """Return the profile of topics whose latest message is for those, too, who subscribe later."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=depth,
@@ -66,7 +66,7 @@ def describe_profile(profile: QoSProfile) -> str:
 
 
 def explain_incompatible_publisher(node: Node, topic: str, asked: QoSProfile, policy_kind: Any) -> str:
-    """One line about a publisher whose frames will not come, with the fix.
+    """Return one line about a publisher whose frames will not come, with the fix.
 
     Args:
         node: Knows the publishers of the topic.
@@ -88,7 +88,7 @@ def explain_incompatible_publisher(node: Node, topic: str, asked: QoSProfile, po
 
 
 def explain_incompatible_subscriber(topic: str, offered: QoSProfile, policy_kind: Any) -> str:
-    """One line about a subscriber that will not get this node's results, with the fix."""
+    """Return one line about a subscriber that will not get this node's results, with the fix."""
     policy = qos_policy_name_from_kind(policy_kind).lower()
     return (
         f"a subscriber of '{topic}' gets nothing: it asks for a {policy} QoS that this node does not offer "
@@ -97,7 +97,7 @@ def explain_incompatible_subscriber(topic: str, offered: QoSProfile, policy_kind
 
 
 def explain_silent_publisher(topic: str, publishers: int, seconds: float) -> str:
-    """One line about publishers that are seen while no frame arrives, with the likeliest fix."""
+    """Return one line about publishers that are seen while no frame arrives, with the likeliest fix."""
     line = f"{publishers} publisher(s) of '{topic}' but no frame for {seconds:.0f} s"
     if "fastrtps" not in get_rmw_implementation_identifier():
         return f"{line}: is the camera running, and do large messages get through (socket buffers, network)?"
@@ -111,7 +111,7 @@ def explain_silent_publisher(topic: str, publishers: int, seconds: float) -> str
 
 
 def find_fast_dds_profile() -> Path | None:
-    """Path of `fastdds_shm.xml`, or None where the package was installed without it."""
+    """Return the path of `fastdds_shm.xml`, or None where the package was installed without it."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     folders = [Path(prefix) / "share" / "objloc_ros" for prefix in prefixes if prefix]
     candidates = [folder / "config" / "fastdds_shm.xml" for folder in (Path(__file__).parents[2], *folders)]
@@ -119,7 +119,7 @@ def find_fast_dds_profile() -> Path | None:
 
 
 def make_fast_dds_environment() -> dict[str, str]:
-    """Variables to start a process with, unless the user has chosen a profile; none where there is no profile."""
+    """Return variables to start a process with; none where the user has chosen a profile, or there is none."""
     profile = find_fast_dds_profile()
     if profile is None or any(os.environ.get(name) for name in PROFILE_VARIABLES):
         return {}

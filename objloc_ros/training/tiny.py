@@ -1,7 +1,7 @@
 """Training of the embedded ViT on procedural scenes, without any human label.
 
 The recipe is contrastive: two views of a scene share its cut-outs, moved, often over another background. Keys of one
-cut-out attract and repel the ground (`losses.grouping_loss`); the CLS token learns to look at cut-outs
+cut-out attract and repel the background (`losses.grouping_loss`); the CLS token learns to look at cut-outs
 (`losses.attention_loss`). What is kept is an exponential moving average of the weights.
 """
 
@@ -33,17 +33,17 @@ MARGIN = 0.1
 """Between LOST's threshold on similarities (0) and those of TokenCut (0.2) and FOUND (0.3)."""
 
 OTHER_OBJECT = 0.3
-"""Weight of telling two objects apart, relative to telling an object from the ground."""
+"""Weight of telling two objects apart, relative to telling an object from the background."""
 
 
 def grouping_loss(keys: Tensor, labels: Tensor, swapped: Tensor) -> Tensor:
-    """Tokens of one cut-out attract, object and ground repel; ground attracts ground of the same background.
+    """Compute the loss by which tokens of one cut-out attract, as do those of one background, and the two repel.
 
-    Each token averages over its partners and objects weigh as much as grounds, so that small objects count.
+    Each token averages over its partners and objects weigh as much as backgrounds, so that small objects count.
 
     Args:
         keys: float32 [B, V * N, C], the tokens of V views of a scene one after another.
-        labels: int64 [B, V * N]: 0 ground, i the i-th cut-out, 255 unclear.
+        labels: int64 [B, V * N]: 0 background, i the i-th cut-out, 255 unclear.
         swapped: bool [B], whether the views have different backgrounds.
     """
     cosine = F.normalize(keys, dim=-1)

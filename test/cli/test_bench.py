@@ -10,6 +10,7 @@ import torch
 from objloc_ros.benchmark.run import ROUND_FRAMES
 from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
+from objloc_ros.errors import ObjlocError
 
 SMALL = ["bench", "--smoke", "--methods", "found", "--batches", "1", "--cameras", "1", "--threads", "1"]
 
@@ -142,11 +143,14 @@ def test_another_machine_is_refused_before_anything_runs(tmp_path, capsys, smoke
     assert "only in the saved run: maskcut, tiny, 96x64, batch 1, 1 camera, cpu" in out
 
 
-def test_without_rclpy_publishing_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "objloc_ros.benchmark.ros", None)
+def test_where_ros_does_not_start_publishing_is_left_out(tmp_path, monkeypatch):
+    def refuse():
+        raise ObjlocError("ROS does not start: no middleware")
+
+    monkeypatch.setattr("objloc_ros.benchmark.ros.Loopback", refuse)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     done = document(tmp_path)
-    assert [text.partition(":")[0] for text in done["left_out"]] == ["publish"]
+    assert done["left_out"] == ["publish: ROS does not start: no middleware"]
     assert "message" in done["rows"][0]["stages"]
     assert "publish" not in done["rows"][0]["stages"]
 

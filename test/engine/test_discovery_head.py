@@ -9,7 +9,7 @@ from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.held_out_scenes import held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import make_scenes
 from objloc_ros.methods.patch_object import PatchObject
 from objloc_ros.ops.geometry import plan
 
@@ -21,7 +21,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def images():
-    return [scene.image for scene in held_out_scenes(3, seed=21)]
+    return [scene.image for scene in make_scenes(3, seed=21)]
 
 
 def patches(*cells):

@@ -211,7 +211,7 @@ def test_254_labels_side_by_side():
     assert result.classes.tolist() == [[U, *range(254)]]
     assert sorted(result.detections.labels) == sorted(labels.prompts)
     for box, label in zip(result.detections.boxes, result.detections.labels, strict=True):
-        number = labels.id_of(label)
+        number = labels.ids[labels.prompts.index(label)]
         assert box.tolist() == [number + 1, 0, number + 2, 1]
 
 

@@ -52,7 +52,7 @@ CLASSES = SemanticResult(
 def test_maps_have_the_names_of_topics_and_the_size_of_the_image(
     result: HeadResult, maps: dict[str, list[list[int]]]
 ) -> None:
-    made = {name: make() for name, make in result.maps().items()}
+    made = dict(result.maps())
     assert {name: pixels.tolist() for name, pixels in made.items()} == {n: double(rows) for n, rows in maps.items()}
     assert {pixels.dtype for pixels in made.values()} == {np.dtype(np.uint16 if result is INSTANCES else np.uint8)}
     assert next(iter(made.values())).tolist() == result.label_map().tolist()
@@ -63,14 +63,14 @@ def test_no_map_is_made_before_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("nobody wants the saliency")
 
     monkeypatch.setattr(SaliencyResult, "saliency_u8", fail)
-    assert SALIENCY.maps()["mask"]().any()
+    assert SALIENCY.maps()["mask"].any()
     with pytest.raises(AssertionError, match="nobody wants"):
-        SALIENCY.maps()["confidence"]()
+        SALIENCY.maps()["confidence"]
 
 
 def test_files_hold_the_mask_and_what_else_there_is() -> None:
     mask = double([[255, 255, 0], [0, 0, 255]])
-    made = [{name: make().tolist() for name, make in r.files().items()} for r in (SALIENCY, INSTANCES, CLASSES)]
+    made = [{name: pixels.tolist() for name, pixels in r.files().items()} for r in (SALIENCY, INSTANCES, CLASSES)]
     assert made == [
         {"mask": mask},
         {"mask": mask, "instances": double([[1, 1, 0], [0, 0, 2]])},

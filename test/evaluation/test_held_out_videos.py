@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.engine.pipeline import load_pipeline
-from objloc_ros.evaluation.held_out_scenes import FRAMES, HeldOut, VideoMetrics, evaluate_videos, held_out_videos
+from objloc_ros.evaluation.held_out_scenes import VIDEO_FRAMES, HeldOutScene, VideoMetrics, evaluate_videos, make_videos
 from objloc_ros.types import Detections
 
 
@@ -15,7 +15,7 @@ def frame(*places, size=(40, 100)):
         if place is not None:
             x, y = place
             identities[y : y + 10, x : x + 10] = identity
-    return HeldOut(np.zeros((*size, 3), np.uint8), identities)
+    return HeldOutScene(np.zeros((*size, 3), np.uint8), identities)
 
 
 def answer(*named):
@@ -73,7 +73,7 @@ def test_wrong_boxes_lower_the_precision_only():
 def test_small_objects_are_not_looked_for():
     identities = np.zeros((100, 100), np.uint8)
     identities[:9, :11] = 1  # 99 of 10,000 pixels
-    got = count([HeldOut(np.zeros((100, 100, 3), np.uint8), identities)], [answer()])
+    got = count([HeldOutScene(np.zeros((100, 100, 3), np.uint8), identities)], [answer()])
     assert got.seen == 0
 
 
@@ -85,8 +85,8 @@ def test_answers_that_come_late_are_told_by_how_much(lag):
 
 
 def test_videos_come_from_their_seed_and_move():
-    first, again = (next(held_out_videos(1, seed=5)) for _ in range(2))
-    assert len(first) == FRAMES
+    first, again = (next(make_videos(1, seed=5)) for _ in range(2))
+    assert len(first) == VIDEO_FRAMES
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.identities, b.identities)
@@ -97,7 +97,7 @@ def test_videos_come_from_their_seed_and_move():
 def test_the_temporal_mode_flickers_less_and_finds_more_without_lagging():
     pipeline = load_pipeline(("tokencut",), device="cpu")
     steps = []
-    scores = evaluate_videos(pipeline, ("tokencut",), held_out_videos(2, seed=2), lambda: steps.append(1))
+    scores = evaluate_videos(pipeline, ("tokencut",), make_videos(2, seed=2), lambda: steps.append(1))
     alone, together = (scores["tokencut"][mode] for mode in ("frame by frame", "temporal"))
     assert len(steps) == 2
     assert together["flicker"] < alone["flicker"]

@@ -9,7 +9,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.parameter_docs import document
+from objloc_ros.nodes.parameter_docs import make_document
 from objloc_ros.nodes.params import LiveParameters, Table, to_descriptor
 from objloc_ros.options import Option
 
@@ -99,7 +99,7 @@ def test_markdown():
 
 def test_the_document_is_what_the_tables_say():
     written = DOCUMENT.read_text(encoding="utf-8")
-    assert written == document(), "run python -m objloc_ros.nodes.parameter_docs > docs/parameters.md"
+    assert written == make_document(), "run python -m objloc_ros.nodes.parameter_docs > docs/parameters.md"
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,8 @@ def labelled(
         geometry: Maps this size to the source image.
         options: Threshold and smallest region.
     """
-    ground = [number for number, prompt in labels.names().items() if is_background(prompt)]
-    ids = [ground[0] if ground else UNLABELLED, *labels.ids]
+    background = [number for number, prompt in labels.names().items() if is_background(prompt)]
+    ids = [background[0] if background else UNLABELLED, *labels.ids]
     table = np.array(ids, np.uint8)
     sure = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
     ids_map = table[classes.cpu().numpy()]

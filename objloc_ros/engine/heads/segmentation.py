@@ -77,7 +77,7 @@ class Towers(NamedTuple):
 
     Args:
         clip: The image tower.
-        found: FOUND, for the ground.
+        found: FOUND, for the background.
         dinoiser: CLIP-DINOiser's convolutions; None where there are none for this tower.
     """
 
@@ -108,7 +108,7 @@ class SegmentationHead:
         self.default_options = METHODS[method]()
 
     def reads_features(self, options: SegmentationOptions) -> bool:
-        """For FOUND's map of the ground, and for CLIP-DINOiser's correlations without training."""
+        """For FOUND's map of the background, and for CLIP-DINOiser's correlations without training."""
         if isinstance(options, DinoiserOptions):
             return not self._asks_head(options)
         return options.background == "found"
@@ -158,11 +158,11 @@ class SegmentationHead:
             with self._autocast:
                 tokens = self._clip.tokens(inputs)
                 features = value_features(self._clip, tokens)
-            correlations, ground = self._relations(tokens.middle, geometry.grid, _single(batch, number), options)
+            correlations, background = self._relations(tokens.middle, geometry.grid, _single(batch, number), options)
             pooled = dinoiser.pooled(features, correlations, gamma=options.gamma)
             probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)
             if options.background == "found":
-                probabilities = dinoiser.apply_background(probabilities, ground, delta=options.delta)
+                probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
             with stage("clip_dinoiser.pixels", is_part=True):
                 sure, best = _to_pixels(probabilities, geometry)[0].max(0)
                 classes = best + int(options.background == "none")
@@ -173,7 +173,7 @@ class SegmentationHead:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
     def _relations(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
-        """Correlations [1, N, N] and ground bool [1, h, w] of one image, by the trained head or by DINO and FOUND."""
+        """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or DINO and FOUND."""
         if self._asks_head(options):
             if self._dinoiser_head is None:
                 raise ParameterError(
@@ -185,8 +185,10 @@ class SegmentationHead:
         features = single.seen()
         values = features.values.mT.unflatten(2, features.grid)
         values = F.interpolate(values, size=grid, mode="bilinear", align_corners=False).flatten(2).mT
-        ground = F.interpolate(self._found.logits(features)[:, None], size=grid, mode="bilinear", align_corners=False)
-        return dinoiser.dino_correlations(values), ground[:, 0] <= 0
+        background = F.interpolate(
+            self._found.logits(features)[:, None], size=grid, mode="bilinear", align_corners=False
+        )
+        return dinoiser.dino_correlations(values), background[:, 0] <= 0
 
     def _decided(
         self,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from objloc_ros.evaluation.report.markup import latex, latex_text, markdown, markdown_text, to_json
+from objloc_ros.evaluation.report.markup import escape_latex, escape_markdown, format_latex, format_markdown, to_json
 from objloc_ros.evaluation.report.published import load_rows
 from objloc_ros.evaluation.report.tables import assemble
 
@@ -76,11 +76,11 @@ def report(run):
 
 
 def test_markdown_to_the_letter(report) -> None:
-    assert markdown(report) == MARKDOWN.replace("@SLIDES@", SLIDES)
+    assert format_markdown(report) == MARKDOWN.replace("@SLIDES@", SLIDES)
 
 
 def test_latex_to_the_letter(report) -> None:
-    assert latex(report) == LATEX.replace("@SLIDES@", latex_text(SLIDES))
+    assert format_latex(report) == LATEX.replace("@SLIDES@", escape_latex(SLIDES))
 
 
 def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
@@ -88,7 +88,7 @@ def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
         run("maskcut", "tiny", metrics={"ap50": 0.4, "ar100": 0.6}),
         run("maskcut", "tiny", dataset="my_photos", images=3, metrics={"ap50": 0.1}),
     ]
-    assert GROUPED in latex(assemble(runs))
+    assert GROUPED in format_latex(assemble(runs))
 
 
 def test_json_has_fractions_and_sources(report) -> None:
@@ -118,7 +118,7 @@ def test_json_has_fractions_and_sources(report) -> None:
     ],
 )
 def test_markdown_shows_text_as_it_is(text, expected) -> None:
-    assert markdown_text(text) == expected
+    assert escape_markdown(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_markdown_shows_text_as_it_is(text, expected) -> None:
     ],
 )
 def test_latex_sets_text_as_it_is(text, expected) -> None:
-    assert latex_text(text) == expected
+    assert escape_latex(text) == expected
 
 
 def test_a_hostile_name_stays_in_its_cell(run) -> None:
     report = assemble([run("x|y\n| new row |", "<b>_b_", options={"a|b": "\n"})])
-    rows = [line for line in markdown(report).splitlines() if line.startswith("| ")]
+    rows = [line for line in format_markdown(report).splitlines() if line.startswith("| ")]
     assert len(rows) == 3
     assert rows[2] == r"| x\|y \| new row \| | &lt;b&gt;\_b\_ | a\|b | 61.7 / – |"

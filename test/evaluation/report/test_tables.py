@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from objloc_ros.evaluation.report.markup import cell_text, header_texts, labels, notes
+from objloc_ros.evaluation.report.markup import format_cell, list_headers, list_labels, list_notes
 from objloc_ros.evaluation.report.published import load_rows
-from objloc_ros.evaluation.report.tables import assemble, settings_of
+from objloc_ros.evaluation.report.tables import assemble, describe_settings
 
 SLIDES = load_rows()[0].source
 SALIENCY = {"accuracy": 0.9, "iou": 0.7, "maxf_selfmask": 0.8, "maxf_tokencut": 0.75, "mae": 0.05}
@@ -16,8 +16,8 @@ SALIENCY = {"accuracy": 0.9, "iou": 0.7, "maxf_selfmask": 0.8, "maxf_tokencut": 
 
 def shown(table):
     """The table's texts: the header, then labels and cells of each row."""
-    rows = zip(labels(table), table.rows, strict=True)
-    return header_texts(table), [[*label, *map(cell_text, row.cells)] for label, row in rows]
+    rows = zip(list_labels(table), table.rows, strict=True)
+    return list_headers(table), [[*label, *map(format_cell, row.cells)] for label, row in rows]
 
 
 def only(report):
@@ -57,7 +57,7 @@ def test_a_part_of_a_data_set_never_looks_like_all_of_it(run, images, text) -> N
     table = only(assemble([run(images=images)]))
     assert shown(table)[1] == [["LOST", "dino_vits16", text]]
     note = "n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011)."
-    assert (note in notes(table)) == (images != 5011)
+    assert (note in list_notes(table)) == (images != 5011)
 
 
 def test_a_part_and_the_whole_are_two_rows(run) -> None:
@@ -69,8 +69,8 @@ def test_other_data_and_other_splits_have_columns_of_their_own_and_nothing_publi
     runs = [run(), run(split="test", images=4952), run(dataset="my photos", images=12)]
     headers, rows = shown(only(assemble(runs)))
     assert headers == ["VOC07", "my photos", "voc07 test"]
-    assert notes(only(assemble(runs)))[-1].endswith("(VOC07 has 5011).")
-    assert notes(only(assemble(runs[2:])))[-1].endswith("of the whole data set.")
+    assert list_notes(only(assemble(runs)))[-1].endswith("(VOC07 has 5011).")
+    assert list_notes(only(assemble(runs[2:])))[-1].endswith("of the whole data set.")
     assert rows == [["LOST", "dino_vits16", "61.7 / 61.9", "61.7 (n=12) / –", "61.7 (n=4952) / –"]]
 
 
@@ -97,10 +97,10 @@ def test_saliency_keeps_the_protocols_of_maxf_apart(run) -> None:
         ["TokenCut", "dino_vits16", "90.0 / 91.8", "70.0 / 71.2", "80.0 / –", "75.0 / 80.3"],
         ["FOUND", "dino_vits8", "90.0 / 94.9", "70.0 / 80.7", "80.0 / 95.5", "75.0 / –"],
     ]
-    assert [note for note in notes(table) if note.startswith("Published figures: ")] == [
+    assert [note for note in list_notes(table) if note.startswith("Published figures: ")] == [
         f"Published figures: {SLIDES}."
     ]
-    assert any("They are not comparable" in note for note in notes(table))
+    assert any("They are not comparable" in note for note in list_notes(table))
 
 
 def test_detection_and_corloc_of_one_run_stand_in_two_tables(run) -> None:
@@ -141,7 +141,7 @@ def test_what_no_table_has_is_named(run) -> None:
 
 def test_failed_images_are_told(run) -> None:
     table = only(assemble([run(failed={"a": "gone", "b": "gone"}, folder="mine")]))
-    assert notes(table)[-1] == "mine: 2 of the images failed."
+    assert list_notes(table)[-1] == "mine: 2 of the images failed."
 
 
 def test_nothing_gives_nothing() -> None:
@@ -150,5 +150,5 @@ def test_nothing_gives_nothing() -> None:
 
 def test_settings_name_only_what_is_special(run) -> None:
     options = {"k_patches": 100, "post": "crf", "short_side": None, "x": [1, 2]}
-    assert settings_of(run(options=options)) == "post crf, x [1, 2]"
-    assert settings_of(run("unheard_of", options={"b": True, "a": 0.5})) == "a 0.5, b true"
+    assert describe_settings(run(options=options)) == "post crf, x [1, 2]"
+    assert describe_settings(run("unheard_of", options={"b": True, "a": 0.5})) == "a 0.5, b true"
