@@ -163,8 +163,8 @@ TINT = 0.55
 _GOLDEN = 0.61803398875
 
 
-def colour_of(label: int) -> Colour:
-    """RGB of a label: the palette of masks first, then hues that keep their distance from their neighbours'."""
+def pick_colour(label: int) -> Colour:
+    """Return the RGB colour of a label: the palette of masks first, then hues far from their neighbours'."""
     if label < len(PALETTE):
         return PALETTE[label]
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN % 1, 0.55 + 0.15 * (label % 4), 1 - 0.15 * (label % 3))
@@ -194,22 +194,22 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     present = [int(n) for n in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[n]]
     table = np.zeros((256, 1, 3), np.uint8)
     for number in present:
-        table[number] = colour_of(number)
-    tinted = cv2.addWeighted(image, 1 - TINT, _looked_up(table, labels), TINT, 0)
+        table[number] = pick_colour(number)
+    tinted = cv2.addWeighted(image, 1 - TINT, _look_up(table, labels), TINT, 0)
     canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
     pen = Pen.for_size(*image.shape[:2])
     edges = _edges(labels)
     canvas[edges] = table[labels[edges], 0]
-    return _with_legend(canvas, [(colour_of(n), names.get(n, str(n))) for n in present], pen)
+    return _with_legend(canvas, [(pick_colour(n), names.get(n, str(n))) for n in present], pen)
 
 
-def _looked_up(table: Image, labels: Image) -> Image:
+def _look_up(table: Image, labels: Image) -> Image:
     coloured: Image = table[:, 0][labels]
     return coloured
 
 
 def _edges(labels: Image) -> npt.NDArray[np.bool_]:
-    """Labelled pixels whose right or lower neighbour has another label."""
+    """Return labelled pixels whose right or lower neighbour has another label."""
     edges = np.zeros(labels.shape, bool)
     edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edges[:-1] |= labels[:-1] != labels[1:]

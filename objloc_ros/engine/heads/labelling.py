@@ -12,7 +12,7 @@ from torch import Tensor
 
 from objloc_ros.engine.prompts import BACKGROUND
 from objloc_ros.engine.results import SemanticResult
-from objloc_ros.methods.clip_diy import gated
+from objloc_ros.methods.clip_diy import gate_by_saliency
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import components
 from objloc_ros.options import Options, option
@@ -63,7 +63,7 @@ def choose_classes(
         return best + 1, confidence
     assert saliency is not None
     fitting = (1 + cosines) / 2 if signed else cosines
-    best = gated(fitting[None], saliency[None])[0].argmax(0)
+    best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
     confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
     return best, torch.where(best > 0, confidence * saliency, 1 - saliency)
 
