@@ -40,8 +40,8 @@ from objloc_ros.version import __version__
 POLL_S = 5.0
 """How often to look whether there are machines left, in seconds."""
 
-CONNECT_S = 10.0
-"""How long to wait for an answer from the cluster's address, in seconds."""
+CONNECT_TIMEOUT_S = 10.0
+"""How long to wait for the cluster's address to accept a connection, in seconds."""
 
 PATIENCE_S = 300.0
 """How long the cluster may be without a machine that could do a shard: one may be on its way."""
@@ -95,13 +95,13 @@ def run_on_ray(
     if not left:
         return outcome
     with _connect(fleet):
-        _Dispatcher(make_work, folder, fleet, outcome, on_done).all(left)
+        _Dispatcher(make_work, folder, fleet, outcome, on_done).run(left)
     sweep(shards, folder)
     return outcome
 
 
 class _Dispatcher:
-    """Hands shards to Ray and takes their answers."""
+    """Hands shards to Ray and collects their results."""
 
     def __init__(
         self, make_work: MakeWork, folder: Path, fleet: Fleet, outcome: Outcome, on_done: Callable[[Shard], None]
@@ -112,24 +112,24 @@ class _Dispatcher:
         self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=RETRIES)(_run_task)
         self._pending: dict[Any, Shard] = {}
         self._failures: dict[str, int] = {}
-        self._capable = time.monotonic()
+        self._capable_s = time.monotonic()
 
-    def all(self, shards: Sequence[Shard]) -> None:
-        """Do these."""
+    def run(self, shards: Sequence[Shard]) -> None:
+        """Do all shards."""
         waiting = deque(shards)
         while waiting or self._pending:
-            while waiting and len(self._pending) < self._room():
+            while waiting and len(self._pending) < self._max_pending():
                 shard = waiting.popleft()
                 self._pending[self._task.remote(self._make_work, shard, str(self._folder), __version__)] = shard
             ready, _ = ray.wait(list(self._pending), timeout=POLL_S)
             for task in ready:
-                self._take(task, self._pending.pop(task), waiting)
+                self._collect(task, self._pending.pop(task), waiting)
             if ready:
-                self._capable = time.monotonic()
+                self._capable_s = time.monotonic()
             else:
                 self._check_machines()
 
-    def _take(self, task: Any, shard: Shard, waiting: deque[Shard]) -> None:
+    def _collect(self, task: Any, shard: Shard, waiting: deque[Shard]) -> None:
         try:
             reason = ray.get(task)
         except RayError as error:  # it killed its worker every time, or could not be sent there
@@ -146,8 +146,8 @@ class _Dispatcher:
         if self._failures[shard.name] <= RETRIES:
             waiting.append(shard)
 
-    def _room(self) -> int:
-        """Shards to have under way: twice what fits, so that no worker waits for this process."""
+    def _max_pending(self) -> int:
+        """Return how many shards to have under way: twice what fits, so that no worker waits for this process."""
         if self._fleet.workers is not None:
             return self._fleet.workers
         return max(2, 2 * sum(_count_slots(node, self._fleet) for node in _list_machines()))
@@ -155,8 +155,8 @@ class _Dispatcher:
     def _check_machines(self) -> None:
         now = time.monotonic()
         if any(_count_slots(node, self._fleet) for node in _list_machines()):
-            self._capable = now
-        elif now - self._capable > self._fleet.patience_s:
+            self._capable_s = now
+        elif now - self._capable_s > self._fleet.patience_s:
             raise InputError(
                 f"no machine of the cluster has had {self._fleet.cpus:g} processors and {self._fleet.gpus:g} GPUs for "
                 f"{self._fleet.patience_s:.0f} s; what was done is in {self._folder}, and the same command goes on"
@@ -174,15 +174,15 @@ def _run_task(make_work: MakeWork, shard: Shard, folder: str, version: str) -> s
     if (Path(folder) / shard.name).exists():
         return None
     try:
-        run_shard(_work(make_work), shard, Path(folder))
+        run_shard(_load_work(make_work), shard, Path(folder))
     except Exception as error:  # noqa: BLE001 whatever one bag or image does must not end the other thousands
         return describe_error(error)
     return None
 
 
 @functools.lru_cache(maxsize=1)
-def _work(make_work: MakeWork) -> Work:
-    """The work of this process: networks are loaded for its first shard."""
+def _load_work(make_work: MakeWork) -> Work:
+    """Make the work of this process: networks are loaded for its first shard."""
     return make_work()
 
 
@@ -209,16 +209,16 @@ def _check_reachable(address: str | None) -> None:
     """Knock at HOST:PORT: Ray itself would wait for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def _list_machines() -> list[dict[str, Any]]:
-    """Resources of each machine that is alive."""
+    """List the resources of each machine that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _count_slots(resources: dict[str, Any], fleet: Fleet) -> int:
-    """Shards that fit on a machine at a time."""
+    """Count the shards that fit on a machine at a time."""
     fits = [
         int(resources.get(name, 0) // wanted) for name, wanted in (("CPU", fleet.cpus), ("GPU", fleet.gpus)) if wanted
     ]
