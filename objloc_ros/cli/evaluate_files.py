@@ -31,33 +31,33 @@ Metrics = dict[str, Any]
 def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the four evaluations."""
     boxes = "COCO results, or a document such as `objloc detect` writes"
-    one = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _corloc)
-    one.add_argument("--no-hard", action="store_true", help="leave out objects flagged difficult or truncated")
-    one.add_argument("--round", action="store_true", help="round true boxes to pixels, as COCO20k's protocol does")
-    one.add_argument(
+    parser = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _corloc)
+    parser.add_argument("--no-hard", action="store_true", help="leave out objects flagged difficult or truncated")
+    parser.add_argument("--round", action="store_true", help="round true boxes to pixels, as COCO20k's protocol does")
+    parser.add_argument(
         "--without-truth",
         choices=("miss", "skip"),
         default="miss",
         help="images without objects (default: %(default)s)",
     )
-    one = _add(kinds, "coco", "average precision and recall", boxes, "COCO document", _coco)
-    one.add_argument(
+    parser = _add(kinds, "coco", "average precision and recall", boxes, "COCO document", _coco)
+    parser.add_argument(
         "--iou-type", choices=("bbox", "segm"), default="bbox", help="boxes or masks (default: %(default)s)"
     )
-    one.add_argument("--per-class", action="store_true", help="tell categories apart; all are one by default")
-    one = _add(
+    parser.add_argument("--per-class", action="store_true", help="tell categories apart; all are one by default")
+    parser = _add(
         kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", "folder of PNGs of the same names", _saliency
     )
-    one.add_argument(
+    parser.add_argument(
         "--truth-rule",
         choices=tuple(RULES),
         default="positive",
         help="true pixels: above 0 (SelfMask, TokenCut), 255 (FOUND), from 128 on (Deep Spectral) (%(default)s)",
     )
-    one = _add(kinds, "miou", "class maps", "folder of PNGs of class ids", "folder of PNGs of the same names", _miou)
-    one.add_argument("--classes", type=int, required=True, help="number of classes, the background included")
-    one.add_argument("--ignore", type=int, default=255, help="true value that does not count (default: %(default)s)")
-    one.add_argument(
+    parser = _add(kinds, "miou", "class maps", "folder of PNGs of class ids", "folder of PNGs of the same names", _miou)
+    parser.add_argument("--classes", type=int, required=True, help="number of classes, the background included")
+    parser.add_argument("--ignore", type=int, default=255, help="true value that does not count (default: %(default)s)")
+    parser.add_argument(
         "--convention",
         choices=("mmseg", "clip_diy"),
         default="mmseg",
