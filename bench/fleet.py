@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 from harness import machine, write_json
@@ -25,7 +26,7 @@ from harness import machine, write_json
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.evaluation.run import Evaluation, cut_shards
 from objloc_ros.jobs.ray import Fleet, run_on_ray
-from objloc_ros.jobs.shards import Work, run_here
+from objloc_ros.jobs.shards import run_here
 from objloc_ros.scenes.video import drive_video
 
 
@@ -41,18 +42,17 @@ class Watched:
     evaluation: Evaluation
     notes: Path
 
-    def __call__(self) -> Work:
+    def load(self) -> Any:
         """Load the networks."""
-        work = self.evaluation()
+        return self.evaluation.load()
 
-        def watched(block: tuple[int, int], target: Path) -> None:
-            work(block, target)
-            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            note = {"images": block[1] - block[0], "at": time.time(), "peak_mb": peak_mb}
-            with (self.notes / f"{os.getpid()}.jsonl").open("a") as file:
-                file.write(json.dumps(note) + "\n")
-
-        return watched
+    def run(self, loaded: Any, block: tuple[int, int], target: Path) -> None:
+        """Evaluate a block, and note its time and the memory of this process."""
+        self.evaluation.run(loaded, block, target)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        note = {"images": block[1] - block[0], "at": time.time(), "peak_mb": peak_mb}
+        with (self.notes / f"{os.getpid()}.jsonl").open("a") as file:
+            file.write(json.dumps(note) + "\n")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Answers as the nodes' own messages, in a new bag: the images' headers, and their times of recording."""
+"""Predictions as the nodes' own messages in a new bag, with the images' headers and times of recording."""
 
 from __future__ import annotations
 
@@ -20,65 +20,70 @@ from objloc_ros.nodes.messages import detections_to_msg, labels_to_msg
 from objloc_ros.types import Image
 
 OVERLAY = "overlay/compressed"
+"""Name of the topic with drawings, below the node's."""
+
+MIN_FPS, MAX_FPS = 1.0, 120.0
+"""Frame rates of overlay videos, in frames per second."""
 
 
 class OutputBag:
-    """Writes answers under the names that the nodes give them.
+    """Writes predictions under the names that the nodes give them.
 
     Args:
         writer: Of the bag.
-        pictures: Whether to draw overlays.
+        overlays: Whether to write drawings, too.
     """
 
-    def __init__(self, writer: BagWriter, *, pictures: bool) -> None:
-        self._writer, self._pictures = writer, pictures
-        self._announced: dict[str, int] = {}
+    def __init__(self, writer: BagWriter, *, overlays: bool) -> None:
+        self._writer, self._overlays = writer, overlays
+        self._labels_written: dict[str, int] = {}
 
-    def add(self, node: str, frame: BagImage, found: HeadResult, threshold: float) -> None:
-        """Write the answer to a frame.
+    def write(self, node: str, frame: BagImage, prediction: HeadResult, threshold: float) -> None:
+        """Write what was predicted for a frame.
 
         Args:
-            node: Full name of the node whose answer it is.
+            node: Full name of the node that would predict it.
             frame: With an image.
-            found: The answer.
-            threshold: Least confidence of a label, of the methods with prompts.
+            prediction: The method's result.
+            threshold: Least confidence of a label, for methods with prompts.
         """
 
         def put(name: str, message: Any) -> None:
             self._writer.write(f"{node}/{name}", message, frame.recorded_ns)
 
-        if found.prompts is not None and self._is_news(node, frame.key):
-            put("label_info", labels_to_msg(found.prompts, frame.header, threshold))
-        put("detections", detections_to_msg(found.detections, frame.header))
-        for name, pixels in found.maps().items():
+        if prediction.prompts is not None and self._needs_labels(node, frame.key):
+            put("label_info", labels_to_msg(prediction.prompts, frame.header, threshold))
+        put("detections", detections_to_msg(prediction.detections, frame.header))
+        for name, pixels in prediction.maps().items():
             put(name, mask_to_image(pixels, frame.header))
-        if self._pictures and frame.image is not None:
-            put(OVERLAY, rgb_to_compressed(found.draw(frame.image), frame.header))
+        if self._overlays and frame.image is not None:
+            put(OVERLAY, rgb_to_compressed(prediction.draw(frame.image), frame.header))
 
-    def _is_news(self, node: str, key: int) -> bool:
-        """Whether the labels must be told: at the first frame, and where time has jumped before it."""
-        first = self._announced.get(node)
+    def _needs_labels(self, node: str, key: int) -> bool:
+        """Whether the labels must be written: before the first frame, and where time has jumped back."""
+        first = self._labels_written.get(node)
         if first is not None and not jumps_back(first, key):
             return False
-        self._announced[node] = key
+        self._labels_written[node] = key
         return True
 
 
-def write_films(bag: Path, folder: Path) -> list[Path]:
-    """Write the overlays of a bag as films, at the pace of their recording.
+def write_overlay_videos(bag: Path, folder: Path) -> list[Path]:
+    """Write the overlays of a bag as videos, at the pace of their recording.
 
     Args:
         bag: As `OutputBag` has written it, or a recording of the nodes.
-        folder: Where they go, named after the nodes.
+        folder: Where the videos go, named after the nodes.
 
     Returns:
         The files.
     """
     with BagReader(bag) as reader:
-        stamps = survey(reader, [topic for topic in reader.kinds if topic.endswith(f"/{OVERLAY}")])
-    films = []
-    for topic, each in stamps.items():
+        stamps_by_topic = survey(reader, [topic for topic in reader.kinds if topic.endswith(f"/{OVERLAY}")])
+    videos = []
+    for topic, stamps in stamps_by_topic.items():
         frames: Iterator[Image] = (compressed_to_rgb(message) for _, _, message in read_bag(bag, [topic]))
         name = topic.removesuffix(f"/{OVERLAY}").strip("/").replace("/", "_")
-        films.append(write_movie(folder / f"overlay_{name}", frames, float(np.clip(1e9 / each.period_ns, 1, 120))))
-    return films
+        fps = float(np.clip(1e9 / stamps.period_ns, MIN_FPS, MAX_FPS))
+        videos.append(write_movie(folder / f"overlay_{name}", frames, fps))
+    return videos

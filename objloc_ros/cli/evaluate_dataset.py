@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
         folder,
         evaluation,
         dataset,
-        seconds=_duration(folder, time.monotonic() - started, nothing_left=outcome.found == outcome.done),
+        seconds=_duration(folder, time.monotonic() - started, nothing_left=outcome.done_before == outcome.done),
         machine=f"{facts['cpu']}, {facts['cores']} cores",
     )
     _write_page(folder, evaluation, dataset, result)

@@ -24,7 +24,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILE_OPTIONS
-from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
+from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
 from objloc_ros.options import Option, Options, describe
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser, methods: Mapping[str, type[Opti
         group = parser.add_argument_group(f"options of {', '.join(together)}")
         for described in owners.values():
             if tuple(described) == together:
-                _add_flag(group, described)
+                add_flag(group, described)
 
 
 def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any) -> None:
@@ -61,7 +61,7 @@ def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any)
     described = describe(kind)
     for name in names or described:
         option = described[name]
-        _add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
+        add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
 
 
 def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
@@ -70,8 +70,13 @@ def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, An
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
-    """Add the flag of an option, described for each method that has it; it is None unless it is given."""
+def add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
+    """Add the flag of an option; its value is None unless it is given.
+
+    Args:
+        parser: A parser or a group of its arguments.
+        owners: The option as each method has it, whose default or meaning may differ.
+    """
     option = next(iter(owners.values()))
     meaning = _merge({method: option.help.rstrip(".") for method, option in owners.items()}, "; ")
     allowed = "" if option.choices else _merge({method: option.allowed for method, option in owners.items()}, "; ")
@@ -277,7 +282,7 @@ def dataset_parsers(
 
 
 Engine = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+"""`run_here`, or what does the same on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -316,7 +321,7 @@ def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
 
 
 def run_shards(
-    args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
+    args: argparse.Namespace, shards: Sequence[Shard], task: ShardTask, folder: Path, *, unit: str
 ) -> Outcome:
     """Do what is left of the shards, where the options say.
 
@@ -327,7 +332,7 @@ def run_shards(
     engine = engine_of(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
-        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
+        outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
         print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
     return outcome

@@ -11,14 +11,14 @@ from typing import Any
 from objloc_ros.data import Dataset, open_dataset
 from objloc_ros.data.coco_index import fingerprint
 from objloc_ros.engine.config import WEIGHTS, PipelineConfig
-from objloc_ros.engine.pipeline import build_pipeline
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation import tasks
 from objloc_ros.evaluation.report.results import FORMAT, RESULT_FILE
 from objloc_ros.io.files import read_json, write_json, write_text
 from objloc_ros.io.media import read_image
-from objloc_ros.jobs.shards import Shard, Work
+from objloc_ros.jobs.shards import Shard
 from objloc_ros.version import __version__
 
 BLOCK_IMAGES = 20
@@ -34,7 +34,7 @@ FILE_OPTIONS = ("chosen", "annotations")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A method on a data set; picklable, and calling it makes the work of a block (`jobs.shards.MakeWork`).
+    """A method on a data set: the `ShardTask` of a block of images.
 
     Args:
         dataset: A key of `DATASETS`.
@@ -64,27 +64,27 @@ class Evaluation:
             dataset = replace(dataset, convention="clip_diy" if self.method == "clip_diy" else "mmseg")
         return dataset if self.limit is None else dataset.first(self.limit)
 
-    def __call__(self) -> Work:
-        """Load the networks; the work writes the records of a block of images, a JSON line each."""
+    def load(self) -> tuple[Dataset, Pipeline]:
+        """Open the data set and load the networks."""
         dataset, config = self.open(), self.config
         if dataset.kind == "semantic":
             config = replace(config, prompts=dataset.classes[1:])
-        pipeline = build_pipeline(config)
+        return dataset, build_pipeline(config)
 
-        def work(block: tuple[int, int], target: Path) -> None:
-            use_threads(self.threads)
-            lines = []
-            for sample in dataset.samples[slice(*block)]:
-                about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
-                try:
-                    image = read_image(sample.image)
-                    about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
-                except InputError as error:
-                    about["error"] = str(error)
-                lines.append(json.dumps(about, allow_nan=False))
-            target.write_text("".join(f"{line}\n" for line in lines))
-
-        return work
+    def run(self, loaded: tuple[Dataset, Pipeline], block: tuple[int, int], target: Path) -> None:
+        """Write the records of a block of images, one JSON line each."""
+        dataset, pipeline = loaded
+        use_threads(self.threads)
+        lines = []
+        for sample in dataset.samples[slice(*block)]:
+            about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
+            try:
+                image = read_image(sample.image)
+                about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
+            except InputError as error:
+                about["error"] = str(error)
+            lines.append(json.dumps(about, allow_nan=False))
+        target.write_text("".join(f"{line}\n" for line in lines))
 
     def settings(self) -> dict[str, Any]:
         """Return what the result depends on; a run goes on only in the folder of an equal one."""

@@ -23,8 +23,8 @@ def lockstep(*methods: str, **options: Any) -> Lockstep:
     return Lockstep(config=PipelineConfig(methods=methods or ("found",), device="cpu"), **options)
 
 
-def run(bag: Path, target: Path, make: Lockstep) -> dict[str, Any]:
-    make()(bag, target)
+def run(bag: Path, target: Path, task: Lockstep) -> dict[str, Any]:
+    task.run(task.load(), bag, target)
     document: dict[str, Any] = json.loads((target / REPORT).read_text())
     return document
 

@@ -120,7 +120,7 @@ def test_odd_stamps_are_counted_and_every_frame_is_answered(tmp_path: Path) -> N
     ("make", "message"),
     [
         (lambda: lockstep(threads=0), "threads must be at least 1, got 0"),
-        (lambda: lockstep(overlay=True, outputs=False), "films are made of the outputs"),
+        (lambda: lockstep(overlay=True, outputs=False), "overlay videos are made of the outputs"),
         (lambda: lockstep(topics=("/t",), truth=TruthSpec((("", "/t"),))), "cannot be images and truth"),
     ],
 )
@@ -133,7 +133,7 @@ def test_truth_of_another_size_names_the_frame(tmp_path: Path) -> None:
     mask = ("/front/truth", making.START, making.mask_to_image(np.ones((9, 9), np.uint8), making.header(making.START)))
     path = making.write(tmp_path / "bag", [*making.drive(1, truth=None), mask])
     with pytest.raises(InputError, match=r"at 1000.000 s: the prediction has 160x120 pixels, the truth 9x9"):
-        lockstep(truth=TRUTH)()(path, tmp_path / "a")
+        run(path, tmp_path / "a", lockstep(truth=TRUTH))
 
 
 def test_a_camera_without_a_single_frame(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import bag_making as making
 from lockstep_making import CAMERA, TRUTH, lockstep, outputs, run
 
 from objloc_ros.bags.lockstep import OUTPUTS
-from objloc_ros.bags.predictions import read_answers
+from objloc_ros.bags.predictions import read_predictions
 from objloc_ros.bags.reader import read_bag
-from objloc_ros.bags.score import Scorer, score
+from objloc_ros.bags.score import Scorer, score_predictions
 from objloc_ros.bags.settings import PromptSet
 from objloc_ros.bags.truth import parse_mask
 from objloc_ros.bags.truth_sources import TruthSpec
@@ -64,7 +64,7 @@ def test_the_outputs_score_as_the_run_did(bag: Path, tmp_path: Path) -> None:
             message = truths[key].message
             return parse_mask(np.frombuffer(message.data, np.uint8).reshape(message.height, message.width))
 
-    again = score(read_answers(tmp_path / "a" / OUTPUTS, "/front/discovery"), Known(), Scorer())
+    again = score_predictions(read_predictions(tmp_path / "a" / OUTPUTS, "/front/discovery"), Known(), Scorer())
     assert again == got
 
 

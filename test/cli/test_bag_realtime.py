@@ -202,7 +202,7 @@ def test_a_node_that_cannot_start_is_quoted(film: Path, tmp_path: Path) -> None:
     (tmp_path / "head.safetensors").write_bytes(b"nothing")
     config = PipelineConfig(methods=("found",), device="cpu", head_weights=tmp_path / "head.safetensors")
     with pytest.raises(ChildFailedError, match=r"front_found ended with exit code 1(.|\n)*head\.safetensors"):
-        Realtime(config=config)()(film, tmp_path / "out")
+        Realtime(config=config).run(None, film, tmp_path / "out")
     assert children() == []
 
 

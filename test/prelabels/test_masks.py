@@ -15,7 +15,7 @@ from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
 from objloc_ros.io.rle import decode, encode
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.ops.regions import components
-from objloc_ros.prelabels.work import objects
+from objloc_ros.prelabels.work import describe_objects
 from objloc_ros.types import UNLABELLED, Detections, LabelSet
 
 
@@ -75,7 +75,7 @@ def test_regions_of_prompts_may_touch() -> None:
     labels = LabelSet(("cat", "dog"), (4, 7))
     found = SemanticResult(detections, plain(3, 4), classes != u, labels, classes, np.ones((3, 4), np.float32))
     assert found.instances_u16().tolist() == rows("3310", "3311", "0002").tolist()
-    assert [one["label"] for one in objects(found)] == ["dog", "cat", "cat"]
+    assert [one["label"] for one in describe_objects(found)] == ["dog", "cat", "cat"]
 
 
 def test_regions_of_one_label_never_have_one_box() -> None:
@@ -92,8 +92,8 @@ def test_what_is_described() -> None:
         np.array([[0, 1, 1, 3], [1, 0, 3, 2]], np.float32), np.array([0.87654, 0.5], np.float32), ("object", "object")
     )
     found = InstanceResult(detections, plain(3, 4), instances > 0, instances)
-    first, second = objects(found.with_ids(("3", "1")))
-    assert "track" not in objects(found)[0]
+    first, second = describe_objects(found.with_ids(("3", "1")))
+    assert "track" not in describe_objects(found)[0]
     assert {name: first[name] for name in ("label", "score", "bbox", "area", "track")} == {
         "label": "object",
         "score": 0.8765,
@@ -116,7 +116,7 @@ def test_boxes_are_those_of_the_masks() -> None:
         if not mask.any():
             continue
         instances = mask.astype(np.uint16)
-        (one,) = objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
+        (one,) = describe_objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
         where_y, where_x = mask.nonzero()
         left, top = where_x.min(), where_y.min()
         assert one["bbox"] == [left, top, where_x.max() + 1 - left, where_y.max() + 1 - top]
@@ -128,7 +128,7 @@ def test_an_object_that_vanishes_at_the_images_size_is_left_out() -> None:
     instances[:4] = 1
     instances[7, 7] = 2
     found = InstanceResult(free((0, 0, 2, 1), (1, 1, 2, 2)), plain(8, 8, source=(2, 2)), instances > 0, instances)
-    assert [one["bbox"] for one in objects(found)] == [[0, 0, 2, 1]]
+    assert [one["bbox"] for one in describe_objects(found)] == [[0, 0, 2, 1]]
 
 
 def scene() -> np.ndarray:

@@ -42,7 +42,8 @@ def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, 
 
     path = making.write(tmp_path / "bag", [("/image", i, frame) for i, frame in enumerate(frames, start=1)])
     options = ((), (("post", "none"),))
-    Lockstep(config=PipelineConfig(methods=("found", "maskcut"), options=options))()(path, tmp_path / "out")
+    task = Lockstep(config=PipelineConfig(methods=("found", "maskcut"), options=options))
+    task.run(task.load(), path, tmp_path / "out")
     answers: dict[str, list[Any]] = {name: [] for name in OUTPUTS}
     for topic, _, message in read_bag(tmp_path / "out" / "outputs"):
         answers[topic.removeprefix("/")].append(message)
