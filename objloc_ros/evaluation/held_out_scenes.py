@@ -18,7 +18,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.heads.discovery import METHODS, result
+from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask
@@ -181,7 +181,7 @@ def _find_objects(
         if method == "dino_seg" and not attention:
             continue
         for i, objects in enumerate(find(features, options())):
-            found = result(objects, features.keys[i], images[i], geometries[i])
+            found = score_objects(objects, features.keys[i], images[i], geometries[i])
             detections[i][method] = found.detections
     return detections
 

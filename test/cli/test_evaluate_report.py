@@ -80,8 +80,8 @@ def test_bad_results_are_named_and_the_others_shown(folder, capsys) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "no result.json that can be used below"),
-        (lambda folder: (folder / "result.json").write_text("{}"), "no result.json that can be used below"),
+        (lambda folder: None, "no usable result.json below"),
+        (lambda folder: (folder / "result.json").write_text("{}"), "no usable result.json below"),
         (lambda folder: folder.rmdir(), "is not a folder"),
     ],
 )
