@@ -28,7 +28,7 @@ from objloc_ros.cli.options import (
     warn_of_count,
 )
 from objloc_ros.data import Dataset
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.report.results import RESULT_FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, cut_shards, read_images, write_result

@@ -16,7 +16,7 @@ pytest.importorskip("rclpy")
 from objloc_ros.cli.options import add_flags, add_pipeline_options, collect_options, parse_pipeline
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
