@@ -33,7 +33,7 @@ from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_dev
 from objloc_ros.engine.batcher import OutOfMemoryError
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
@@ -265,7 +265,7 @@ def _run_round(loaded: _LoadedCase, number: int) -> dict[str, float]:
 
 
 def _run_camera(loaded: _LoadedCase, pipeline: Pipeline, first: int) -> list[dict[str, float]]:
-    """Time one camera's frames of a round; nobody listens to them, as publishers would take turns."""
+    """Time one camera's frames of a round; they are not published, as publishers would take turns."""
     return [time_call(pipeline, loaded.case, loaded.node, first + i, publish=False) for i in range(ROUND_FRAMES)]
 
 

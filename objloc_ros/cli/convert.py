@@ -7,27 +7,31 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import dataset_parsers, given_dataset, note_count
+from objloc_ros.cli.options import add_dataset_parsers, parse_dataset, warn_of_count
 from objloc_ros.data import to_coco
 from objloc_ros.io.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a command per data set."""
-    for one in dataset_parsers(parser.add_subparsers(metavar="NAME", required=True), "this data set as COCO JSON"):
-        one.add_argument("--out", type=Path, required=True, metavar="FILE", help="the COCO document to write")
+    for dataset_parser in add_dataset_parsers(
+        parser.add_subparsers(metavar="NAME", required=True), "this data set as COCO JSON"
+    ):
+        dataset_parser.add_argument(
+            "--out", type=Path, required=True, metavar="FILE", help="the COCO document to write"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert.
+    """Convert a data set.
 
     Raises:
-        InputError: If the data set is not complete or damaged: nothing is written then.
-        ParameterError: If an option is out of range.
+        InputError: The data set is incomplete or damaged; nothing is written.
+        ParameterError: An option is out of range.
     """
-    dataset, _ = given_dataset(args)
+    dataset, _ = parse_dataset(args)
     if args.limit is None:
-        note_count(dataset)
+        warn_of_count(dataset)
     else:
         dataset = dataset.first(args.limit)
     dataset.check()

@@ -24,6 +24,9 @@ PALETTE: tuple[Colour, ...] = (MASK, (64, 220, 255), (255, 140, 0), (170, 90, 25
 BOX: Colour = (255, 208, 56)
 """RGB of boxes and labels."""
 
+OUTLINE_COLOUR: Colour = (255, 255, 255)
+"""RGB of the outlines of true objects."""
+
 DARK: Colour = (14, 20, 28)
 """RGB of outlines under bright lines and of text on bright labels."""
 
@@ -83,6 +86,21 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
         names = detections.labels if detections.ids is None else [f"{track}:" for track in detections.ids]
         for box, score, name in zip(detections.boxes, detections.scores, names, strict=True):
             _label(canvas, box, float(score), name, pen)
+    return canvas
+
+
+def draw_outline(canvas: Image, mask: npt.NDArray[np.bool_]) -> Image:
+    """Draw a line around true objects, in place.
+
+    Args:
+        canvas: RGB uint8 [H, W, 3].
+        mask: bool [H, W], the pixels of the objects.
+
+    Returns:
+        The canvas.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, OUTLINE_COLOUR, 2, cv2.LINE_AA)
     return canvas
 
 
@@ -163,8 +181,8 @@ TINT = 0.55
 _GOLDEN = 0.61803398875
 
 
-def pick_colour(label: int) -> Colour:
-    """Return the RGB colour of a label: the palette of masks first, then hues far from their neighbours'."""
+def choose_colour(label: int) -> Colour:
+    """RGB of a label: the palette of masks first, then hues that keep their distance from their neighbours'."""
     if label < len(PALETTE):
         return PALETTE[label]
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN % 1, 0.55 + 0.15 * (label % 4), 1 - 0.15 * (label % 3))
@@ -194,13 +212,13 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     present = [int(n) for n in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[n]]
     table = np.zeros((256, 1, 3), np.uint8)
     for number in present:
-        table[number] = pick_colour(number)
+        table[number] = choose_colour(number)
     tinted = cv2.addWeighted(image, 1 - TINT, _look_up(table, labels), TINT, 0)
     canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
     pen = Pen.for_size(*image.shape[:2])
     edges = _edges(labels)
     canvas[edges] = table[labels[edges], 0]
-    return _with_legend(canvas, [(pick_colour(n), names.get(n, str(n))) for n in present], pen)
+    return _with_legend(canvas, [(choose_colour(n), names.get(n, str(n))) for n in present], pen)
 
 
 def _look_up(table: Image, labels: Image) -> Image:

@@ -12,8 +12,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.labelling import SegmentationOptions
-from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.engine.heads.labelling import METHODS, SegmentationOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -81,8 +80,7 @@ class SegmentationAdapter(MethodAdapter):
         return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:
-        """Judge the prompts, too."""
-        super().check(values)
+        """Judge the prompts."""
         _check_prompts(values["clip"], tuple(values["prompts"]), tuple(values["templates"]))
 
     def apply(self, values: Values) -> None:

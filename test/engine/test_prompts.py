@@ -16,7 +16,6 @@ from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import (
-    DEFAULT_TEMPLATES,
     IMAGENET,
     MAX_TEMPLATES,
     PromptEncoder,
@@ -24,7 +23,7 @@ from objloc_ros.engine.prompts import (
     expand_templates,
 )
 from objloc_ros.errors import ParameterError, WeightsError
-from objloc_ros.types import LabelSet
+from objloc_ros.types import DEFAULT_TEMPLATES, LabelSet
 
 CPU = torch.device("cpu")
 WORDS = "a background blue circle object of photo red the triangle"

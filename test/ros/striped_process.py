@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import torch
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.labelling import label_pixels
-from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.engine.heads.labelling import METHODS, label_pixels
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.nodes import process
