@@ -49,7 +49,7 @@ def main() -> None:
     torch.manual_seed(0)
     with threadpool_limits(args.threads):
         if args.memory:
-            print(peak_growth(args.memory, grid_of(8, args.smoke)))
+            print(peak_growth(args.memory, make_grid(8, args.smoke)))
         else:
             report(args.smoke, args.threads, args.json)
 
@@ -63,9 +63,9 @@ def report(smoke: bool, threads: int, json: Path | None) -> None:
         pairs.append(pair)
         print(f"  {pair.name}: {pair.ratio:.1f}x", flush=True)
     print_pairs(pairs)
-    batches = batch_costs(grid_of(16, smoke), rounds=2 if smoke else 7)
+    batches = batch_costs(make_grid(16, smoke), rounds=2 if smoke else 7)
     posts = refinement_costs((96, 96) if smoke else (480, 480), rounds=1 if smoke else 5)
-    memory = {name: memory_of(name, smoke, threads) for name in METHODS}
+    memory = {name: measure_memory(name, smoke, threads) for name in METHODS}
     rates = gpu_rates() if torch.cuda.is_available() else {}
     _print_section(f"patch 16, ms per image one by one and {BATCH} at once", batches)
     _print_section("ms to refine one and three masks, 480x480", posts)
@@ -85,7 +85,7 @@ def report(smoke: bool, threads: int, json: Path | None) -> None:
         )
 
 
-def grid_of(patch: int, smoke: bool, *, square: bool = False) -> Grid:
+def make_grid(patch: int, smoke: bool, *, square: bool = False) -> Grid:
     """The patch grid of 640 x 480 or, square, 480 x 480; of a smaller image in a smoke run."""
     if smoke:
         return {16: (12, 12 if square else 16), 8: (16, 16 if square else 20)}[patch]
@@ -95,7 +95,7 @@ def grid_of(patch: int, smoke: bool, *, square: bool = False) -> Grid:
 def lost_pairs(smoke: bool) -> Iterator[Pair]:
     """LOST as the original writes it, and without the sum of its matrix and the transpose that it never uses."""
     for patch, wanted, rounds in ((16, 2, 60), (8, 4.5, 12)):
-        grid = grid_of(patch, smoke)
+        grid = make_grid(patch, smoke)
         features, _ = planted_features(grid)
         for symmetrise in (True, False):
             yield compare(
@@ -111,7 +111,7 @@ def lost_pairs(smoke: bool) -> Iterator[Pair]:
 def tokencut_pairs(smoke: bool) -> Iterator[Pair]:
     """TokenCut beside the dense generalised eigenproblem."""
     for patch, wanted, rounds in ((16, 15, 25), (8, 70, 2)):
-        grid = grid_of(patch, smoke)
+        grid = make_grid(patch, smoke)
         features, _ = planted_features(grid)
         yield compare(
             _title("TokenCut", patch, grid),
@@ -126,7 +126,7 @@ def tokencut_pairs(smoke: bool) -> Iterator[Pair]:
 def maskcut_pairs(smoke: bool) -> Iterator[Pair]:
     """MaskCut beside one such problem per round; three masks, both sides to pixels."""
     for patch, wanted, rounds in ((16, 30, 25), (8, 120, 2)):
-        grid = grid_of(patch, smoke, square=True)
+        grid = make_grid(patch, smoke, square=True)
         features, _ = planted_features(grid)
         size = (grid[0] * patch, grid[1] * patch)
         yield compare(
@@ -142,7 +142,7 @@ def maskcut_pairs(smoke: bool) -> Iterator[Pair]:
 def deep_spectral_pairs(smoke: bool) -> Iterator[Pair]:
     """Deep Spectral's five smallest eigenvectors beside shift and invert."""
     for patch, rounds in ((16, 40), (8, 4)):
-        grid = grid_of(patch, smoke)
+        grid = make_grid(patch, smoke)
         features, _ = planted_features(grid)
         yield compare(
             _title("Deep Spectral", patch, grid),
@@ -192,7 +192,7 @@ def refinement_costs(size: Size, rounds: int) -> dict[str, tuple[float, float]]:
     }
 
 
-def memory_of(method: str, smoke: bool, threads: int) -> float:
+def measure_memory(method: str, smoke: bool, threads: int) -> float:
     """What `--memory` prints in a process of its own, where no earlier peak hides that of the call."""
     command = [sys.executable, __file__, "--memory", method, "--threads", str(threads)]
     result = subprocess.run(command + ["--smoke"] * smoke, check=True, stdout=subprocess.PIPE, text=True)

@@ -34,7 +34,7 @@ def bilateral_solve(
     vertices, vertex = np.unique(hashed, return_inverse=True)
     n = len(vertices)
     splat = csr_matrix((np.ones(hashed.size), (vertex, np.arange(hashed.size))), shape=(n, hashed.size))
-    neighbours = [_shifted(vertices, sign * weight) for weight in weights for sign in (-1, 1)]
+    neighbours = [_shift(vertices, sign * weight) for weight in weights for sign in (-1, 1)]
 
     def blur(x: np.ndarray | csr_matrix) -> np.ndarray | csr_matrix:
         return sum((matrix @ x for matrix in neighbours), 10 * x)
@@ -54,7 +54,7 @@ def bilateral_solve(
     return (splat.T @ y).reshape(height, width)
 
 
-def _shifted(vertices: np.ndarray, offset: float) -> csr_matrix:
+def _shift(vertices: np.ndarray, offset: float) -> csr_matrix:
     """Matrix with a one at (i, j) where the hash of vertex j is that of vertex i plus `offset`."""
     found = np.minimum(np.searchsorted(vertices, vertices + offset), len(vertices) - 1)
     exists = np.flatnonzero(vertices[found] == vertices + offset)

@@ -62,7 +62,9 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
     noise = np.array([loss(answers, start - 1, before_s - 1) for start in times])
     root = np.sqrt(changes)
     return {
-        "frames/s between changes": float(np.mean([answered(answers, t - before_s, t) / before_s for t in times])),
+        "frames/s between changes": float(
+            np.mean([measure_answered(answers, t - before_s, t) / before_s for t in times])
+        ),
         "lost in the second of the change, mean %": float(lost.mean()),
         "  standard deviation": float(lost.std(ddof=1)),
         "  standard error of the mean": float(lost.std(ddof=1) / root),
@@ -76,11 +78,11 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
 
 def loss(answers: np.ndarray, start: float, before_s: float) -> float:
     """Percent of frames that the second from `start` lacks, compared with the mean of the seconds before."""
-    usual = answered(answers, start - before_s, start) / before_s
-    return 100 * (1 - answered(answers, start, start + 1) / usual)
+    usual = measure_answered(answers, start - before_s, start) / before_s
+    return 100 * (1 - measure_answered(answers, start, start + 1) / usual)
 
 
-def answered(answers: np.ndarray, start: float, end: float) -> float:
+def measure_answered(answers: np.ndarray, start: float, end: float) -> float:
     """Frames answered in an interval, with fractions, from ascending times of arrival in seconds."""
     return float(np.subtract(*np.interp((end, start), answers, np.arange(len(answers)))))
 

@@ -25,7 +25,7 @@ COPY_BYTES = 2**26
 """Size of the copied buffer, beyond the caches of a core."""
 
 MAX_CALLS, PROBE_S = 20, 0.01
-"""Of one product or copy in a round: at most so many, and none after so many seconds but the second."""
+"""Calls of one product or copy in a round, and the seconds after which no further one is made (two at least)."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -265,7 +265,7 @@ def _run_round(loaded: _LoadedCase, number: int) -> dict[str, float]:
 
 
 def _run_camera(loaded: _LoadedCase, pipeline: Pipeline, first: int) -> list[dict[str, float]]:
-    """Time one camera's frames of a round; nobody listens to them, as publishers would take turns."""
+    """Time one camera's frames of a round; they are not published, as publishers would take turns."""
     return [time_call(pipeline, loaded.case, loaded.node, first + i, publish=False) for i in range(ROUND_FRAMES)]
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from objloc_ros.bags.reader import read_bag
 from objloc_ros.engine.frame_stats import percentiles
-from objloc_ros.io.contact_sheet import INK, PAGE, make_contact_sheet
+from objloc_ros.io.contact_sheet import INK_RGB, PAGE_RGB, make_contact_sheet
 from objloc_ros.io.drawing import draw_outline
 from objloc_ros.io.media import write_image, write_movie
 from objloc_ros.io.tables import text_table
@@ -217,6 +217,6 @@ def outline_objects(picture: Image, truth: npt.NDArray[np.uint8]) -> Image:
 def make_sheet(pictures: Collection[Image], captions: Collection[str], title: str) -> Image:
     """Lay captioned frames out on a page with a title line."""
     page = make_contact_sheet(list(pictures), list(captions), columns=SHEET_COLUMNS, cell=CELL)
-    bar = np.full((TITLE_HEIGHT_PX, page.shape[1], 3), PAGE, np.uint8)
-    cv2.putText(bar, title, (16, 32), cv2.FONT_HERSHEY_DUPLEX, 0.65, INK, 1, cv2.LINE_AA)
+    bar = np.full((TITLE_HEIGHT_PX, page.shape[1], 3), PAGE_RGB, np.uint8)
+    cv2.putText(bar, title, (16, 32), cv2.FONT_HERSHEY_DUPLEX, 0.65, INK_RGB, 1, cv2.LINE_AA)
     return np.concatenate([bar, page])

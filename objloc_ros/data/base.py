@@ -114,7 +114,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """Images and truth; opened twice, it has the same samples in the same order.
+    """Images and their truth; a data set that is opened twice has the same samples in the same order.
 
     Args:
         name: Its name in the registry.
@@ -138,11 +138,11 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What its truth is."""
+        """The kind of its truth."""
 
     @property
     def title(self) -> str:
-        """Name and split."""
+        """Its name and split, for people."""
         return f"{self.name} {self.split}".strip()
 
     def objects(self, sample: Sample) -> list[Object]:
@@ -213,7 +213,7 @@ class SaliencySet(MapSet):
 
     @property
     def kind(self) -> Kind:
-        """Saliency."""
+        """The kind of its truth: saliency."""
         return "saliency"
 
 
@@ -222,7 +222,7 @@ class SemanticSet(MapSet):
 
     @property
     def kind(self) -> Kind:
-        """Semantic."""
+        """The kind of its truth: semantic."""
         return "semantic"
 
 

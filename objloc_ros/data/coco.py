@@ -29,7 +29,7 @@ class CocoObjects(Dataset):
 
     @property
     def kind(self) -> Kind:
-        """Boxes."""
+        """The kind of its truth: boxes."""
         return "boxes"
 
     def objects(self, sample: Sample) -> list[Object]:

@@ -173,7 +173,7 @@ def _parse_categories(path: Path, records: Any) -> dict[Any, str]:
 
 
 def fingerprint(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does; `InputError` if there is none."""
+    """Return what changes when a file does; `InputError` if it cannot be read."""
     try:
         about = path.stat()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A COCO document beside a folder of images as a data set: anybody's own, or one that `to_coco` wrote.
+"""A COCO document beside a folder of images as a data set: the user's own, or one that `to_coco` wrote.
 
 Maps are objects with masks:
 

@@ -45,7 +45,7 @@ class PaintedInstances(Dataset):
 
     @property
     def kind(self) -> Kind:
-        """Semantic."""
+        """The kind of its truth: semantic."""
         return "semantic"
 
     def mask(self, sample: Sample) -> Image:

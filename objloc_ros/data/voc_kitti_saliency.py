@@ -48,7 +48,7 @@ class VocBoxes(Dataset):
 
     @property
     def kind(self) -> Kind:
-        """Boxes."""
+        """The kind of its truth: boxes."""
         return "boxes"
 
     def objects(self, sample: Sample) -> list[Object]:
@@ -131,7 +131,7 @@ class KittiObjects(Dataset):
 
     @property
     def kind(self) -> Kind:
-        """Boxes."""
+        """The kind of its truth: boxes."""
         return "boxes"
 
     def objects(self, sample: Sample) -> list[Object]:

@@ -11,9 +11,9 @@ from objloc_ros.errors import InputError
 from objloc_ros.io.drawing import ascii_text
 from objloc_ros.types import Image, check_image
 
-PAGE = (247, 248, 250)
-INK = (44, 52, 64)
-FRAME = (226, 230, 235)
+PAGE_RGB = (247, 248, 250)
+INK_RGB = (44, 52, 64)
+FRAME_RGB = (226, 230, 235)
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _ELLIPSIS = "..."
@@ -49,7 +49,7 @@ def make_contact_sheet(
     height, width = cell
     gap = max(4, width // 24)
     line = 0 if captions is None else max(14, width // 11)
-    page = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), PAGE, np.uint8)
+    page = np.full((gap + rows * (height + line + gap), gap + columns * (width + gap), 3), PAGE_RGB, np.uint8)
     for i, image in enumerate(images):
         check_image(image)
         top, left = gap + i // columns * (height + line + gap), gap + i % columns * (width + gap)
@@ -68,7 +68,7 @@ def fit_image(image: Image, cell: tuple[int, int]) -> Image:
 
 def _paste(cell: Image, image: Image) -> None:
     """Fit an image into the middle of a cell, in place."""
-    cell[:] = FRAME
+    cell[:] = FRAME_RGB
     picture = fit_image(image, (cell.shape[0], cell.shape[1]))
     top, left = ((whole - part) // 2 for whole, part in zip(cell.shape[:2], picture.shape[:2], strict=True))
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
@@ -82,4 +82,4 @@ def _caption(bar: Image, caption: str) -> None:
     while cv2.getTextSize(text, _FONT, font, 1)[0][0] > width and len(text) > len(_ELLIPSIS):
         text = text[: -len(_ELLIPSIS) - 1] + _ELLIPSIS
     letter = cv2.getTextSize("X", _FONT, font, 1)[0][1]
-    cv2.putText(bar, text, (0, (height + letter) // 2), _FONT, font, INK, 1, cv2.LINE_AA)
+    cv2.putText(bar, text, (0, (height + letter) // 2), _FONT, font, INK_RGB, 1, cv2.LINE_AA)

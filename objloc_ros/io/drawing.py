@@ -181,7 +181,7 @@ TINT = 0.55
 _GOLDEN = 0.61803398875
 
 
-def colour_of(label: int) -> Colour:
+def choose_colour(label: int) -> Colour:
     """RGB of a label: the palette of masks first, then hues that keep their distance from their neighbours'."""
     if label < len(PALETTE):
         return PALETTE[label]
@@ -212,13 +212,13 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     present = [int(n) for n in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[n]]
     table = np.zeros((256, 1, 3), np.uint8)
     for number in present:
-        table[number] = colour_of(number)
+        table[number] = choose_colour(number)
     tinted = cv2.addWeighted(image, 1 - TINT, _looked_up(table, labels), TINT, 0)
     canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
     pen = Pen.for_size(*image.shape[:2])
     edges = _edges(labels)
     canvas[edges] = table[labels[edges], 0]
-    return _with_legend(canvas, [(colour_of(n), names.get(n, str(n))) for n in present], pen)
+    return _with_legend(canvas, [(choose_colour(n), names.get(n, str(n))) for n in present], pen)
 
 
 def _looked_up(table: Image, labels: Image) -> Image:

@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a JSON document is a finite number that a float can hold; true and false are none."""
+    """Whether a value of a JSON document is a finite number that a float can hold; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 

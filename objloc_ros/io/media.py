@@ -207,10 +207,10 @@ def _same_size(frames: Iterable[Image]) -> Iterator[Image]:
     for frame in frames:
         if canvas is None:
             canvas = np.zeros_like(frame)
-        yield frame if frame.shape == canvas.shape else _letterboxed(frame, canvas)
+        yield frame if frame.shape == canvas.shape else _letterbox(frame, canvas)
 
 
-def _letterboxed(frame: Image, canvas: Image) -> Image:
+def _letterbox(frame: Image, canvas: Image) -> Image:
     scale = min(canvas.shape[0] / frame.shape[0], canvas.shape[1] / frame.shape[1])
     height, width = (max(1, round(scale * side)) for side in frame.shape[:2])
     top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2

@@ -31,7 +31,7 @@ def to_rle(segmentation: Any, size: Size) -> Rle:
         InputError: If it is none of these, or of another size.
     """
     if isinstance(segmentation, dict):
-        return _checked(segmentation, size)
+        return _check_size(segmentation, size)
     if not isinstance(segmentation, list) or not all(_is_polygon(one) for one in segmentation):
         raise InputError("its segmentation is neither run lengths nor a list of polygons [x1, y1, x2, y2, ...]")
     drawn = [one for one in segmentation if len(one) >= 6]
@@ -70,7 +70,7 @@ def as_text(rle: Rle) -> Rle:
     return {"size": [int(side) for side in rle["size"]], "counts": text}
 
 
-def _checked(rle: dict[str, Any], size: Size) -> Rle:
+def _check_size(rle: dict[str, Any], size: Size) -> Rle:
     if rle.get("size") != list(size):
         raise InputError(f"its mask has {rle.get('size')} rows and columns, the image {list(size)}")
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.contact_sheet import FRAME, PAGE, make_contact_sheet
+from objloc_ros.io.contact_sheet import FRAME_RGB, PAGE_RGB, make_contact_sheet
 from objloc_ros.io.drawing import BOX, MASK, PALETTE, Pen, ascii_text, overlay
 from objloc_ros.types import Detections
 
@@ -159,15 +159,15 @@ def test_contact_sheet_keeps_the_aspect() -> None:
     page = make_contact_sheet([grey((100, 20), 0)], cell=(120, 160))
     cell = page[6:126, 6:166]
     assert (cell[:, 68:92] == 0).all()
-    assert is_colour(cell[:, :68], FRAME).all()
-    assert is_colour(cell[:, 92:], FRAME).all()
+    assert is_colour(cell[:, :68], FRAME_RGB).all()
+    assert is_colour(cell[:, 92:], FRAME_RGB).all()
 
 
 def test_long_captions_stay_within_their_cell() -> None:
     page = make_contact_sheet([grey((60, 80))] * 2, ["a very long file name " * 5, ""], cell=(120, 160))
     bar = page[126:140]
-    assert not is_colour(bar[:, 6:166], PAGE).all()
-    assert is_colour(bar[:, 166:], PAGE).all()
+    assert not is_colour(bar[:, 6:166], PAGE_RGB).all()
+    assert is_colour(bar[:, 166:], PAGE_RGB).all()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.drawing import PALETTE, TINT, colour_of, label_overlay
+from objloc_ros.io.drawing import PALETTE, TINT, choose_colour, label_overlay
 from objloc_ros.types import UNLABELLED
 
 U = UNLABELLED
@@ -30,21 +30,21 @@ def is_colour(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def test_no_two_labels_share_a_colour() -> None:
-    colours = [colour_of(label) for label in range(UNLABELLED)]
+    colours = [choose_colour(label) for label in range(UNLABELLED)]
     shared = [(i, j) for i, j in itertools.combinations(range(UNLABELLED), 2) if colours[i] == colours[j]]
     assert shared == []
 
 
 def test_the_first_labels_have_the_palette_and_differ_from_those_that_follow() -> None:
-    assert tuple(colour_of(label) for label in range(len(PALETTE))) == PALETTE
-    first = np.array([colour_of(label) for label in range(32)])
+    assert tuple(choose_colour(label) for label in range(len(PALETTE))) == PALETTE
+    first = np.array([choose_colour(label) for label in range(32)])
     for one, other in itertools.combinations(first, 2):
         assert np.abs(one - other).max() >= 20
 
 
 @pytest.mark.parametrize("label", range(UNLABELLED))
 def test_every_colour_is_bright_bytes(label: int) -> None:
-    colour = colour_of(label)
+    colour = choose_colour(label)
     assert all(isinstance(value, int) and 0 <= value <= 255 for value in colour)
     assert max(colour) >= 100
 
@@ -63,9 +63,9 @@ def test_labelled_pixels_take_on_the_colour_and_unlabelled_ones_stay() -> None:
     assert np.array_equal(image, before)
     above = slice(0, 200)
     assert np.array_equal(drawn[above, 160:], image[above, 160:])
-    expected = (1 - TINT) * image[above, :158] + TINT * np.array(colour_of(1))
+    expected = (1 - TINT) * image[above, :158] + TINT * np.array(choose_colour(1))
     assert np.abs(drawn[above, :158] - expected).max() <= 1
-    assert is_colour(drawn[above, 159:160], colour_of(1)).all()  # the rim
+    assert is_colour(drawn[above, 159:160], choose_colour(1)).all()  # the rim
     assert (drawn[-10:] != image[-10:]).any()  # the legend
 
 
@@ -74,9 +74,9 @@ def test_rims_lie_on_the_labelled_side() -> None:
     labels = np.tile(np.repeat(np.array([0, 1, U, 2, U], np.uint8), 40), (200, 1))
     drawn = label_overlay(np.full((200, 200, 3), 100, np.uint8), labels, NAMES)[:100]
     for column, label in ((39, 0), (79, 1), (159, 2)):
-        assert is_colour(drawn[:, column], colour_of(label)).all()
+        assert is_colour(drawn[:, column], choose_colour(label)).all()
     for column, label in ((38, 0), (40, 1), (120, 2)):
-        blended = np.array(colour_of(label)) * TINT + 100 * (1 - TINT)
+        blended = np.array(choose_colour(label)) * TINT + 100 * (1 - TINT)
         assert np.abs(drawn[:, column] - blended).max() <= 1
     assert (drawn[:, 80:120] == 100).all()
     assert (drawn[:, 160:] == 100).all()
@@ -86,7 +86,7 @@ def swatches(drawn: np.ndarray, labels: list[int]) -> list[tuple[int, int]]:
     """Rows and columns of the legend's patches: where each label's pure colour covers most of a small square."""
     places = []
     for label in labels:
-        pure = is_colour(drawn, colour_of(label))
+        pure = is_colour(drawn, choose_colour(label))
         solid = pure[:-3, :-3] & pure[3:, :-3] & pure[:-3, 3:] & pure[3:, 3:] & pure[1:-2, 1:-2] & pure[2:-1, 2:-1]
         rows, columns = solid.nonzero()
         assert len(rows), f"no patch for label {label}"
@@ -104,8 +104,8 @@ def test_the_legend_lists_what_is_in_the_picture_by_area() -> None:
     (first, second, third) = swatches(drawn, [2, 0, 5])
     assert first[0] == second[0] == third[0]
     assert first[1] < second[1] < third[1]
-    assert not is_colour(drawn, colour_of(3)).any()
-    assert not is_colour(drawn, colour_of(1)).any()
+    assert not is_colour(drawn, choose_colour(3)).any()
+    assert not is_colour(drawn, choose_colour(1)).any()
 
 
 def test_a_label_without_a_name_goes_by_its_number() -> None:
@@ -144,7 +144,7 @@ def test_tiny_images_are_coloured_whether_or_not_there_is_room_for_a_legend(size
     drawn = label_overlay(image, np.zeros(size, np.uint8), {0: name})
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
-    blended = (1 - TINT) * image + TINT * np.array(colour_of(0))
+    blended = (1 - TINT) * image + TINT * np.array(choose_colour(0))
     upper = slice(0, max(1, size[0] // 2))
     assert np.abs(drawn[upper] - blended[upper]).max() <= 1
 

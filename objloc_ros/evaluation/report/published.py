@@ -121,7 +121,7 @@ def load_rows(path: Path = FILE) -> tuple[PublishedRow, ...]:
     """Read all published rows, in the order of the file.
 
     Raises:
-        InputError: If a row lacks a source, has a field that does not exist, or a figure that is none.
+        InputError: If a row lacks a source, has a field that does not exist, or an invalid figure.
     """
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return tuple(_parse_row(entry, document["sources"]) for entry in document["rows"])
@@ -207,7 +207,7 @@ def default_options(method: str) -> Mapping[str, Any]:
 
 
 def _same(row: PublishedRow, given: Mapping[str, Any]) -> bool:
-    """Whether a run with these options may stand beside the row; an option that nobody states is taken to agree."""
+    """Whether a run with these options may stand beside the row; an option that is not stated is taken to agree."""
     if row.settings is None or row.backbone not in (given["backbone"], given.get("clip")):
         return False
     if row.convention and given.get("convention") not in (None, row.convention):
