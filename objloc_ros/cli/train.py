@@ -1,6 +1,6 @@
 """`objloc train tiny|clip|found|dinoiser`: the embedded ViT and CLIP pair, and the heads of FOUND and CLIP-DINOiser.
 
-All of them resume where they were interrupted.
+An interrupted training resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -33,11 +33,16 @@ from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_cl
 from objloc_ros.training.views import SceneImages, Schedule, load_surface_photographs
 
 HEAD_BANK_SEED = 501
+"""Seed of the procedural scenes on which heads are trained."""
+
 HEAD_SCENES = 10_000
+"""Number of those scenes."""
 
 DINOISER_TEACHERS = {"tiny_clip": ("tiny", "tiny")}
-"""Backbones that say what belongs together, and where objects are; for other towers those of the paper."""
+"""For each tower, the backbones that say which patches belong together, and where objects are (FOUND)."""
+
 PAPER_TEACHERS = ("dino_vitb16", "dino_vits8")
+"""The same for all other towers, as in the paper."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip = kinds.add_parser("clip", help="the embedded CLIP pair, on procedural scenes with captions")
     clip.add_argument("--out", type=Path, default=Path("training/clip"), help="folder of checkpoint and weights")
     clip.add_argument("--steps", type=int, default=6000, help="optimiser steps (default: %(default)s)")
-    clip.add_argument("--start", type=Path, metavar="FILE", help="go on from the weights of an earlier run")
+    clip.add_argument("--start", type=Path, metavar="FILE", help="start from the weights of an earlier run")
     clip.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
     clip.add_argument("--easy", type=float, default=0.15, help="part on blurred backgrounds (default: %(default)s)")
     clip.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
@@ -62,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.set_defaults(train=_train_clip)
     found = kinds.add_parser("found", help="FOUND's 1x1 convolution, by the paper's recipe")
     found.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
-    found.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
-    found.add_argument("--images", type=Path, help="folder of pictures, such as DUTS-TR; procedural scenes by default")
+    found.add_argument("--weights", type=Path, help="backbone weights (default: the registered ones)")
+    found.add_argument("--images", type=Path, help="folder of images, such as DUTS-TR (default: procedural scenes)")
     found.add_argument("--out", type=Path, default=Path("training/found"), help="folder of checkpoint and weights")
     add_flags(found, HeadTraining, "steps", "batch", "size", "seed", "bfloat16")
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
@@ -75,14 +80,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
     """Declare the training of CLIP-DINOiser's head; what is not given depends on the tower."""
     parser.add_argument("--clip", choices=list(CLIP_SPECS), default="tiny_clip", help="default: %(default)s")
-    parser.add_argument("--clip-weights", type=Path, help="weights of the tower; the registered ones by default")
-    parser.add_argument("--dino", choices=list(SPECS), help="says what belongs together (default: tiny or dino_vitb16)")
-    parser.add_argument("--dino-weights", type=Path, help="its weights; the registered ones by default")
+    parser.add_argument("--clip-weights", type=Path, help="weights of the tower (default: the registered ones)")
+    parser.add_argument(
+        "--dino",
+        choices=list(SPECS),
+        help="backbone that says which patches belong together (default: tiny or dino_vitb16)",
+    )
+    parser.add_argument("--dino-weights", type=Path, help="its weights (default: the registered ones)")
     parser.add_argument("--found", choices=list(SPECS), help="FOUND's backbone (default: tiny or dino_vits8)")
-    parser.add_argument("--found-weights", type=Path, help="its weights; the registered ones by default")
-    parser.add_argument("--head-weights", type=Path, help="FOUND's head; the registered one by default")
-    parser.add_argument("--images", type=Path, help="folder of pictures, say ImageNet; procedural scenes by default")
-    parser.add_argument("--subset", type=int, default=1000, help="pictures drawn from it (default: %(default)s)")
+    parser.add_argument("--found-weights", type=Path, help="its weights (default: the registered ones)")
+    parser.add_argument("--head-weights", type=Path, help="FOUND's head (default: the registered one)")
+    parser.add_argument("--images", type=Path, help="folder of images, such as ImageNet (default: procedural scenes)")
+    parser.add_argument(
+        "--subset", type=int, default=1000, help="number of images drawn from it (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("training/dinoiser"), help="folder of checkpoint and weights")
     for name in ("steps", "batch", "size", "gamma", "projection_rate", "background_rate"):
         option = describe(DinoiserTraining)[name]
@@ -94,7 +105,11 @@ def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, showing progress."""
+    """Train, with a progress bar.
+
+    Raises:
+        ParameterError: An option is out of range.
+    """
     if args.steps is not None and args.steps < 1:
         raise ParameterError(f"steps must be at least 1, got {args.steps}")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -86,13 +86,13 @@ def test_labels_mask_picture_and_records_agree(detect, picture, tmp_path, capsys
     assert found["info"]["method"] == method
     assert found["info"]["labels"] == {"0": "red object", "1": "blue circle"}
     assert found["info"]["options"]["background"] == background
-    categories = {one["id"]: one["name"] for one in found["categories"]}
+    categories = {entry["id"]: entry["name"] for entry in found["categories"]}
     assert len(set(categories.values())) == len(categories)
-    seen = {categories[one["category_id"]] for one in found["annotations"]}
+    seen = {categories[entry["category_id"]] for entry in found["annotations"]}
     assert seen == {("red object", "blue circle")[number] for number in present}
-    for one in found["annotations"]:
-        assert 0 <= one["score"] <= 1
-        x, y, width, height = one["bbox"]
+    for entry in found["annotations"]:
+        assert 0 <= entry["score"] <= 1
+        x, y, width, height = entry["bbox"]
         assert 0 <= x < x + width <= 160
         assert 0 <= y < y + height <= 120
     said = capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_methods_with_and_without_prompts_go_together(detect, picture, tmp_path,
     assert names(out / "found") == ["a_mask.png", "a_overlay.png", "detections.json"]
     found = json.loads((out / "found" / "detections.json").read_text())
     assert "labels" not in found["info"]
-    assert {one["name"] for one in found["categories"]} <= {"object"}
+    assert {entry["name"] for entry in found["categories"]} <= {"object"}
     assert (out / "compare.png").is_file()
     said = capsys.readouterr().out
     assert all(f"a.png: {method}: " in said for method in ("found", "maskclip", "clip_diy"))
@@ -144,7 +144,7 @@ def test_a_video_is_coloured_frame_by_frame(detect, tmp_path, capsys):
     assert (len(frames), film.fps) == (3, 10)
     assert all(np.abs(frame.astype(int) - scene(i)).mean() > 10 for i, frame in enumerate(frames))
     found = json.loads((out / "detections.json").read_text())
-    assert [one["frame"] for one in found["images"]] == [0, 1, 2]
+    assert [entry["frame"] for entry in found["images"]] == [0, 1, 2]
     assert found["info"]["labels"] == {"0": "red object", "1": "blue circle"}
     objects = len(found["annotations"])
     assert objects >= 3
