@@ -1,4 +1,4 @@
-"""From cosines of prompts at each pixel to one label per pixel, and from labels to regions."""
+"""Options of the open-vocabulary methods; from cosines of prompts to one label per pixel, from labels to regions."""
 
 from __future__ import annotations
 
