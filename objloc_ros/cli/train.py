@@ -25,12 +25,12 @@ from objloc_ros.options import describe
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
-from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, drawn
-from objloc_ros.training.found_data import HeadTraining, Item, image_files
+from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, draw_subset
+from objloc_ros.training.found_data import HeadTraining, Item, list_image_files
 from objloc_ros.training.found_head import save_head, train_head
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
 from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
-from objloc_ros.training.views import SceneImages, Schedule, surface_photographs
+from objloc_ros.training.views import SceneImages, Schedule, load_surface_photographs
 
 HEAD_BANK_SEED = 501
 """Seed of the procedural scenes on which heads are trained."""
@@ -124,7 +124,7 @@ def _train_tiny(args: argparse.Namespace) -> None:
     model = train_tiny(
         settings,
         args.out / "tiny.checkpoint",
-        photographs=surface_photographs(),
+        photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,
     )
@@ -141,7 +141,7 @@ def _train_clip(args: argparse.Namespace) -> None:
         ClipTraining(args.steps, seed=args.seed, peak_rate=args.rate, easy=args.easy),
         args.out / "tiny_clip.checkpoint",
         start=args.start,
-        photographs=surface_photographs(),
+        photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,
     )
@@ -156,10 +156,10 @@ def _train_found(args: argparse.Namespace) -> None:
     backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
     images: Sequence[Item]
     if args.images is None:
-        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())
         images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
-        images = image_files(args.images)
+        images = list_image_files(args.images)
     progress = _Progress(settings.steps, "steps")
     weight, bias, _ = train_head(
         backbone,
@@ -188,11 +188,11 @@ def _train_dinoiser(args: argparse.Namespace) -> None:
     clip = load_clip_image(args.clip, path=args.clip_weights, device=device)
     images: Pictures
     if args.images is None:
-        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
-        attributes = AttributeBank(HEAD_BANK_SEED + 1, copies=4, photographs=surface_photographs())
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())
+        attributes = AttributeBank(HEAD_BANK_SEED + 1, copies=4, photographs=load_surface_photographs())
         images = MixedScenes(bank, attributes, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
-        images = drawn(image_files(args.images), args.subset, args.seed)
+        images = draw_subset(list_image_files(args.images), args.subset, args.seed)
     progress = _Progress(settings.steps, "steps")
     head, _ = train_dinoiser(
         Teachers(clip, dino, found, weight, bias),

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
 from objloc_ros.cli.main import main
 from objloc_ros.io.drawing import label_overlay
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
@@ -25,7 +25,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     known = torch.tensor(sorted(byte_pairs().encode("a background blue circle object of photo red")))
     state = {f"visual.{key}": value for key, value in build_clip_image("tiny_clip").visual.state_dict().items()}
-    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL).state_dict()
+    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL_TOKENS).state_dict()
     path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
     save_file({key: value.clone() for key, value in state.items()} | {"known_tokens": known}, path)
     return path
