@@ -102,8 +102,8 @@ def make_bag(path: Path, plugin: StoragePlugin, length: int, size: tuple[int, in
 
 def frames(length: int, size: tuple[int, int]) -> Iterator[tuple[int, str, Image]]:
     """Images and truth with times of recording."""
-    film = itertools.cycle(list(drive_video(size=size, frames=DIFFERENT)))
-    for number, (image, identities) in enumerate(itertools.islice(film, length)):
+    drive = itertools.cycle(list(drive_video(size=size, frames=DIFFERENT)))
+    for number, (image, identities) in enumerate(itertools.islice(drive, length)):
         stamp = 10**12 + number * STEP_NS
         header = Header(stamp=Time(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id="front")
         yield stamp, CAMERA, rgb_to_image(image, header)

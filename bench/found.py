@@ -25,7 +25,7 @@ from literal import bilateral_solve, vit_keys
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.positions import dino_pos_embed
-from objloc_ros.backbones.registry import entry_of
+from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.frame_stats import FrameStats
 from objloc_ros.engine.latest_slot import LatestSlot
@@ -124,7 +124,7 @@ def bilateral_pairs(smoke: bool) -> Iterator[Pair]:
 
 def embedded_pipeline(scratch: Path) -> tuple[Pipeline, str]:
     """Load the embedded model; with random weights of its shape in a checkout that has none."""
-    if entry_of("tiny").path.is_file() and entry_of("tiny_found_head").path.is_file():
+    if find_entry("tiny").path.is_file() and find_entry("tiny_found_head").path.is_file():
         return load_pipeline(device="cpu"), "trained"
     model = build_vit("tiny")
     save_file(model.vit.state_dict(), scratch / "vit.safetensors")

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from objloc_ros.backbones.clip_text import ClipText
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
-from objloc_ros.engine.prompts import IMAGENET, EncodedPrompts, check_prompts, expanded
+from objloc_ros.engine.prompts import IMAGENET, EncodedPrompts, check_prompts, expand_templates
 from objloc_ros.io.tables import text_table
 from objloc_ros.methods.clip_diy import PATCH_SIZES
 from objloc_ros.scenes.video import drive_video
@@ -184,13 +184,15 @@ def prompt_costs(smoke: bool) -> dict[str, tuple[float, float, float, float]]:
                 encoded = EncodedPrompts(tuple(prompts), torch.empty(1 + AT_ONCE, model.text.output_dim))
                 steps: tuple[Callable[[], Any], ...] = (
                     lambda p=prompts, n=name, t=templates: check_prompts(n, p, t),
-                    lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expanded(t)),
-                    lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expanded(t)),
+                    lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expand_templates(t)),
+                    lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expand_templates(t)),
                     lambda e=encoded: pipeline.use_prompts(e),
                 )
                 times.append([wall_ms(step) for step in steps])
             if times:
-                costs[f"{name}, {len(expanded(templates))} template(s)"] = tuple(np.median(times, axis=0).tolist())
+                costs[f"{name}, {len(expand_templates(templates))} template(s)"] = tuple(
+                    np.median(times, axis=0).tolist()
+                )
     return costs
 
 

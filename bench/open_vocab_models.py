@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, Tokenizer
-from objloc_ros.backbones.registry import entry_of
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, Tokenizer
+from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.weights import KNOWN, VISUAL, load_backbone
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.heads.found import FoundHead
@@ -60,9 +60,9 @@ def build_model(name: str) -> Model:
     image = build_clip_image(name).eval()
     if name != "tiny_clip":
         return Model(image, build_text_transformer(name).eval(), Tokenizer(image.spec.context))
-    state = load_file(entry_of(name).path)
+    state = load_file(find_entry(name).path)
     known = state.pop(KNOWN)
-    text = build_text_transformer(name, len(known) + SPECIAL).eval()
+    text = build_text_transformer(name, len(known) + SPECIAL_TOKENS).eval()
     image.visual.load_state_dict({k.removeprefix(VISUAL): v for k, v in state.items() if k.startswith(VISUAL)})
     text.load_state_dict({k: v for k, v in state.items() if k in text.state_dict()})
     return Model(image, text, Tokenizer(image.spec.context, known))
@@ -127,7 +127,9 @@ def dinoiser_classes(
         tokens = tower.tokens(inputs)
         features = value_features(tower, tokens)
     correlations, objects = head(tokens.middle, tokens.grid)
-    found = dinoiser.probabilities(dinoiser.pooled(features, correlations), texts).unflatten(2, tokens.grid)
+    found = dinoiser.compute_probabilities(dinoiser.pool_features(features, correlations), texts).unflatten(
+        2, tokens.grid
+    )
     found = dinoiser.apply_background(found, objects <= 0)
     return F.interpolate(found, size=inputs.shape[-2:], mode="bilinear", align_corners=False).argmax(1)
 

@@ -76,9 +76,9 @@ def make(kind: str, path: Path, count: int, size: tuple[int, int]) -> Path:
     if kind == "bag":
         return make_bag(path, StoragePlugin.MCAP, count, size)
     path.mkdir()
-    film = itertools.cycle([image for image, _ in drive_video(size=size, frames=DIFFERENT)])
+    frames = itertools.cycle([image for image, _ in drive_video(size=size, frames=DIFFERENT)])
     with VideoWriter(path / "drive.mp4", 15) as video:  # makes no file without frames
-        for number, image in enumerate(itertools.islice(film, count)):
+        for number, image in enumerate(itertools.islice(frames, count)):
             if kind == "video":
                 video.write(image)
             else:

@@ -13,9 +13,9 @@ import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
-from objloc_ros.evaluation.held_out_prompts import captioned_scenes, held_out_bank
-from objloc_ros.io.contact_sheet import contact_sheet, fitted
-from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.evaluation.held_out_prompts import make_bank, make_captioned_scenes
+from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
+from objloc_ros.io.drawing import overlay
 from objloc_ros.io.media import write_image
 from objloc_ros.types import Image
 
@@ -42,8 +42,8 @@ def draw_found(target: Path) -> None:
     drawn = []
     for image in map(picture, NAMES):
         found = pipeline.run(image)["found"]
-        drawn.append(overlay(image, found.mask_u8(), found.detections))
-    write_image(target, contact_sheet(drawn, NAMES, columns=4))
+        drawn.append(found.draw(image))
+    write_image(target, make_contact_sheet(drawn, NAMES, columns=4))
 
 
 def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
@@ -54,24 +54,23 @@ def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
     drawn, captions = [], []
     for image in map(picture, names):
         for method, found in pipeline.run(image).heads.items():
-            mask = found.mask_u8() if method == "found" else found.instances_u16()
-            drawn.append(fitted(overlay(image, mask), CELL))
+            drawn.append(fit_image(overlay(image, found.label_map()), CELL))
             captions.append(method)
-    write_image(target, contact_sheet(drawn, captions, columns=len(METHODS), cell=CELL))
+    write_image(target, make_contact_sheet(drawn, captions, columns=len(METHODS), cell=CELL))
 
 
 def draw_prompts(target: Path, count: int = 4) -> None:
     """Run CLIP-DIY on held-out procedural scenes, each with its own objects and one more thing as prompts."""
     pipeline = load_pipeline(("clip_diy",), "tiny", "cpu")
-    scenes = [scene for scene in captioned_scenes(held_out_bank(), 60) if len(scene.objects) == 3][:count]
+    scenes = [scene for scene in make_captioned_scenes(make_bank(), 60) if len(scene.objects) == 3][:count]
     drawn, captions = [], []
     for scene in scenes:
-        prompts = [f"{one.colour} {one.shape}" for one in scene.objects]
+        prompts = [f"{attributes.colour} {attributes.shape}" for attributes in scene.objects]
         pipeline.set_prompts(list(dict.fromkeys([*prompts, "black ring"])))
         found = pipeline.run(scene.image)["clip_diy"]
-        drawn += [scene.image, label_overlay(scene.image, found.classes_u8(), found.labels.names())]
-        captions += ["camera", ", ".join(found.labels.prompts)]
-    write_image(target, contact_sheet(drawn, captions, columns=4))
+        drawn += [scene.image, found.draw(scene.image)]
+        captions += ["camera", ", ".join(found.prompts.prompts if found.prompts else ())]
+    write_image(target, make_contact_sheet(drawn, captions, columns=4))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Features:
             )
 
     def image(self, number: int) -> Features:
-        """The features of one image, still a batch."""
+        """Return the features of one image, still a batch."""
         one = slice(number, number + 1)
         facets = (self.keys[one], self.queries[one], self.values[one], self.cls_attention[one])
         return Features(*facets, self.grid)
@@ -109,8 +109,8 @@ class Detections:
 UNLABELLED = 255
 """Label of pixels that no prompt describes."""
 
-MOST_PROMPTS = 254
-LONGEST_PROMPT = 500
+MAX_PROMPTS = 254
+MAX_PROMPT_LENGTH = 500
 """In characters; the text towers read far less, and say so."""
 
 
@@ -144,7 +144,7 @@ class LabelSet:
         return len(self.prompts)
 
     def names(self) -> dict[int, str]:
-        """The prompt of each id."""
+        """Return the prompt of each id."""
         return dict(zip(self.ids, self.prompts, strict=True))
 
     @classmethod
@@ -165,8 +165,8 @@ class LabelSet:
 
 def check_prompt_texts(prompts: Sequence[str]) -> None:
     """Raise ParameterError unless these are 1 to 254 texts, different even without regard to case and spaces."""
-    if not 1 <= len(prompts) <= MOST_PROMPTS:
-        raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(prompts)}")
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise ParameterError(f"prompts must be 1 to {MAX_PROMPTS} texts, got {len(prompts)}")
     seen: dict[str, str] = {}
     for prompt in prompts:
         _check_prompt(prompt)
@@ -179,9 +179,9 @@ def check_prompt_texts(prompts: Sequence[str]) -> None:
 def _check_prompt(prompt: str) -> None:
     if not isinstance(prompt, str):
         raise ParameterError(f"prompts must be texts, got {prompt!r}")
-    if len(prompt) > LONGEST_PROMPT:
+    if len(prompt) > MAX_PROMPT_LENGTH:
         raise ParameterError(
-            f"prompts must have at most {LONGEST_PROMPT} characters, got {len(prompt)}: {prompt[:40]!r}..."
+            f"prompts must have at most {MAX_PROMPT_LENGTH} characters, got {len(prompt)}: {prompt[:40]!r}..."
         )
     if not prompt.strip():
         raise ParameterError(f"prompts must not be empty, got {prompt!r}")
@@ -190,7 +190,7 @@ def _check_prompt(prompt: str) -> None:
 
 
 def size_of(image: Image) -> Size:
-    """Height and width of an image [H, W, ...]."""
+    """Return height and width of an image [H, W, ...]."""
     return image.shape[0], image.shape[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.types import LONGEST_PROMPT, MOST_PROMPTS, UNLABELLED, LabelSet
+from objloc_ros.types import MAX_PROMPT_LENGTH, MAX_PROMPTS, UNLABELLED, LabelSet
 
 
 def many(count, prefix="thing"):
@@ -53,9 +53,9 @@ def test_a_number_rests_for_one_set_only():
 
 
 def test_numbers_that_rest_are_taken_where_there_are_no_others():
-    first = LabelSet.number(many(MOST_PROMPTS))
+    first = LabelSet.number(many(MAX_PROMPTS))
     assert first.ids == tuple(range(254))
-    other = LabelSet.number(many(MOST_PROMPTS, "other"), first)
+    other = LabelSet.number(many(MAX_PROMPTS, "other"), first)
     assert other.ids == (254, *range(253))  # the only fresh one first
     mixed = LabelSet.number([*many(200), *many(54, "new")], first)
     assert mixed.ids == (*range(200), 254, *range(200, 253))
@@ -66,7 +66,7 @@ def test_numbers_stay_different_over_a_long_time():
     rng = np.random.default_rng(0)
     labels = None
     for _ in range(60):
-        wanted = [f"thing {i}" for i in rng.permutation(400)[: rng.integers(1, MOST_PROMPTS + 1)]]
+        wanted = [f"thing {i}" for i in rng.permutation(400)[: rng.integers(1, MAX_PROMPTS + 1)]]
         following = LabelSet.number(wanted, labels)
         assert following.prompts == tuple(wanted)
         if labels is not None:
@@ -106,7 +106,7 @@ def test_prompts_that_break_a_rule_are_refused(prompts, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("prompt", ["x" * LONGEST_PROMPT, " dog ", "🚗", "信号", "{}", "a dog, a cat", "-", "0"])
+@pytest.mark.parametrize("prompt", ["x" * MAX_PROMPT_LENGTH, " dog ", "🚗", "信号", "{}", "a dog, a cat", "-", "0"])
 def test_other_prompts_are_accepted_as_they_are(prompt):
     assert LabelSet.number([prompt]).prompts == (prompt,)
 

@@ -14,15 +14,15 @@ from timm.models.vision_transformer import Attention as TimmAttention
 from torch import Tensor
 from torch.nn import functional as F
 
-MOST_SCORES = 2**20
+MAX_SCORES = 2**20
 """Scores at a time: 2 MiB."""
 
-FEWEST_TOKENS = 256
+MIN_TOKENS = 256
 """Below this many a product is too small to be worth a call of its own."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention, softmax(q k^T / sqrt(d)) v (Vaswani et al., NeurIPS 2017, eq. 1).
+    """Compute attention, softmax(q k^T / sqrt(d)) v (Vaswani et al., NeurIPS 2017, eq. 1).
 
     Args:
         q: Queries [B, heads, N, d].
@@ -33,20 +33,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         [B, heads, N, d].
     """
     in_products = q.dtype == torch.bfloat16 and q.device.type == "cpu" and not torch.is_grad_enabled()
-    if not in_products or q.shape[2] < FEWEST_TOKENS:
+    if not in_products or q.shape[2] < MIN_TOKENS:
         return F.scaled_dot_product_attention(q, k, v)
     mixed = torch.empty(q.shape, dtype=q.dtype)
-    _mix(*(each.flatten(0, 1) for each in (q * q.shape[-1] ** -0.5, k, v, mixed)))
+    _mix((q * q.shape[-1] ** -0.5).flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mixed.flatten(0, 1))  # B*heads N d
     return mixed
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor, mixed: Tensor) -> None:
-    """Attention of all heads of all images, [heads, N, d], queries already scaled; the answer goes into `mixed`."""
+    """Write the attention of all heads of all images, [heads, N, d], into `mixed`; queries are already scaled."""
     tokens = q.shape[1]
-    heads = max(1, min(len(q), MOST_SCORES // tokens**2))
-    rows = min(tokens, max(1, MOST_SCORES // (heads * tokens)))
+    heads = max(1, min(len(q), MAX_SCORES // tokens**2))
+    rows = min(tokens, max(1, MAX_SCORES // (heads * tokens)))
     scores, weights = q.new_empty(2, heads, rows, tokens)
-    for some_q, some_k, some_v, answer in zip(*(each.split(heads) for each in (q, k.mT, v, mixed)), strict=True):
+    for some_q, some_k, some_v, answer in zip(
+        q.split(heads), k.mT.split(heads), v.split(heads), mixed.split(heads), strict=True
+    ):
         for some_rows, answer_rows in zip(some_q.split(rows, 1), answer.split(rows, 1), strict=True):
             place = slice(len(some_rows)), slice(some_rows.shape[1])
             torch.bmm(some_rows, some_k, out=scores[place])

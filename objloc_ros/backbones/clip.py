@@ -140,7 +140,7 @@ class ClipImage(nn.Module):
         return pooled.float()
 
     def tokens(self, images: Tensor) -> ClipTokens:
-        """Tokens of images of any size; the position embedding is resampled, its parameter left untouched.
+        """Return tokens of images of any size; the position embedding is resampled, its parameter left untouched.
 
         Args:
             images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
@@ -156,7 +156,7 @@ class ClipImage(nn.Module):
         return ClipTokens(x.float(), middle[:, 1:].float(), patch_grid(images, self.patch))
 
     def _embedded(self, images: Tensor) -> Tensor:
-        """Input of the first block, CLS first: [B, 1 + N, W]."""
+        """Return the input of the first block, CLS first: [B, 1 + N, W]."""
         position = self._positions(self.visual.positional_embedding[None], patch_grid(images, self.patch))
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
@@ -168,7 +168,7 @@ class ClipImage(nn.Module):
 
 
 def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
-    """One block of an image tower.
+    """Run one block of an image tower.
 
     Attention is written out: PyTorch's module transposes the batch, and under autocast then copies its weights once for
     each image.
@@ -189,7 +189,7 @@ def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]
     return x + block.ls_2(block.mlp(normed)), normed
 
 
-def clip_spec(name: str) -> ClipSpec:
+def find_clip_spec(name: str) -> ClipSpec:
     """Look up an architecture.
 
     Raises:
@@ -201,12 +201,12 @@ def clip_spec(name: str) -> ClipSpec:
 
 
 def build_clip_image(name: str) -> ClipImage:
-    """An image tower with random weights.
+    """Return an image tower with random weights.
 
     Raises:
         ParameterError: If the name is unknown.
     """
-    spec = clip_spec(name)
+    spec = find_clip_spec(name)
     visual = VisionTransformer(
         image_size=spec.side,
         patch_size=spec.patch,
@@ -224,7 +224,7 @@ def build_clip_image(name: str) -> ClipImage:
 
 
 def build_text_transformer(name: str, vocabulary: int | None = None) -> TextTransformer:
-    """A text tower with random weights: token ids int64 [B, context] to float32 [B, D].
+    """Return a text tower with random weights: token ids int64 [B, context] to float32 [B, D].
 
     Args:
         name: A key of `CLIP_SPECS`.
@@ -233,7 +233,7 @@ def build_text_transformer(name: str, vocabulary: int | None = None) -> TextTran
     Raises:
         ParameterError: If the name is unknown.
     """
-    spec = clip_spec(name)
+    spec = find_clip_spec(name)
     return TextTransformer(
         context_length=spec.context,
         vocab_size=vocabulary or 49_408,

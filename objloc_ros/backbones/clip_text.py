@@ -19,7 +19,7 @@ from objloc_ros.errors import ParameterError
 PAD, UNKNOWN, START = 0, 1, 2
 """The first ids of a compact vocabulary; its last one ends a text."""
 
-SPECIAL = 4
+SPECIAL_TOKENS = 4
 """Ids of a compact vocabulary that are not CLIP's tokens."""
 
 
@@ -39,7 +39,9 @@ class Tokenizer:
 
     def __init__(self, context: int, known: Tensor | None = None) -> None:
         self.context = context
-        self._compact = None if known is None else {int(token): i for i, token in enumerate(known, start=SPECIAL - 1)}
+        self._compact = (
+            None if known is None else {int(token): i for i, token in enumerate(known, start=SPECIAL_TOKENS - 1)}
+        )
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token ids int64 [n, context]; a text that is too long is cut, its end kept."""
@@ -51,11 +53,11 @@ class Tokenizer:
         return ids
 
     def length(self, text: str) -> int:
-        """Number of CLIP's tokens, start and end among them; a compact vocabulary may need fewer."""
+        """Return the number of CLIP's tokens, start and end among them; a compact vocabulary may need fewer."""
         return len(byte_pairs().encode(text)) + 2
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a text of which the tower knows no part."""
+        """Return the words of a text of which the tower knows no part."""
         if self._compact is None:
             return []
         words = text.split()
@@ -69,13 +71,13 @@ class Tokenizer:
         ids = [self._compact.get(token, UNKNOWN) for token in tokens]
         # A word that nobody knows is one thing, however many pieces it has.
         ids = [one for i, one in enumerate(ids) if one != UNKNOWN or i == 0 or ids[i - 1] != UNKNOWN]
-        return [START, *ids, len(self._compact) + SPECIAL - 1]
+        return [START, *ids, len(self._compact) + SPECIAL_TOKENS - 1]
 
 
-CACHED = 4096
+MAX_CACHED_TEXTS = 4096
 """Embeddings that are remembered: 8 MB of the large towers'."""
 
-BATCH = 256
+TEXTS_PER_BATCH = 256
 """Texts in one pass: 80 templates of 20 prompts would otherwise need gigabytes in the large towers."""
 
 
@@ -111,7 +113,7 @@ class ClipText:
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str], templates: Sequence[str]) -> Tensor:
-        """Unit vectors of prompts: float32 [P, D].
+        """Return unit vectors of prompts: float32 [P, D].
 
         Each template's embedding is normalised, their mean is normalised again (Radford et al., section 3.1.4). What
         was encoded before comes from the cache, everything else goes through the tower together.
@@ -126,20 +128,20 @@ class ClipText:
         wanted = [(template, prompt) for prompt in prompts for template in templates]
         missing = [pair for pair in dict.fromkeys(wanted) if pair not in self._cache]
         self._forget(set(wanted), room_for=len(missing))
-        texts = [filled(template, prompt) for template, prompt in missing]
+        texts = [fill_template(template, prompt) for template, prompt in missing]
         check_lengths(self.tokenizer, texts)
-        for start in range(0, len(texts), BATCH):
-            ids = self.tokenizer(texts[start : start + BATCH]).to(self._tower.positional_embedding.device)
+        for start in range(0, len(texts), TEXTS_PER_BATCH):
+            ids = self.tokenizer(texts[start : start + TEXTS_PER_BATCH]).to(self._tower.positional_embedding.device)
             embedded = F.normalize(embed_tokens(self._tower, ids), dim=-1)
-            self._cache.update(zip(missing[start : start + BATCH], embedded, strict=True))
+            self._cache.update(zip(missing[start : start + TEXTS_PER_BATCH], embedded, strict=True))
         if not wanted:
             return torch.empty(0, self._tower.output_dim, device=self._tower.positional_embedding.device)
-        each = torch.stack([self._cache[pair] for pair in wanted]).unflatten(0, (len(prompts), len(templates)))
-        return F.normalize(each.mean(1), dim=-1)
+        embedded = torch.stack([self._cache[pair] for pair in wanted])  # P*templates D
+        return F.normalize(embedded.unflatten(0, (len(prompts), len(templates))).mean(1), dim=-1)
 
     def _forget(self, wanted: set[tuple[str, str]], *, room_for: int) -> None:
         """Drop the oldest embeddings that nobody wants now, as far as the cache would grow beyond its limit."""
-        surplus = len(self._cache) + room_for - CACHED
+        surplus = len(self._cache) + room_for - MAX_CACHED_TEXTS
         for pair in [pair for pair in self._cache if pair not in wanted][: max(0, surplus)]:
             del self._cache[pair]
 
@@ -149,14 +151,14 @@ def check_lengths(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
     for text in texts:
         length = tokenizer.length(text)
         if length > tokenizer.context:
-            raise ParameterError(f"{shortened(text)!r} has {length} tokens, at most {tokenizer.context} are read")
+            raise ParameterError(f"{shorten(text)!r} has {length} tokens, at most {tokenizer.context} are read")
 
 
-def filled(template: str, prompt: str) -> str:
-    """A template with a prompt in it; braces in the prompt stay what they are."""
+def fill_template(template: str, prompt: str) -> str:
+    """Return a template with a prompt in it; braces in the prompt stay what they are."""
     return template.replace("{}", prompt)
 
 
-def shortened(text: str, limit: int = 40) -> str:
-    """A text for a message, its middle left out if it is long."""
+def shorten(text: str, limit: int = 40) -> str:
+    """Return a text for a message, its middle left out if it is long."""
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"

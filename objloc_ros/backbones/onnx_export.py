@@ -163,7 +163,7 @@ def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
 
 
 def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
-    """Weights of a bicubic resampling along one axis, PyTorch's kernel (a = -0.75), edges repeated.
+    """Return weights of a bicubic resampling along one axis, PyTorch's kernel (a = -0.75), edges repeated.
 
     Args:
         count: Number of samples.

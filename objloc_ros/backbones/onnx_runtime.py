@@ -61,7 +61,7 @@ class ExportedInfo:
     weights_sha256: str
 
     def to_metadata(self) -> dict[str, str]:
-        """The strings for the file's metadata."""
+        """Return the strings for the file's metadata."""
         values = {
             "format": FORMAT,
             "backbone": self.backbone,
@@ -156,7 +156,7 @@ class ExportedViT(ViT):
         self.fixed_sides: list[int | None] = sides
 
     def forward(self, images: Tensor) -> Features:
-        """Facets of the last block.
+        """Return the facets of the last block.
 
         Args:
             images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
@@ -220,8 +220,10 @@ def load_exported(path: str | Path, device: str | torch.device = "cpu", *, backb
     return ExportedViT(session, info, file, target)
 
 
-def providers_for(device: torch.device, offered: Sequence[str], *, tensorrt: bool) -> list[tuple[str, dict[str, Any]]]:
-    """Which of ONNX Runtime's execution providers run on a device, the preferred first, each with its options.
+def choose_providers(
+    device: torch.device, offered: Sequence[str], *, tensorrt: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return which of ONNX Runtime's execution providers run on a device, the preferred first, each with its options.
 
     Args:
         device: Where to run.
@@ -256,7 +258,7 @@ def _open(file: Path, device: torch.device) -> Any:
             f"{file} is an exported model and needs ONNX Runtime: pip install onnxruntime (onnxruntime-gpu for CUDA)"
         ) from error
     offered = onnxruntime.get_available_providers()
-    providers = providers_for(device, offered, tensorrt=find_spec("tensorrt") is not None)
+    providers = choose_providers(device, offered, tensorrt=find_spec("tensorrt") is not None)
     if providers[0][0] == TENSORRT:
         importlib.import_module("tensorrt")  # loads its libraries, which lie where no loader looks
     options = onnxruntime.SessionOptions()
@@ -291,7 +293,7 @@ def _check_interface(session: Any, info: ExportedInfo, file: Path) -> None:
 
 
 def _memory(tensor: Tensor) -> dict[str, Any]:
-    """Where a contiguous float32 tensor lies, in ONNX Runtime's words."""
+    """Return where a contiguous float32 tensor lies, in ONNX Runtime's words."""
     return {
         "device_type": tensor.device.type,
         "device_id": tensor.device.index or 0,

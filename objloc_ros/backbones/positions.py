@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from objloc_ros.types import Grid
 
-KEPT = 8
+MAX_TABLES = 8
 """Grids whose tables are kept: one for each size of a camera."""
 
 
@@ -28,13 +28,13 @@ class Positions:
         self._kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, pos_embed: Tensor, grid: Grid) -> Tensor:
-        """The learned table [1, 1 + n * n, C] resampled to a grid: [1, 1 + N, C]; made anew where gradients pass."""
+        """Resample the learned table [1, 1 + n * n, C] to a grid: [1, 1 + N, C]; computed anew where gradients pass."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or pos_embed.is_inference():
             return self._resample(pos_embed, grid)
         key = (grid, pos_embed.device, pos_embed.dtype, pos_embed.data_ptr(), pos_embed._version)
         kept = self._kept.get(key)
         if kept is None:
-            for oldest in list(self._kept)[: 1 - KEPT]:
+            for oldest in list(self._kept)[: 1 - MAX_TABLES]:
                 self._kept.pop(oldest, None)
             # The learned table's memory is kept, too: as long as it is, no other one can have its address.
             kept = self._kept[key] = pos_embed.detach(), self._resample(pos_embed, grid)
@@ -42,7 +42,7 @@ class Positions:
 
 
 def dino_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
-    """Position embedding resampled as DINO does: bicubic by a scale factor with 0.1 added to each side.
+    """Resample the position embedding as DINO does: bicubic by a scale factor with 0.1 added to each side.
 
     PyTorch samples with the given factor, not with the ratio of sizes, so the result differs measurably from
     size-based resampling. A grid equal to the learned one is left untouched.
@@ -59,7 +59,7 @@ def dino_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
 
 
 def sized_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
-    """Position embedding resampled by plain size-based bicubic interpolation (no antialiasing)."""
+    """Resample the position embedding by plain size-based bicubic interpolation (no antialiasing)."""
     side = math.isqrt(pos_embed.shape[1] - 1)
     return pos_embed if grid == (side, side) else _resample(pos_embed, side, size=grid)
 

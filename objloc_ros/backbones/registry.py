@@ -59,7 +59,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "objloc_ros"
 
 
-def entry_of(name: str) -> WeightsEntry:
+def find_entry(name: str) -> WeightsEntry:
     """Look up the registry entry of a name.
 
     Raises:

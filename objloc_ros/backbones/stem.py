@@ -44,7 +44,7 @@ class ConvStem(nn.Module):
         self.proj = nn.Conv2d(self.LAYERS[-1][0], embed_dim, 1, bias=bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Tokens in row-major order."""
+        """Return tokens in row-major order."""
         tokens: Tensor = self.proj(self.stages(images))
         return tokens.flatten(2).transpose(1, 2)
 
@@ -68,7 +68,7 @@ class DeepStem(nn.Module):
         self.proj = nn.Conv2d(self.LAYERS[-1][0], width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The patch map."""
+        """Return the patch map."""
         patches: Tensor = self.proj(self.stages(images))
         return patches
 

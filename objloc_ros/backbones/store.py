@@ -12,7 +12,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import BinaryIO
 
-from objloc_ros.backbones.registry import WeightsEntry, entry_of
+from objloc_ros.backbones.registry import WeightsEntry, find_entry
 from objloc_ros.errors import WeightsError
 
 Progress = Callable[[int, "int | None"], None]
@@ -37,7 +37,7 @@ class Verification:
     expected: str | None
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Hash a file: SHA-256 as 64 lower-case hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -53,10 +53,10 @@ def sidecar(path: Path) -> Path:
 
 def record_hash(path: Path) -> None:
     """Write the hash of `path` beside it; from then on a file with other content is refused."""
-    sidecar(path).write_text(f"{sha256_of(path)}  {path.name}\n")
+    sidecar(path).write_text(f"{hash_file(path)}  {path.name}\n")
 
 
-def recorded_hash(path: Path) -> str | None:
+def read_recorded_hash(path: Path) -> str | None:
     """Read the hash recorded beside `path`, if any.
 
     Raises:
@@ -79,8 +79,8 @@ def check_file(path: Path, known: str | None = None) -> Verification:
     """
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
-    expected = known or recorded_hash(path)
-    found = sha256_of(path)
+    expected = known or read_recorded_hash(path)
+    found = hash_file(path)
     if expected is not None and found != expected:
         raise WeightsError(f"{path} has SHA-256 {found}, expected {expected}: it is damaged or not what it claims")
     return Verification(path, found, expected)
@@ -93,13 +93,13 @@ def verify(name: str) -> Verification:
         WeightsError: If it is missing or its hash differs.
         ParameterError: If the name is unknown.
     """
-    entry = entry_of(name)
+    entry = find_entry(name)
     if not entry.path.is_file():
-        raise WeightsError(missing(entry))
+        raise WeightsError(describe_missing(entry))
     return check_file(entry.path, entry.sha256)
 
 
-def missing(entry: WeightsEntry) -> str:
+def describe_missing(entry: WeightsEntry) -> str:
     """Say in one line which file is missing and how to get it."""
     if entry.embedded:
         return f"the embedded weights {entry.name!r} are missing ({entry.path}): the installation is incomplete"
@@ -119,7 +119,7 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
             be written.
         ParameterError: If the name is unknown.
     """
-    entry = entry_of(name)
+    entry = find_entry(name)
     if entry.embedded or _is_good(entry):
         return verify(name).path
     target = entry.path
@@ -140,11 +140,11 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def _is_good(entry: WeightsEntry) -> bool:
-    """Whether the cached file matches the known or recorded hash; a damaged one is fetched again."""
+    """Return whether the cached file matches the known or recorded hash; a damaged one is fetched again."""
     if not entry.path.is_file():
         return False
-    expected = entry.sha256 or recorded_hash(entry.path)
-    return expected is not None and sha256_of(entry.path) == expected
+    expected = entry.sha256 or read_recorded_hash(entry.path)
+    return expected is not None and hash_file(entry.path) == expected
 
 
 def _download(entry: WeightsEntry, file: BinaryIO, progress: Progress | None) -> str:
@@ -175,7 +175,7 @@ def _announced(header: str | None) -> int | None:
 
 
 def _check_download(entry: WeightsEntry, digest: str) -> None:
-    expected = entry.sha256 or recorded_hash(entry.path)
+    expected = entry.sha256 or read_recorded_hash(entry.path)
     if expected is not None and digest != expected:
         where = "the registry" if entry.sha256 else f"the first download ({sidecar(entry.path)})"
         raise WeightsError(f"{entry.url} has SHA-256 {digest}, but {where} says {expected}; the download was discarded")

@@ -123,13 +123,13 @@ class ViT(nn.Module):
             x = block(x)
         qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()  # B 1+N 3C
         q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # each B 1+N heads d
-        cls_attention = cls_row(q, k)  # B heads N
+        cls_attention = attend_from_cls(q, k)  # B heads N
         q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))  # each B N C
         return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
 
 
 def patch_grid(images: Tensor, patch: int) -> Grid:
-    """Patch rows and columns of a batch [B, 3, H, W].
+    """Return patch rows and columns of a batch [B, 3, H, W].
 
     Raises:
         InputError: If a side is not a positive multiple of the patch size.
@@ -140,8 +140,8 @@ def patch_grid(images: Tensor, patch: int) -> Grid:
     return height // patch, width // patch
 
 
-def cls_row(q: Tensor, k: Tensor) -> Tensor:
-    """Attention of the CLS query over the patches.
+def attend_from_cls(q: Tensor, k: Tensor) -> Tensor:
+    """Compute the attention of the CLS query over the patches.
 
     Args:
         q: Queries [B, 1 + N, heads, d], CLS first.
@@ -155,7 +155,7 @@ def cls_row(q: Tensor, k: Tensor) -> Tensor:
 
 
 def build_vit(name: str) -> ViT:
-    """A backbone with random weights.
+    """Return a backbone with random weights.
 
     Args:
         name: A key of `SPECS`.

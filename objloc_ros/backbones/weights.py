@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer, clip_spec
-from objloc_ros.backbones.clip_text import SPECIAL, ClipText, Tokenizer
+from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer, find_clip_spec
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
 from objloc_ros.backbones.onnx_runtime import SUFFIX, load_exported
-from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
-from objloc_ros.backbones.store import check_file, fetch, missing, verify
+from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
+from objloc_ros.backbones.store import check_file, describe_missing, fetch, verify
 from objloc_ros.backbones.vit import SPECS, ViT, build_vit
 from objloc_ros.errors import ParameterError, WeightsError
 
@@ -48,7 +48,7 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
     if path is not None and Path(path).suffix == SUFFIX:
         return load_exported(path, device, backbone=name)
-    file = verified(name, path)
+    file = find_verified(name, path)
     state = _vit_state(read_state(file))
     model = build_vit(name)
     state = conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
@@ -75,7 +75,7 @@ def load_found_head(backbone: str, *, path: str | Path | None = None) -> tuple[T
         raise WeightsError(
             f"no FOUND head is released for {backbone!r}; train one with `objloc train found --backbone {backbone}`"
         )
-    file = verified(name, path)
+    file = find_verified(name, path)
     state = read_state(file)
     shapes = {"weight": torch.empty(1, SPECS[backbone].embed_dim, 1, 1), "bias": torch.empty(1)}
     state = conform(state.get("decoder", state), shapes, f"{file} is not a FOUND head for {backbone}")
@@ -105,13 +105,13 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def verified(name: str, path: str | Path | None) -> Path:
+def find_verified(name: str, path: str | Path | None) -> Path:
     """Find the file to load, its hash checked wherever one is known."""
     if path is not None:
         return check_file(Path(path).expanduser()).path
-    entry = entry_of(name)
+    entry = find_entry(name)
     if not entry.path.is_file():
-        raise WeightsError(missing(entry))
+        raise WeightsError(describe_missing(entry))
     return check_file(entry.path, entry.sha256).path
 
 
@@ -178,8 +178,8 @@ def load_clip_image(
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
     tower = build_clip_image(name)
-    file = verified(name, path)
-    state = {k.removeprefix(VISUAL): v for k, v in read_some(file, lambda key: key.startswith(VISUAL)).items()}
+    file = find_verified(name, path)
+    state = {k.removeprefix(VISUAL): v for k, v in read_tensors(file, lambda key: key.startswith(VISUAL)).items()}
     state = conform(state, tower.visual.state_dict(), f"{file} does not hold the image tower of {name}")
     tower.visual.load_state_dict(state)
     return tower.requires_grad_(False).eval().to(device)
@@ -199,21 +199,21 @@ def load_clip_text(
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
-    spec = clip_spec(name)
-    file = verified(name, path)
-    state = read_some(file, lambda key: not key.startswith(VISUAL) and key not in _NEITHER)
+    spec = find_clip_spec(name)
+    file = find_verified(name, path)
+    state = read_tensors(file, lambda key: not key.startswith(VISUAL) and key not in _NEITHER)
     state = {key.removeprefix("text."): value for key, value in state.items()}
     known = state.pop(KNOWN, None)
     if spec.compact and not (isinstance(known, torch.Tensor) and known.ndim == 1 and len(known)):
         raise WeightsError(f"{file} does not hold the text tower of {name}: {KNOWN} must list its tokens")
-    tower = build_text_transformer(name, len(known) + SPECIAL if spec.compact else None)
+    tower = build_text_transformer(name, len(known) + SPECIAL_TOKENS if spec.compact else None)
     state = conform(state, tower.state_dict(), f"{file} does not hold the text tower of {name}")
     tower.load_state_dict(state)
     tower.requires_grad_(False).eval().to(device)
     return ClipText(name, tower, Tokenizer(spec.context, known))
 
 
-def read_some(path: Path, wanted: Callable[[str], bool]) -> dict[str, Any]:
+def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Any]:
     """Read the tensors whose names are wanted; of a safetensors file nothing else is read.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Bags: read, gone through in lockstep or in real time, and compared with the truth."""
+"""Bags: read, processed in lockstep or in real time, and compared with the truth."""

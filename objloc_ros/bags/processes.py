@@ -70,10 +70,10 @@ class Child:
         return self._process.poll() is None
 
     def check(self, *, may_end: bool = False) -> None:
-        """Make sure that all is well.
+        """Check that the process has not failed.
 
         Args:
-            may_end: Whether an end with exit code 0 is fine.
+            may_end: Whether it may have ended with exit code 0.
 
         Raises:
             ChildFailedError: The process has ended; the message carries the end of its output.
@@ -81,23 +81,23 @@ class Child:
         code = self._process.poll()
         if code is not None and not (may_end and code == 0):
             raise ChildFailedError(
-                f"{self.name} ended with exit code {code}; its last words, in {self.log.name}:\n{self.read_log_tail()}"
+                f"{self.name} ended with exit code {code}; the end of {self.log.name}:\n{self.read_log_tail()}"
             )
 
     def stop(self) -> None:
-        """Ask the process to end, and after a while end it and all of its group."""
+        """Interrupt the process; after `GRACE_S`, kill it and all of its group."""
         try:
             if self.running:
                 self._process.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(GRACE_S)
-        finally:  # also when somebody presses Ctrl-C once more
+        finally:  # also after another Ctrl-C
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def read_log_tail(self) -> str:
-        """The end of its output, indented."""
+        """Read the end of its output, indented."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
 
@@ -112,7 +112,7 @@ class Child:
 
 @contextmanager
 def handle_sigterm_as_interrupt() -> Iterator[None]:
-    """Clean up on SIGTERM as on Ctrl-C; other threads than the main one hear of no signal anyway."""
+    """Let SIGTERM raise KeyboardInterrupt inside the block, as Ctrl-C does; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -128,33 +128,33 @@ def handle_sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _prepare(parent: int) -> None:
-    """Make this process a group that hears SIGINT, which background jobs inherit as ignored, and ends with its parent.
+    """Make this process a group that receives SIGINT (background jobs inherit it ignored) and ends with its parent.
 
-    On Linux the kernel sees to the latter (prctl PR_SET_PDEATHSIG), even if the parent is killed. It is no session of
-    its own: among sessions Linux divides the processor before it looks at priorities (autogroup).
+    On Linux the kernel ends it (prctl PR_SET_PDEATHSIG), even if the parent is killed. It gets no session of its own:
+    among sessions Linux divides the processor before it looks at priorities (autogroup).
     """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
 
 @contextmanager
 def isolated_ros_domain() -> Iterator[None]:
-    """A DDS domain that does not leave this machine, with room for images, for this process and its children.
+    """Give this process and its children a DDS domain of this machine alone, with room for images, inside the block.
 
-    Every block has another one, so that children that were killed are not taken for those of the next.
+    Every block has another domain, so that killed children of one block do not disturb the next.
     """
-    chosen = {
+    variables = {
         "ROS_DOMAIN_ID": str(1 + (os.getpid() + next(_domains)) % 100),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
         **make_fast_dds_environment(),
     }
-    before = {name: os.environ.pop(name, None) for name in chosen}
-    os.environ.update(chosen)
+    before = {name: os.environ.pop(name, None) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -167,20 +167,18 @@ def isolated_ros_domain() -> Iterator[None]:
 def make_node_command(
     program: Sequence[str], namespace: str, parameters: Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Command line of a node.
+    """Make the command line of a node.
 
     Args:
-        program: What starts it.
+        program: Program and arguments that start the node.
         namespace: Full name; empty for the root.
-        parameters: JSON's scalars and lists are YAML's.
+        parameters: Values by name; written as JSON, whose scalars and lists are valid YAML.
         names: New names of topics, and of the node as `__node`, by their old ones.
     """
-    renamed = {"__ns": namespace or "/", **(names or {})}
-    given = {name: json.dumps(value, ensure_ascii=False) for name, value in parameters.items()}
-    words = [word for old, new in renamed.items() for word in ("-r", f"{old}:={new}")]
-    return [
-        *program,
-        "--ros-args",
-        *words,
-        *(word for name, text in given.items() for word in ("-p", f"{name}:={text}")),
-    ]
+    remappings = {"__ns": namespace or "/", **(names or {})}
+    command = [*program, "--ros-args"]
+    for old, new in remappings.items():
+        command += ["-r", f"{old}:={new}"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
+    return command

@@ -22,7 +22,7 @@ from objloc_ros.bags.survey import IMAGE_KINDS, Stamps, choose_namespaces, match
 from objloc_ros.bags.truth import Classes, FrameTruth, decode_mask, locate_errors, parse_detections, parse_mask
 from objloc_ros.data.coco_document import read_truth, to_corners
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.rle import decode, to_rle, union
+from objloc_ros.io.rle import decode, merge, to_rle
 from objloc_ros.nodes.messages import parse_label_info
 from objloc_ros.types import Size
 
@@ -228,7 +228,7 @@ class CocoDocument:
         if any(isinstance(mask, dict) and mask.get("size") != list(size) for mask in masks):
             raise InputError(f"{name} has masks of other sizes than {size[1]}x{size[0]}")
         try:
-            return decode(union([to_rle(mask, size) for mask in masks]))
+            return decode(merge([to_rle(mask, size) for mask in masks]))
         except InputError as error:
             raise InputError(f"{name}, an object: {error}") from error
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from objloc_ros.backbones.clip import clip_spec
+from objloc_ros.backbones.clip import find_clip_spec
 from objloc_ros.backbones.vit import SPECS, build_vit
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
 from objloc_ros.benchmark.results import CaseResult, Roofline
@@ -219,9 +219,9 @@ def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Wo
     if case.method in GRAPH_METHODS:
         workloads["head"] = count_gram(grid[0] * grid[1], backbone.vit.spec.embed_dim)
     elif case.method == "clip_diy":
-        workloads["head"] = count_clip_windows(clip_spec(clip))
+        workloads["head"] = count_clip_windows(find_clip_spec(clip))
     elif case.method in SEGMENTATION:
-        workloads["head"] = count_clip_dense(clip_spec(clip), case.size)
+        workloads["head"] = count_clip_dense(find_clip_spec(clip), case.size)
     units = has_bfloat16_units(resolve_device(case.device))
     return {
         stage: (work, MatrixProduct(case.device, "bfloat16" if work.bfloat16 and units else "float32", work.gemm))

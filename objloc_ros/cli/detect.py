@@ -21,7 +21,7 @@ from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
-from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
+from objloc_ros.io.media import VideoReader, VideoWriter, is_video, list_sources, read_image, write_image
 from objloc_ros.jobs.shards import take_free_name
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
         WeightsError: Weights are missing or refused.
     """
     config = parse_pipeline(args)
-    files = expand(args.inputs)
+    files = list_sources(args.inputs)
     pipeline = build_pipeline(config)
     warn_of_unknown_words(pipeline, config.clip)
     detection = DetectRun(

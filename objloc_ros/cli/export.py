@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, export_backbone
 from objloc_ros.backbones.onnx_runtime import FACETS, SUFFIX
-from objloc_ros.backbones.registry import entry_of
-from objloc_ros.backbones.store import sha256_of
+from objloc_ros.backbones.registry import find_entry
+from objloc_ros.backbones.store import hash_file
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.cli.weights import format_size
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.weights is not None and args.weights.suffix == SUFFIX:
         raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
     model = load_backbone(args.backbone, path=args.weights)
-    weights = entry_of(args.backbone).path if args.weights is None else args.weights.expanduser()
+    weights = find_entry(args.backbone).path if args.weights is None else args.weights.expanduser()
     with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
 
         def show_progress(stage: str) -> None:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             model,
             out,
             backbone=args.backbone,
-            weights_sha256=sha256_of(weights),
+            weights_sha256=hash_file(weights),
             size=args.size,
             batch=args.batch,
             progress=show_progress,

@@ -22,10 +22,10 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 
 PREFETCHED_FRAMES = 16
-"""Frames read before they are due, so that the disk's pauses are not the player's."""
+"""Frames read ahead, so that pauses of the disk do not delay the player."""
 
-MOST_LINGER_S = 1e9
-"""Decades; the system's sleep takes no more than a few times that."""
+MAX_LINGER_S = 1e9
+"""Greatest time at the end, in seconds: decades. The system's sleep takes only a few times as much."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="TOPIC[=NAME]",
-        help="images to play, under other names if wanted (default: all cameras)",
+        help="images to play, and the names to publish them under (default: all cameras)",
     )
-    parser.add_argument("--rate", type=float, default=1.0, help="times real time (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed, times real time (default: %(default)s)")
     parser.add_argument(
         "--clock", type=float, default=CLOCK_HZ, metavar="HZ", help="ticks of /clock per second (default: %(default)s)"
     )
@@ -47,31 +47,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="hold the first frame back until every topic has so many",
+        help="hold the first frame back until every topic has N subscribers (default: %(default)s)",
     )
-    parser.add_argument("--linger", type=float, default=1.0, metavar="S", help="let the clock run on at the end")
-    parser.add_argument("--account", type=Path, metavar="FILE", help="write there what was sent when, for measurements")
+    parser.add_argument(
+        "--linger",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds for which the clock runs on at the end (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--account", type=Path, metavar="FILE", help="write what was sent and how late, for measurements"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play.
+    """Play a bag.
 
     Raises:
         InputError: The bag cannot be played, or an option is out of range.
-        ParameterError: The rate, the clock's or the time at the end is out of range.
+        ParameterError: The rate, the clock's rate or the time at the end is out of range.
     """
     if args.wait_for_subscribers < 0 or not args.linger >= 0:
         raise InputError(
-            f"need 0 or more subscribers and seconds at the end, got {args.wait_for_subscribers} and {args.linger}"
+            f"subscribers and seconds at the end must be 0 or more, got {args.wait_for_subscribers} and {args.linger}"
         )
-    if args.linger > MOST_LINGER_S:
-        raise ParameterError(f"--linger must be {MOST_LINGER_S:g} s at most, got {args.linger}")
-    PlaybackClock(0, 0, args.rate)  # says what is wrong with the rate
+    if args.linger > MAX_LINGER_S:
+        raise ParameterError(f"--linger must be {MAX_LINGER_S:g} s at most, got {args.linger}")
+    PlaybackClock(0, 0, args.rate)  # checks the rate
     names = dict(topic.partition("=")[::2] for topic in args.topics)
     renamed = {topic: name for topic, name in names.items() if name}
     with BagReader(args.bag) as bag:
         kinds = {topic: load_message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
-    with prefetch(_images(args.bag, kinds), PREFETCHED_FRAMES) as messages:
+    with prefetch(_read_images(args.bag, kinds), PREFETCHED_FRAMES) as messages:
         first = next(messages, None)
         if first is None:
             raise InputError(f"bag {args.bag} has no image: {', '.join(kinds)} are empty")
@@ -97,6 +105,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _images(path: Path, topics: Collection[str]) -> Generator[RawMessage, None, None]:
+def _read_images(path: Path, topics: Collection[str]) -> Generator[RawMessage, None, None]:
     with BagReader(path) as bag:
         yield from bag.messages(topics)

@@ -1,6 +1,6 @@
 """`objloc train tiny|clip|found|dinoiser`: the embedded ViT and CLIP pair, and the heads of FOUND and CLIP-DINOiser.
 
-All of them resume where they were interrupted.
+An interrupted training resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -25,19 +25,24 @@ from objloc_ros.options import describe
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
-from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, drawn
-from objloc_ros.training.found_data import HeadTraining, Item, image_files
+from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, draw_subset
+from objloc_ros.training.found_data import HeadTraining, Item, list_image_files
 from objloc_ros.training.found_head import save_head, train_head
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
 from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
-from objloc_ros.training.views import SceneImages, Schedule, surface_photographs
+from objloc_ros.training.views import SceneImages, Schedule, load_surface_photographs
 
 HEAD_BANK_SEED = 501
+"""Seed of the procedural scenes on which heads are trained."""
+
 HEAD_SCENES = 10_000
+"""Number of those scenes."""
 
 DINOISER_TEACHERS = {"tiny_clip": ("tiny", "tiny")}
-"""Backbones that say what belongs together, and where objects are; for other towers those of the paper."""
+"""For each tower, the backbones that say which patches belong together, and where objects are (FOUND)."""
+
 PAPER_TEACHERS = ("dino_vitb16", "dino_vits8")
+"""The same for all other towers, as in the paper."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip = kinds.add_parser("clip", help="the embedded CLIP pair, on procedural scenes with captions")
     clip.add_argument("--out", type=Path, default=Path("training/clip"), help="folder of checkpoint and weights")
     clip.add_argument("--steps", type=int, default=6000, help="optimiser steps (default: %(default)s)")
-    clip.add_argument("--start", type=Path, metavar="FILE", help="go on from the weights of an earlier run")
+    clip.add_argument("--start", type=Path, metavar="FILE", help="start from the weights of an earlier run")
     clip.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate (default: %(default)s)")
     clip.add_argument("--easy", type=float, default=0.15, help="part on blurred backgrounds (default: %(default)s)")
     clip.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
@@ -62,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.set_defaults(train=_train_clip)
     found = kinds.add_parser("found", help="FOUND's 1x1 convolution, by the paper's recipe")
     found.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
-    found.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
-    found.add_argument("--images", type=Path, help="folder of pictures, such as DUTS-TR; procedural scenes by default")
+    found.add_argument("--weights", type=Path, help="backbone weights (default: the registered ones)")
+    found.add_argument("--images", type=Path, help="folder of images, such as DUTS-TR (default: procedural scenes)")
     found.add_argument("--out", type=Path, default=Path("training/found"), help="folder of checkpoint and weights")
     add_flags(found, HeadTraining, "steps", "batch", "size", "seed", "bfloat16")
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
@@ -75,14 +80,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
     """Declare the training of CLIP-DINOiser's head; what is not given depends on the tower."""
     parser.add_argument("--clip", choices=list(CLIP_SPECS), default="tiny_clip", help="default: %(default)s")
-    parser.add_argument("--clip-weights", type=Path, help="weights of the tower; the registered ones by default")
-    parser.add_argument("--dino", choices=list(SPECS), help="says what belongs together (default: tiny or dino_vitb16)")
-    parser.add_argument("--dino-weights", type=Path, help="its weights; the registered ones by default")
+    parser.add_argument("--clip-weights", type=Path, help="weights of the tower (default: the registered ones)")
+    parser.add_argument(
+        "--dino",
+        choices=list(SPECS),
+        help="backbone that says which patches belong together (default: tiny or dino_vitb16)",
+    )
+    parser.add_argument("--dino-weights", type=Path, help="its weights (default: the registered ones)")
     parser.add_argument("--found", choices=list(SPECS), help="FOUND's backbone (default: tiny or dino_vits8)")
-    parser.add_argument("--found-weights", type=Path, help="its weights; the registered ones by default")
-    parser.add_argument("--head-weights", type=Path, help="FOUND's head; the registered one by default")
-    parser.add_argument("--images", type=Path, help="folder of pictures, say ImageNet; procedural scenes by default")
-    parser.add_argument("--subset", type=int, default=1000, help="pictures drawn from it (default: %(default)s)")
+    parser.add_argument("--found-weights", type=Path, help="its weights (default: the registered ones)")
+    parser.add_argument("--head-weights", type=Path, help="FOUND's head (default: the registered one)")
+    parser.add_argument("--images", type=Path, help="folder of images, such as ImageNet (default: procedural scenes)")
+    parser.add_argument(
+        "--subset", type=int, default=1000, help="number of images drawn from it (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("training/dinoiser"), help="folder of checkpoint and weights")
     for name in ("steps", "batch", "size", "gamma", "projection_rate", "background_rate"):
         option = describe(DinoiserTraining)[name]
@@ -94,7 +105,11 @@ def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, showing progress."""
+    """Train, with a progress bar.
+
+    Raises:
+        ParameterError: An option is out of range.
+    """
     if args.steps is not None and args.steps < 1:
         raise ParameterError(f"steps must be at least 1, got {args.steps}")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -109,7 +124,7 @@ def _train_tiny(args: argparse.Namespace) -> None:
     model = train_tiny(
         settings,
         args.out / "tiny.checkpoint",
-        photographs=surface_photographs(),
+        photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,
     )
@@ -126,7 +141,7 @@ def _train_clip(args: argparse.Namespace) -> None:
         ClipTraining(args.steps, seed=args.seed, peak_rate=args.rate, easy=args.easy),
         args.out / "tiny_clip.checkpoint",
         start=args.start,
-        photographs=surface_photographs(),
+        photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,
     )
@@ -141,10 +156,10 @@ def _train_found(args: argparse.Namespace) -> None:
     backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
     images: Sequence[Item]
     if args.images is None:
-        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())
         images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
-        images = image_files(args.images)
+        images = list_image_files(args.images)
     progress = _Progress(settings.steps, "steps")
     weight, bias, _ = train_head(
         backbone,
@@ -173,11 +188,11 @@ def _train_dinoiser(args: argparse.Namespace) -> None:
     clip = load_clip_image(args.clip, path=args.clip_weights, device=device)
     images: Pictures
     if args.images is None:
-        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=surface_photographs())
-        attributes = AttributeBank(HEAD_BANK_SEED + 1, copies=4, photographs=surface_photographs())
+        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())
+        attributes = AttributeBank(HEAD_BANK_SEED + 1, copies=4, photographs=load_surface_photographs())
         images = MixedScenes(bank, attributes, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
-        images = drawn(image_files(args.images), args.subset, args.seed)
+        images = draw_subset(list_image_files(args.images), args.subset, args.seed)
     progress = _Progress(settings.steps, "steps")
     head, _ = train_dinoiser(
         Teachers(clip, dino, found, weight, bias),

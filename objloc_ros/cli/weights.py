@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
+from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
 from objloc_ros.backbones.store import fetch, verify
 from objloc_ros.errors import WeightsError
 from objloc_ros.io.tables import text_table
@@ -59,7 +59,7 @@ def fetch_weights(args: argparse.Namespace) -> int:
     """
     rows = []
     for name in args.names:
-        entry = entry_of(name)
+        entry = find_entry(name)
         if not args.json:
             print(f"{name}: {entry.licence}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
         with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None) as bar:

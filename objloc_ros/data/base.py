@@ -16,7 +16,7 @@ import PIL.Image
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import find_duplicate
-from objloc_ros.io.media import image_size
+from objloc_ros.io.media import read_image_size
 from objloc_ros.io.rle import Rle
 from objloc_ros.types import Image, Size
 
@@ -295,7 +295,7 @@ def read_names(path: Path) -> list[str]:
 def _describe_other_size(sample: Sample) -> str:
     """Say how a map differs from its image; nothing if it does not, or one of them has no header to tell."""
     try:
-        image, truth = image_size(sample.image), image_size(sample.truth)
+        image, truth = read_image_size(sample.image), read_image_size(sample.truth)
     except InputError:
         return ""
     return "" if image == truth else f"{sample.truth} ({format_size(truth)}, its image {format_size(image)})"

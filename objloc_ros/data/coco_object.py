@@ -16,7 +16,7 @@ from objloc_ros.data.base import Convention, Dataset, Kind, Sample, SemanticSet,
 from objloc_ros.data.coco import find_annotations, find_coco, list_image_folders, list_samples
 from objloc_ros.data.coco_index import CocoIndex, fingerprint, load_index
 from objloc_ros.errors import InputError
-from objloc_ros.io.rle import area, decode, union
+from objloc_ros.io.rle import count_pixels, decode, merge
 from objloc_ros.types import Image, Size
 
 THINGS = (
@@ -130,7 +130,7 @@ def _count_pixels(index: CocoIndex, name: str) -> int:
     """Count the pixels of any object of an image."""
     things = [annotation for annotation in index.annotations[name] if annotation["category_id"] in THING_IDS]
     masks = [index.mask(name, annotation) for annotation in things]
-    return area(union(masks)) if masks else 0
+    return count_pixels(merge(masks)) if masks else 0
 
 
 _FROM_STUFF = np.zeros(256, np.uint8)

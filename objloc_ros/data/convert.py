@@ -13,8 +13,8 @@ from objloc_ros.data.base import Dataset, Object, Sample, check_size, format_siz
 from objloc_ros.data.coco_document import number_categories
 from objloc_ros.data.coco_json import ABOUT, NO_CLASS, to_levels
 from objloc_ros.errors import InputError
-from objloc_ros.io.media import image_size
-from objloc_ros.io.rle import Rle, area, encode
+from objloc_ros.io.media import read_image_size
+from objloc_ros.io.rle import Rle, count_pixels, encode
 from objloc_ros.ops.regions import extent
 from objloc_ros.types import UNLABELLED, Image, Size
 from objloc_ros.version import __version__
@@ -42,7 +42,7 @@ def to_coco(dataset: Dataset, root: Path, on_image: Callable[[], object] = lambd
     images: list[Record] = []
     named: list[tuple[int, str, Record]] = []
     for number, sample in enumerate(dataset.samples, start=1):
-        size = image_size(sample.image)
+        size = read_image_size(sample.image)
         check_size(dataset, sample, size)
         images.append({"id": number, "file_name": _relative_name(root, sample), "width": size[1], "height": size[0]})
         named += [(number, name, fields) for name, fields in _describe_truth(dataset, sample, size)]
@@ -81,7 +81,7 @@ def _describe_object(item: Object) -> Named:
     fields: Record = {"bbox": bbox, "area": round(bbox[2] * bbox[3], 6), "iscrowd": int(item.ignored)}
     fields["segmentation"] = [] if item.mask is None else item.mask
     if item.mask is not None:
-        fields["area"] = area(item.mask)
+        fields["area"] = count_pixels(item.mask)
     return item.label, {**fields, **dict.fromkeys(item.flags, 1)}
 
 
@@ -105,7 +105,7 @@ def _describe_classes(shown: Image, dataset: Dataset) -> Iterator[Named]:
 def _describe_mask(rle: Rle, where: npt.NDArray[np.bool_]) -> Record:
     """Fields of a mask, with the box around some pixels, at least one."""
     x1, y1, x2, y2 = extent(where) or (0, 0, 0, 0)
-    return {"segmentation": rle, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": area(rle), "iscrowd": 0}
+    return {"segmentation": rle, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": count_pixels(rle), "iscrowd": 0}
 
 
 def _list_categories(dataset: Dataset, used: set[str]) -> list[Record]:

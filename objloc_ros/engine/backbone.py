@@ -16,7 +16,7 @@ from objloc_ros.types import Features, Image, Size, check_image, size_of
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device behind "auto", "cpu", "cuda" or "cuda:N".
+    """Return the torch device behind "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
         ParameterError: If the name is not one of these or there is no such GPU.
@@ -32,7 +32,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether a device is a CPU that multiplies bfloat16 in hardware; elsewhere it is slower than float32.
+    """Return whether a device is a CPU that multiplies bfloat16 in hardware; elsewhere it is slower than float32.
 
     GPUs stay at float32: nothing was measured there.
     """
@@ -66,11 +66,11 @@ class Backbone:
         self.bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
 
     def geometry(self, source: Size) -> Geometry:
-        """How an image of this height and width is resized and padded."""
+        """Return how an image of this height and width is resized and padded."""
         return plan(source, patch=self.vit.patch, short_side=self.short_side)
 
     def encode(self, images: Sequence[Image], key: Hashable | None = None) -> Encoded:
-        """The features of images that share one padded size; stages `pre` and `vit`.
+        """Return the features of images that share one padded size; stages `pre` and `vit`.
 
         Args:
             images: RGB uint8 [H, W, 3] each.
@@ -86,7 +86,7 @@ class Backbone:
             return Encoded(self.forward(inputs), [geometry for _, geometry in prepared])
 
     def prepare(self, image: Image) -> tuple[Tensor, Geometry]:
-        """One image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
+        """Prepare one image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
 
         Args:
             image: RGB uint8 [H, W, 3].
@@ -105,7 +105,7 @@ class Backbone:
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Features:
-        """One pass over float32 [B, 3, Hp, Wp]."""
+        """Run one pass over float32 [B, 3, Hp, Wp]."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             features: Features = self.vit(inputs)
         return features

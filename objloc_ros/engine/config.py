@@ -88,18 +88,18 @@ class PipelineConfig(Options):
         return cls(methods=tuple(methods), **given)
 
     def given_options(self, method: str) -> dict[str, Any]:
-        """The options that differ from a method's defaults."""
+        """Return the options that differ from a method's defaults."""
         return dict(self.options[self.methods.index(method)]) if self.options else {}
 
     def all_options(self, method: str) -> dict[str, Any]:
-        """All options of a method, as they are in force."""
+        """Return all options of a method, as they are in force."""
         try:
             return asdict(HEADS[method](**self.given_options(method)))
         except TypeError as error:
             raise ParameterError(f"{method} has no such option: {error}") from error
 
     def about(self, method: str) -> dict[str, Any]:
-        """What the results of a method depend on, as JSON values; the machine is not among it."""
+        """Return what the results of a method depend on, as JSON values; the machine is not among it."""
         about: dict[str, Any] = {
             "software": f"objloc_ros {__version__}",
             "method": method,

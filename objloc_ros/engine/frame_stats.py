@@ -26,7 +26,7 @@ MAX_PAUSE_NS = 5_000_000_000
 
 
 def jumps_back(before_ns: int, now_ns: int) -> bool:
-    """Whether time jumped back between two frames, stamps in nanoseconds, as where a recording starts over."""
+    """Return whether time jumped back between two frames, stamps in nanoseconds, as where a recording starts over."""
     return now_ns < before_ns - JUMP_NS
 
 
@@ -178,7 +178,7 @@ class Rate:
         self._times.append(now)
 
     def value(self, now: float) -> float:
-        """Events per second up to `now`."""
+        """Return the events per second up to `now`."""
         since = max(self._start, now - WINDOW_S)
         if len(self._times) == MAX_SAMPLES:
             since = max(since, self._times[0])
@@ -204,14 +204,14 @@ class FrameStats:
         self._processing: deque[float] = deque(maxlen=MAX_SAMPLES)
         self._in, self._out = Rate(clock()), Rate(clock())
 
-    def received(self) -> None:
+    def count_received(self) -> None:
         """Count a frame that came in."""
         with self._lock:
             self._received += 1
             self._in_flight += 1
             self._in.tick(self._clock())
 
-    def published(self, *, age_ms: float, processing_ms: float) -> None:
+    def count_published(self, *, age_ms: float, processing_ms: float) -> None:
         """Count a frame whose results went out."""
         with self._lock:
             self._published += 1
@@ -220,7 +220,7 @@ class FrameStats:
             self._ages.append(age_ms)
             self._processing.append(processing_ms)
 
-    def dropped(self, cause: str) -> None:
+    def count_dropped(self, cause: str) -> None:
         """Count a frame that was given up."""
         with self._lock:
             self._dropped[cause] += 1
@@ -232,7 +232,7 @@ class FrameStats:
             self._ages.clear()
 
     def snapshot(self) -> Snapshot:
-        """All numbers as of one instant."""
+        """Return all numbers as of one instant."""
         with self._lock:
             now = self._clock()
             return Snapshot(

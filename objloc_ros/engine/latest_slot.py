@@ -34,7 +34,7 @@ class FrameDroppedError(ObjlocError):
 
 
 def drop_cause(error: Exception) -> str:
-    """Short name under which a frame that raised `error` is counted: its own `cause`, or the kind of error."""
+    """Return the cause under which a frame that raised `error` is counted: its own `cause`, or the kind of error."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, str) and cause:
         return cause
@@ -99,7 +99,7 @@ class LatestSlot(Generic[T]):
     def offer(self, frame: T) -> None:
         """Hand over a frame; never blocks on the worker."""
         with self._changed:
-            self._stats.received()
+            self._stats.count_received()
             dropped: T | None
             if self._stopping:
                 dropped, cause = frame, SHUTDOWN
@@ -112,8 +112,8 @@ class LatestSlot(Generic[T]):
 
     def skip(self) -> None:
         """Count a frame as superseded that was given up before it got here."""
-        self._stats.received()
-        self._stats.dropped(SUPERSEDED)
+        self._stats.count_received()
+        self._stats.count_dropped(SUPERSEDED)
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Drop the waiting frame and let the one in work finish.
@@ -146,7 +146,7 @@ class LatestSlot(Generic[T]):
             except Exception as error:  # noqa: BLE001 - one frame must never end the worker; it is counted and told
                 self._drop(frame, drop_cause(error), error)
             else:
-                self._stats.published(age_ms=age_ms, processing_ms=1e3 * (time.perf_counter() - start))
+                self._stats.count_published(age_ms=age_ms, processing_ms=1e3 * (time.perf_counter() - start))
                 self._on_done(frame, "", None)
             del frame  # its pixels and features need not wait for the next one
 
@@ -158,5 +158,5 @@ class LatestSlot(Generic[T]):
             return frame
 
     def _drop(self, frame: T, cause: str, error: Exception | None = None) -> None:
-        self._stats.dropped(cause)
+        self._stats.count_dropped(cause)
         self._on_done(frame, cause, error)

@@ -71,11 +71,11 @@ class SharedLoader:
         self._cache = FeatureCache()
 
     def client(self, name: Hashable) -> Loader:
-        """A loader for one caller: a camera, to which the workers are fair."""
+        """Return a loader for one caller: a camera, to which the workers are fair."""
         return _Client(self, name)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made for this key, as long as somebody holds it."""
+        """Return what was made for this key, as long as somebody holds it."""
         with self._lock:
             known = self._shared.get(key)
             if known is None:
@@ -83,7 +83,7 @@ class SharedLoader:
             return known
 
     def backbone(self, client: Hashable, config: PipelineConfig) -> Backbone:
-        """A client's view of a shared backbone, see `Loader.backbone`."""
+        """Return a client's view of a shared backbone, see `Loader.backbone`."""
         device = torch.device(config.device)
         batcher = self.get(("batcher", device), lambda: PassBatcher(device, self.max_batch, self._threads))
         key = ("backbone", config.backbone, config.weights, device)
@@ -92,12 +92,12 @@ class SharedLoader:
         return SharedBackbone(shared, batcher, self._cache, client=client, short_side=short_side)
 
     def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
-        """The heads of a configuration; those that read equal networks are loaded once."""
+        """Return the heads of a configuration; those that read equal networks are loaded once."""
         key = ("heads", replace(config, options=(), prompts=(), templates=(), short_side=None, weights=None))
         return self.get(key, lambda: _Heads(self._loader.heads(config)))
 
     def encoder(self, config: PipelineConfig) -> PromptEncoder:
-        """The one encoder of a text tower."""
+        """Return the one encoder of a text tower."""
         key = ("encoder", config.clip, config.clip_weights, config.device)
         return self.get(key, lambda: self._loader.encoder(config))
 

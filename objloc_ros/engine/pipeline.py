@@ -160,13 +160,13 @@ class Pipeline:
         return self.use_prompts(self.encode_prompts(prompts, templates))
 
     def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
-        """The slow half of `set_prompts`: changes nothing, and may run beside `run` in another thread."""
+        """Run the slow half of `set_prompts`: it changes nothing and may run beside `run` in another thread."""
         if self._encoder is None:
             raise ParameterError("this pipeline has no text tower")
         return self._encoder.encode(prompts, templates)
 
     def use_prompts(self, encoded: EncodedPrompts) -> LabelSet:
-        """The instant half of `set_prompts`: a running `run` finishes with the prompts it began with.
+        """Run the instant half of `set_prompts`: a running `run` finishes with the prompts it began with.
 
         Ids are given out here, not when the prompts are encoded: another set may have come into force meanwhile.
         """
@@ -174,11 +174,11 @@ class Pipeline:
         return self._prompts.labels
 
     def unknown_words(self) -> list[str]:
-        """Words of the prompts in force that the text tower has never met."""
+        """Return the words of the prompts in force that the text tower has never met."""
         return [] if self._encoder is None or self.labels is None else self._encoder.unknown_words(self.labels.prompts)
 
     def geometry(self, source: Size) -> Geometry:
-        """How an image of this height and width is resized and padded."""
+        """Return how an image of this height and width is resized and padded."""
         return self.backbone.geometry(source)
 
     @property

@@ -12,8 +12,8 @@ import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
-from objloc_ros.backbones.clip import clip_spec
-from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, filled
+from objloc_ros.backbones.clip import find_clip_spec
+from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, fill_template
 from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prompt_texts
@@ -21,7 +21,7 @@ from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prom
 IMAGENET = "imagenet"
 """In place of templates: OpenAI's 80, which CLIP-DINOiser uses."""
 
-MOST_TEMPLATES = 100
+MAX_TEMPLATES = 100
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class PromptEncoder:
             WeightsError: If the text tower's weights are missing or refused.
         """
         check_prompt_texts(prompts)
-        sentences = expanded(templates)
+        sentences = expand_templates(templates)
         with self._lock:
             if self._tower is None:
                 self._tower = load_clip_text(self._name, path=self._path, device=self._device)
             return EncodedPrompts(tuple(prompts), self._tower.encode([BACKGROUND, *prompts], sentences))
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
-        """Words that the text tower has never met, each once; none for the large towers, which read letters."""
+        """Return the words that the text tower has never met, each once; none for large towers, which read letters."""
         if self._tower is None:
             return []
         tokenizer = self._tower.tokenizer
@@ -106,20 +106,20 @@ def check_prompts(name: str, prompts: Sequence[str], templates: Sequence[str]) -
         ParameterError: If they break a constraint; the message names it.
     """
     check_prompt_texts(prompts)
-    each = product(expanded(templates), prompts)
-    check_lengths(Tokenizer(clip_spec(name).context), (filled(template, prompt) for template, prompt in each))
+    sentences = (fill_template(template, prompt) for template, prompt in product(expand_templates(templates), prompts))
+    check_lengths(Tokenizer(find_clip_spec(name).context), sentences)
 
 
-def expanded(templates: Sequence[str]) -> tuple[str, ...]:
-    """Templates, with the name of the ImageNet ones replaced by themselves.
+def expand_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Replace the name of the ImageNet templates by the templates themselves.
 
     Raises:
         ParameterError: If there are none or too many, or one does not have exactly one place for a prompt.
     """
     if tuple(templates) == (IMAGENET,):
         return tuple(make("{}") for make in OPENAI_IMAGENET_TEMPLATES)
-    if not 1 <= len(templates) <= MOST_TEMPLATES:
-        raise ParameterError(f"templates must be 1 to {MOST_TEMPLATES} texts, got {len(templates)}")
+    if not 1 <= len(templates) <= MAX_TEMPLATES:
+        raise ParameterError(f"templates must be 1 to {MAX_TEMPLATES} texts, got {len(templates)}")
     for template in templates:
         if template.count("{}") != 1 or len(template) > 200:
             raise ParameterError(

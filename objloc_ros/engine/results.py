@@ -151,15 +151,15 @@ class SaliencyResult(HeadResult):
         return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
 
     def saliency_u8(self) -> Image:
-        """Saliency scaled to 0-255: uint8 [H, W] at the source size."""
+        """Return the saliency scaled to 0-255: uint8 [H, W] at the source size."""
         return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
 
     def soft_map(self) -> npt.NDArray[np.float32]:
-        """The saliency."""
+        """Return the saliency."""
         return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
 
     def main_box(self) -> npt.NDArray[np.float32]:
-        """The box of the largest region at patch resolution, as in FOUND's paper."""
+        """Return the box of the largest region at patch resolution, as in FOUND's paper."""
         box = corloc_box(self.logits, self.geometry.patch, self.geometry.resized)
         rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
         return boxes_to_source(rows, self.geometry)
@@ -176,7 +176,7 @@ class InstanceResult(HeadResult):
     instances: npt.NDArray[np.uint16]
 
     def maps(self) -> Maps:
-        """The instances."""
+        """Return the instances."""
         return Maps(instance_mask=self.instances_u16)
 
     def files(self) -> Maps:
@@ -184,11 +184,11 @@ class InstanceResult(HeadResult):
         return Maps(mask=self.mask_u8, instances=self.instances_u16)
 
     def label_map(self) -> npt.NDArray[Any]:
-        """The instances."""
+        """Return the instances."""
         return self.instances_u16()
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
-        """The instances at the source size, uint16 [H, W]."""
+        """Return the instances at the source size, uint16 [H, W]."""
         return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
 
     def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
@@ -228,11 +228,11 @@ class SemanticResult(HeadResult):
         return Maps(mask=self.mask_u8, labels=self.classes_u8)
 
     def label_map(self) -> npt.NDArray[Any]:
-        """The ids."""
+        """Return the ids."""
         return self.classes_u8()
 
     def classes_u8(self) -> Image:
-        """The ids at the source size, uint8 [H, W]."""
+        """Return the ids at the source size, uint8 [H, W]."""
         return map_to_source(self.classes, self.geometry, cv2.INTER_NEAREST)
 
     def confidence_u8(self) -> Image:
@@ -240,11 +240,11 @@ class SemanticResult(HeadResult):
         return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
 
     def shares(self) -> dict[str, float]:
-        """The part of the image that each prompt covers."""
+        """Return the part of the image that each prompt covers."""
         return {prompt: float((self.classes == number).mean()) for number, prompt in self.labels.names().items()}
 
     def draw(self, image: Image) -> Image:
-        """The image coloured by its labels, with their names."""
+        """Return the image coloured by its labels, with their names."""
         return label_overlay(image, self.classes_u8(), self.labels.names())
 
     def _where(self, label: str) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,7 @@ from objloc_ros.metrics.steadiness import match_boxes
 from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
 from objloc_ros.ops.regions import BoolMap, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
-from objloc_ros.scenes.motion import moving
+from objloc_ros.scenes.motion import render_video
 from objloc_ros.types import Detections, Features, Image, Size, size_of
 
 SEED = 2026
@@ -234,7 +234,7 @@ def make_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOutScene]]:
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
         scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.7))
-        frames = moving(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
+        frames = render_video(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
         yield [HeldOutScene(*frame) for frame in frames]
 
 

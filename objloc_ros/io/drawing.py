@@ -213,7 +213,7 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     table = np.zeros((256, 1, 3), np.uint8)
     for number in present:
         table[number] = choose_colour(number)
-    tinted = cv2.addWeighted(image, 1 - TINT, _looked_up(table, labels), TINT, 0)
+    tinted = cv2.addWeighted(image, 1 - TINT, _look_up(table, labels), TINT, 0)
     canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
     pen = Pen.for_size(*image.shape[:2])
     edges = _edges(labels)
@@ -221,13 +221,13 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     return _with_legend(canvas, [(choose_colour(n), names.get(n, str(n))) for n in present], pen)
 
 
-def _looked_up(table: Image, labels: Image) -> Image:
+def _look_up(table: Image, labels: Image) -> Image:
     coloured: Image = table[:, 0][labels]
     return coloured
 
 
 def _edges(labels: Image) -> npt.NDArray[np.bool_]:
-    """Labelled pixels whose right or lower neighbour has another label."""
+    """Return labelled pixels whose right or lower neighbour has another label."""
     edges = np.zeros(labels.shape, bool)
     edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     edges[:-1] |= labels[:-1] != labels[1:]

@@ -26,7 +26,7 @@ _ORIENTATION = 0x0112
 """EXIF tag; from 5 on, rows and columns change places."""
 
 
-def expand(paths: Iterable[Path]) -> list[Path]:
+def list_sources(paths: Iterable[Path]) -> list[Path]:
     """List what there is to read: a folder becomes its images and videos by name, its sub-folders are left out.
 
     Files are taken as they are, also when they are missing or of an unknown kind: reading them says so.
@@ -47,7 +47,7 @@ def expand(paths: Iterable[Path]) -> list[Path]:
 
 
 def is_video(path: Path) -> bool:
-    """Whether the name says that the file is a video."""
+    """Return whether the name says that the file is a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -67,8 +67,8 @@ def read_image(path: Path) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def image_size(path: Path) -> Size:
-    """Height and width by the header of an image file, as `read_image` returns it.
+def read_image_size(path: Path) -> Size:
+    """Return height and width by the header of an image file, as `read_image` returns it.
 
     Raises:
         InputError: If the file cannot be read or has no header of an image.
@@ -196,7 +196,7 @@ def write_movie(path: Path, frames: Iterable[Image], rate: float) -> Path:
         try:
             writer.write(first)
         except InputError:
-            return _gif(path.with_suffix(".gif"), itertools.chain((first,), sized), rate)
+            return _write_gif(path.with_suffix(".gif"), itertools.chain((first,), sized), rate)
         for frame in sized:
             writer.write(frame)
     return mp4
@@ -219,13 +219,13 @@ def _letterbox(frame: Image, canvas: Image) -> Image:
     return picture
 
 
-def _gif(path: Path, frames: Iterator[Image], rate: float) -> Path:
-    pictures = (_thumbnail(frame) for frame in frames)
+def _write_gif(path: Path, frames: Iterator[Image], rate: float) -> Path:
+    pictures = (_shrink(frame) for frame in frames)
     next(pictures).save(path, save_all=True, append_images=pictures, duration=round(1000 / rate), loop=0)
     return path
 
 
-def _thumbnail(frame: Image) -> PIL.Image.Image:
+def _shrink(frame: Image) -> PIL.Image.Image:
     picture = PIL.Image.fromarray(frame)
     picture.thumbnail((GIF_SIDE, GIF_SIDE))
     return picture.quantize(128)

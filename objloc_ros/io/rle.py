@@ -32,39 +32,39 @@ def to_rle(segmentation: Any, size: Size) -> Rle:
     """
     if isinstance(segmentation, dict):
         return _check_size(segmentation, size)
-    if not isinstance(segmentation, list) or not all(_is_polygon(one) for one in segmentation):
+    if not isinstance(segmentation, list) or not all(_is_polygon(part) for part in segmentation):
         raise InputError("its segmentation is neither run lengths nor a list of polygons [x1, y1, x2, y2, ...]")
-    drawn = [one for one in segmentation if len(one) >= 6]
-    return as_text(coco_mask.merge(coco_mask.frPyObjects(drawn, *size))) if drawn else empty(size)
+    drawn = [polygon for polygon in segmentation if len(polygon) >= 6]
+    return to_json(coco_mask.merge(coco_mask.frPyObjects(drawn, *size))) if drawn else encode_empty(size)
 
 
-def union(masks: Sequence[Rle]) -> Rle:
-    """The pixels of any of some masks of one size, at least one."""
-    return as_text(coco_mask.merge(list(masks)))
+def merge(masks: Sequence[Rle]) -> Rle:
+    """Return the union of one or more masks of one size."""
+    return to_json(coco_mask.merge(list(masks)))
 
 
-def area(mask: Mapping[str, Any]) -> int:
-    """Number of pixels."""
+def count_pixels(mask: Mapping[str, Any]) -> int:
+    """Return the number of pixels."""
     return int(coco_mask.area(mask))
 
 
-def empty(size: Size) -> Rle:
+def encode_empty(size: Size) -> Rle:
     """No pixel of an image."""
-    return as_text(coco_mask.encode(np.zeros(size, np.uint8, order="F")))
+    return to_json(coco_mask.encode(np.zeros(size, np.uint8, order="F")))
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
-    """Run lengths of a bool mask [H, W]."""
-    return as_text(coco_mask.encode(np.asfortranarray(mask).view(np.uint8)))
+    """Return run lengths of a bool mask [H, W]."""
+    return to_json(coco_mask.encode(np.asfortranarray(mask).view(np.uint8)))
 
 
 def decode(rle: Rle) -> npt.NDArray[np.bool_]:
-    """The mask, bool [H, W]."""
+    """Return the mask, bool [H, W]."""
     return np.asarray(coco_mask.decode(rle)).astype(bool)
 
 
-def as_text(rle: Rle) -> Rle:
-    """Run lengths as JSON values."""
+def to_json(rle: Rle) -> Rle:
+    """Return run lengths as JSON values."""
     counts = rle["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": [int(side) for side in rle["size"]], "counts": text}
@@ -76,13 +76,13 @@ def _check_size(rle: dict[str, Any], size: Size) -> Rle:
     try:
         packed = coco_mask.frPyObjects(rle, *size) if isinstance(rle.get("counts"), list) else rle
         coco_mask.decode(packed)
-        return as_text(packed)
+        return to_json(packed)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"its run lengths are damaged: {str(error).splitlines()[0]}") from error
 
 
-def _is_polygon(one: Any) -> bool:
-    return isinstance(one, list) and len(one) % 2 == 0 and all(_is_coordinate(value) for value in one)
+def _is_polygon(part: Any) -> bool:
+    return isinstance(part, list) and len(part) % 2 == 0 and all(_is_coordinate(value) for value in part)
 
 
 def _is_coordinate(value: Any) -> bool:

@@ -1,1 +1,1 @@
-"""Many inputs, worked through here or on Ray."""
+"""Many inputs, processed here or on Ray."""

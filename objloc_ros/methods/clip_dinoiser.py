@@ -18,13 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import clip_spec
+from objloc_ros.backbones.clip import find_clip_spec
 from objloc_ros.backbones.registry import REGISTRY
-from objloc_ros.backbones.weights import conform, read_state, verified
+from objloc_ros.backbones.weights import conform, find_verified, read_state
 from objloc_ros.errors import InputError, ParameterError, WeightsError
 from objloc_ros.types import Grid
 
-WRAPPER = "model_state_dict"
+STATE_KEY = "model_state_dict"
 """Where the released checkpoint keeps its tensors, beside the number of its last epoch."""
 
 
@@ -42,16 +42,16 @@ def load_dinoiser_head(clip_name: str = "tiny_clip", *, path: str | Path | None 
         ParameterError: If the tower is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
-    head = DinoiserHead(clip_spec(clip_name).width)
+    head = DinoiserHead(find_clip_spec(clip_name).width)
     name = f"{clip_name}_dinoiser_head"
     if path is None and name not in REGISTRY:
         raise WeightsError(
             f"no CLIP-DINOiser head is released for {clip_name!r}; train one with `objloc train dinoiser --clip "
             f"{clip_name}`"
         )
-    file = verified(name, path)
+    file = find_verified(name, path)
     state = read_state(file)
-    inner = state.get(WRAPPER, state)
+    inner = state.get(STATE_KEY, state)
     expected = head.state_dict()
     known = {key: inner[key] for key in expected if key in inner} if isinstance(inner, Mapping) else inner
     head.load_state_dict(conform(known, expected, f"{file} is not a CLIP-DINOiser head for {clip_name}"))
@@ -63,10 +63,10 @@ def save_dinoiser_head(path: Path, head: DinoiserHead) -> None:
     save_file({key: value.half().cpu().contiguous() for key, value in head.state_dict().items()}, path)
 
 
-PROJECTED = 256
+PROJECTED_CHANNELS = 256
 """Channels in which patches are compared."""
 
-SCALE = 100.0
+LOGIT_SCALE = 100.0
 """CLIP's factor of cosines before the softmax."""
 
 
@@ -79,7 +79,7 @@ class DinoiserHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.obj_proj = nn.Conv2d(width, PROJECTED, kernel_size=3, padding=1, padding_mode="replicate")
+        self.obj_proj = nn.Conv2d(width, PROJECTED_CHANNELS, kernel_size=3, padding=1, padding_mode="replicate")
         self.bkg_decoder = nn.Conv2d(width, 1, kernel_size=1)
 
     @property
@@ -107,21 +107,21 @@ class DinoiserHead(nn.Module):
                 f"features {tuple(middle.shape)} do not fit a grid of {grid[0]}x{grid[1]} patches of width {self.width}"
             )
         feature_map = middle.mT.unflatten(2, grid)
-        correlations = _cosines(self.obj_proj(feature_map).flatten(2).mT).relu()
+        correlations = _compute_cosines(self.obj_proj(feature_map).flatten(2).mT).relu()
         logits: Tensor = self.bkg_decoder(F.normalize(feature_map, dim=1))
         return correlations, logits[:, 0]
 
 
 def dino_correlations(values: Tensor) -> Tensor:
-    """Correlations without any training: cosines of DINO's values, float32 [B, N, N] in [-1, 1].
+    """Return correlations without any training: cosines of DINO's values, float32 [B, N, N] in [-1, 1].
 
     Args:
         values: Values of DINO's last block, float32 [B, N, C], heads concatenated.
     """
-    return _cosines(values)
+    return _compute_cosines(values)
 
 
-def pooled(features: Tensor, correlations: Tensor, *, gamma: float = 0.2) -> Tensor:
+def pool_features(features: Tensor, correlations: Tensor, *, gamma: float = 0.2) -> Tensor:
     """Replace each patch's feature by the mean over the patches that belong with it.
 
     Args:
@@ -145,8 +145,8 @@ def pooled(features: Tensor, correlations: Tensor, *, gamma: float = 0.2) -> Ten
     return weights @ features / (weights.sum(-1, keepdim=True) + 1e-6)
 
 
-def probabilities(features: Tensor, text: Tensor) -> Tensor:
-    """Probability of each text at each patch: float32 [B, C, N], a softmax over the texts.
+def compute_probabilities(features: Tensor, text: Tensor) -> Tensor:
+    """Return the probability of each text at each patch: float32 [B, C, N], a softmax over the texts.
 
     Args:
         features: float32 [B, N, D], of any length.
@@ -158,7 +158,7 @@ def probabilities(features: Tensor, text: Tensor) -> Tensor:
     if features.shape[-1] != text.shape[-1]:
         raise InputError(f"text {tuple(text.shape)} is not as wide as features {tuple(features.shape)}")
     cosines = F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).T
-    return (SCALE * cosines).softmax(-1).mT
+    return (LOGIT_SCALE * cosines).softmax(-1).mT
 
 
 def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 0, delta: float = 0.99) -> Tensor:
@@ -192,7 +192,7 @@ def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 
     return changed
 
 
-def _cosines(vectors: Tensor) -> Tensor:
-    """Cosine of every pair: [B, N, C] to [B, N, N]."""
+def _compute_cosines(vectors: Tensor) -> Tensor:
+    """Return the cosine of every pair: [B, N, C] to [B, N, N]."""
     units = F.normalize(vectors, dim=-1)
     return torch.bmm(units, units.mT)

@@ -52,7 +52,7 @@ def windows(images: Tensor, patch_size: int, stride: int = STRIDE) -> Tensor:
 def resized_windows(
     images: Tensor, side: int, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE
 ) -> Tensor:
-    """All windows of all images, resized as CLIP's preprocessing does.
+    """Return all windows of all images, resized as CLIP's preprocessing does.
 
     Bicubic with antialiasing on bytes, as Pillow does it, through which the original takes each window: a few values in
     a hundred thousand differ by two grey levels, all others by one or none.
@@ -78,7 +78,7 @@ def resized_windows(
 
 
 def windows_per_row(size: int = SIDE, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE) -> list[int]:
-    """How many windows of each scale lie side by side: 1, 3 and 7."""
+    """Return how many windows of each scale lie side by side: 1, 3 and 7."""
     return [(size - patch_size) // (patch_size // stride) + 1 for patch_size in patch_sizes]
 
 
@@ -106,7 +106,7 @@ def similarity(
     placement: Placement = "tiled",
     stride: int = STRIDE,
 ) -> Tensor:
-    """Maps of how well each prompt describes the surroundings of each pixel, averaged over the scales.
+    """Return maps of how well each prompt describes the surroundings of each pixel, averaged over the scales.
 
     Args:
         window_embeddings: One [B, n_k, n_k, D] per scale, not yet normalised.
@@ -134,7 +134,7 @@ def similarity(
 
 
 def fuse(similarity: Tensor, saliency: Tensor, *, background: int = 0) -> Tensor:
-    """The best class of each pixel, objects where there is an object and background elsewhere.
+    """Return the best class of each pixel, objects where there is an object and background elsewhere.
 
     The original takes a softmax in between; it changes no order.
 
@@ -150,11 +150,11 @@ def fuse(similarity: Tensor, saliency: Tensor, *, background: int = 0) -> Tensor
         InputError: If the sizes differ.
         ParameterError: If there is no such class.
     """
-    return gated(similarity, saliency, background=background).argmax(1)
+    return gate_by_saliency(similarity, saliency, background=background).argmax(1)
 
 
-def gated(similarity: Tensor, saliency: Tensor, *, background: int = 0) -> Tensor:
-    """The maps of `fuse` before the choice: [B, C, size, size]."""
+def gate_by_saliency(similarity: Tensor, saliency: Tensor, *, background: int = 0) -> Tensor:
+    """Return the maps of `fuse` before the choice: [B, C, size, size]."""
     if similarity.shape[:1] + similarity.shape[2:] != saliency.shape:
         raise InputError(f"saliency {list(saliency.shape)} does not fit a similarity of {list(similarity.shape)}")
     if not 0 <= background < similarity.shape[1]:
@@ -175,7 +175,7 @@ def _spread(cosines: Tensor, size: int, placement: Placement, stride: int) -> Te
 
 
 def _hats(windows: int, size: int, stride: int) -> Tensor:
-    """Linear interpolation between the centres of windows that cover `size` pixels, flat beyond: float32 [size, n]."""
+    """Return weights of linear interpolation between window centres over `size` pixels, flat beyond: [size, n]."""
     step = size / (windows - 1 + stride)  # a window is `stride` steps wide
     pixels = (torch.arange(size) + 0.5) / step - stride / 2
     places = pixels.clamp(0, windows - 1)

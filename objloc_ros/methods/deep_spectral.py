@@ -53,7 +53,7 @@ class SpectralResult:
     degenerate: bool
 
     def object(self) -> PatchObject:
-        """The single object of the paper's localisation: the largest 8-connected part of the segment.
+        """Return the single object of the paper's localisation: the largest 8-connected part of the segment.
 
         Its seed is the patch of its largest entry. As in the original, an empty segment stands for the whole image,
         unless it is empty because nothing is determined.
@@ -101,7 +101,7 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
         if (np.abs(to_numpy(pairs.vectors)[:, 0]) <= to_numpy(pairs.errors)[:, 0])[degrees > 0].any():
             pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
         images = map(Eigenpairs._make, zip(*map(to_numpy, pairs), strict=True))
-        results += [_result(*each, grid, features.device) for each in zip(images, degrees, strict=True)]
+        results += [_result(image, row, grid, features.device) for image, row in zip(images, degrees, strict=True)]
     return results
 
 
@@ -122,9 +122,11 @@ def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device
 
 
 def _nothing(grid: Grid, device: torch.device) -> SpectralResult:
-    """What a single patch has: the constant eigenvector."""
-    one = torch.ones(1, 1, device=device)
-    return SpectralResult(one[0] * 0, one, torch.zeros(grid, dtype=torch.bool, device=device), degenerate=True)
+    """Return what a single patch has: the constant eigenvector."""
+    constant = torch.ones(1, 1, device=device)
+    return SpectralResult(
+        constant[0] * 0, constant, torch.zeros(grid, dtype=torch.bool, device=device), degenerate=True
+    )
 
 
 def _tensor(values: Values, device: torch.device) -> Tensor:

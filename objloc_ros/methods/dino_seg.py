@@ -77,6 +77,6 @@ def _locate(attention: np.ndarray, grid: Grid, mass: float, compat: bool, device
 
 
 def _original_choice(labels: np.ndarray) -> int:
-    """The largest of the labels 0, ..., n - 1 without 0 unless it is the only one: label n is never looked at."""
+    """Return the largest of the labels 1, ..., n - 1, or 0 where it is the only one: label n is never looked at."""
     sizes = np.bincount(labels.ravel())[:-1]
     return 1 + int(sizes[1:].argmax()) if len(sizes) > 1 else 0

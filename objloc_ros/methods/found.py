@@ -170,7 +170,7 @@ def localise(
     if options.post == "bilateral":
         if image is None:
             raise InputError("post='bilateral' needs the image, got none")
-        mask = refined(mask, resize(image, geometry), mode=options.mode)
+        mask = refine_mask(mask, resize(image, geometry), mode=options.mode)
     return _report(saliency, mask, options)
 
 
@@ -186,7 +186,7 @@ def upsampled_saliency(logits: Tensor | Floats, geometry: Geometry) -> Floats:
     return saliency
 
 
-def refined(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "multi") -> BoolMap:
+def refine_mask(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "multi") -> BoolMap:
     """Move a mask to the image's edges with the bilateral solver, if the result overlaps it by an IoU above 0.5.
 
     Args:
@@ -201,7 +201,7 @@ def refined(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "multi"
 
 
 def corloc_box(logits: Tensor | Floats, patch: int, image_size: Size) -> tuple[int, int, int, int] | None:
-    """Box of the largest region at patch resolution: the paper's single-object rule for CorLoc.
+    """Return the box of the largest region at patch resolution: the paper's single-object rule for CorLoc.
 
     Args:
         logits: [h, w] on the patch grid.

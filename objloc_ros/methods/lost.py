@@ -50,7 +50,7 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
     """
     LostOptions.check(k_patches=k_patches)
     degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
-    return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
+    return [_locate(keys, row, grid, k_patches) for keys, row in zip(features.double(), degree, strict=True)]
 
 
 def degrees(features: Tensor) -> Tensor:
@@ -72,11 +72,11 @@ def degrees(features: Tensor) -> Tensor:
     return counts - (torch.linalg.vector_norm(features, dim=2) > 0).float()
 
 
-def _locate(f: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> PatchObject:
+def _locate(keys: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> PatchObject:
     lowest = torch.argsort(degree, stable=True)[:k_patches]
     seed = int(lowest[0])
-    voters = lowest[f[lowest] @ f[seed] > 0]
-    votes = f @ f[voters].sum(0)
-    mask = torch.from_numpy(component_at((votes > 0).view(grid).cpu().numpy(), seed)).to(f.device)
+    voters = lowest[keys[lowest] @ keys[seed] > 0]
+    votes = keys @ keys[voters].sum(0)  # N
+    mask = torch.from_numpy(component_at((votes > 0).view(grid).cpu().numpy(), seed)).to(keys.device)  # h w
     alike = bool((degree == len(degree) - 1).all())
     return PatchObject(mask, seed, degenerate=alike or not len(voters))

@@ -17,7 +17,7 @@ from objloc_ros.backbones.clip import ClipImage, ClipTokens
 
 
 def value_features(tower: ClipImage, tokens: ClipTokens) -> Tensor:
-    """Patch features in the space of texts: float32 [B, N, D], not normalised.
+    """Return patch features in the space of texts: float32 [B, N, D], not normalised.
 
     The last block on its value path: layer norm, value projection and output projection replace the attention; residual
     connections and the MLP stay.

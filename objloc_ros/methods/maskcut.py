@@ -20,10 +20,10 @@ from objloc_ros.ops.regions import BoolMap, component_at
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
-CORNERS = 3
+BACKGROUND_CORNERS = 3
 """A side that holds this many corners of the grid is taken for the background."""
 
-SMALLEST = 0.01
+MIN_AREA_FRACTION = 0.01
 """Later objects must cover more than this part of the grid."""
 
 
@@ -112,12 +112,12 @@ class _Objects:
 
     def _is_dropped(self, mask: BoolMap) -> bool:
         overlap, union = np.count_nonzero(mask & self._current), np.count_nonzero(mask | self._current)
-        return 2 * overlap > union or np.count_nonzero(mask) <= SMALLEST * mask.size
+        return 2 * overlap > union or np.count_nonzero(mask) <= MIN_AREA_FRACTION * mask.size
 
 
 def _foreground(cut: Cut, grid: Grid) -> tuple[BoolMap, int]:
-    """The side [N] that holds the object, and its seed: the largest entry's, unless that holds three corners."""
+    """Return the side [N] that holds the object, and its seed: the largest entry's, unless that holds three corners."""
     corners = cut.side.reshape(grid)[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if np.count_nonzero(corners) < CORNERS:
+    if np.count_nonzero(corners) < BACKGROUND_CORNERS:
         return cut.side, cut.seed
     return ~cut.side, argmax_first(-cut.vector)

@@ -32,7 +32,7 @@ class PatchObject:
     degenerate: bool = False
 
     def box(self, patch: int, image_size: Size) -> Box | None:
-        """Pixel box (x1, y1, x2, y2), max side exclusive, clipped to the unpadded image; None for an empty mask."""
+        """Return the pixel box (x1, y1, x2, y2), max exclusive, clipped to the unpadded image; None if empty."""
         rows, columns = (torch.nonzero(self.mask.any(dim)).flatten().tolist() for dim in (1, 0))
         if not rows:
             return None
@@ -43,12 +43,12 @@ class PatchObject:
 
 
 def nothing(grid: Grid, device: torch.device) -> PatchObject:
-    """What a method returns where the features determine no object."""
+    """Return an empty, degenerate object: the features determine none."""
     return PatchObject(torch.zeros(grid, dtype=torch.bool, device=device), 0, degenerate=True)
 
 
 def separation(features: Tensor, masks: Sequence[Tensor]) -> npt.NDArray[np.float64]:
-    """How well objects stand out from the rest of their image.
+    """Return how well objects stand out from the rest of their image.
 
     Args:
         features: float32 [N, C] of one image.
@@ -72,7 +72,7 @@ def separation(features: Tensor, masks: Sequence[Tensor]) -> npt.NDArray[np.floa
 
 
 def unit_features(features: Tensor, grid: Grid) -> Tensor:
-    """Features of unit length, float32 [B, N, C]; zero rows stay zero.
+    """Return features of unit length, float32 [B, N, C]; zero rows stay zero.
 
     Raises:
         InputError: If `features` is not [B, N, C] with N = h * w, or a value or a square is not finite.

@@ -18,7 +18,7 @@ Post = Literal["none", "bilateral", "crf"]
 
 
 def post_option(default: Post) -> Post:
-    """The option of a method that chooses among the refinements."""
+    """Return the option of a method that chooses among the refinements."""
     help = "`bilateral` (TokenCut's) and `crf` (MaskCut's) fit masks to the edges of the image, at some cost."
     return option(default, help, choices=get_args(Post))
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
-from objloc_ros.io.rle import area
+from objloc_ros.io.rle import count_pixels
 from objloc_ros.metrics.base import Metric
 from objloc_ros.metrics.boxes import Boxes
 
@@ -128,7 +128,7 @@ class AveragePrecision(Metric):
         for place, (box, score) in enumerate(zip(image.boxes, image.scores, strict=True)):
             if self.iou_type == "bbox":
                 yield {"category_id": 1, "score": float(score), "bbox": _xywh(box)}
-            elif area(image.masks[place]):
+            elif count_pixels(image.masks[place]):
                 yield {"category_id": 1, "score": float(score), "segmentation": image.masks[place]}
 
 

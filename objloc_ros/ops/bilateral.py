@@ -152,7 +152,7 @@ def _cell_keys(
 
 
 def _unique(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Sorted distinct keys [V] and, per pixel, the position of its key among them [HW], by one sort of (key, pixel)."""
+    """Return the sorted distinct keys [V] and, per pixel, the place of its key among them [HW], by one sort."""
     bits = len(keys).bit_length()
     if int(keys.max()).bit_length() + bits > 63:
         raise ParameterError(f"sigmas are too small for an image of {len(keys)} pixels")
@@ -166,7 +166,7 @@ def _unique(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDA
 
 
 def _neighbours(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> csr_matrix:
-    """Adjacency of the occupied cells: float64 [V, V] with ones where two cells differ by one step in one dimension."""
+    """Return the adjacency of occupied cells: float64 [V, V], 1 where two cells differ by one step in one dimension."""
     n, dims = len(keys), len(steps)
     table = np.full((n, 2 * dims), -1, dtype=np.int32)  # columns: -V -U -Y -y -x +x +y +Y +U +V, so ascending
     for dim, step in enumerate(steps):
@@ -181,7 +181,7 @@ def _neighbours(keys: npt.NDArray[np.int64], steps: npt.NDArray[np.int64]) -> cs
 
 
 def _system(neighbours: csr_matrix, counts: Floats) -> csr_matrix:
-    """Matrix of the normal equations: smoothness of the bistochastised blur plus the confidence of the target."""
+    """Return the matrix of the normal equations: smoothness of the bistochastised blur plus confidence."""
     scale: Floats = np.ones(len(counts))
     for _ in range(_BISTOCHASTIC_STEPS):
         scale = np.sqrt(scale * counts / _blur(neighbours, scale))

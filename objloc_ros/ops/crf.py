@@ -65,7 +65,7 @@ class Lattice:
 
 
 def _simplices(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The simplex around each point.
+    """Return the simplex around each point.
 
     Returns:
         Names int64 [n, d + 1] of its corners, the strides int64 [d] that a step in each dimension adds to a name, and
@@ -83,7 +83,7 @@ def _simplices(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _to_lattice(d: int) -> Tensor:
-    """Matrix [d, d] from points to lattice coordinates.
+    """Return the matrix [d, d] from points to lattice coordinates.
 
     A blur along every axis with the weights (1/2, 1, 1/2) has the variance of a unit Gaussian where d + 1 steps of the
     embedding are sqrt(2/3) (d + 1) long (paper, section 3.1).
@@ -98,7 +98,7 @@ def _to_lattice(d: int) -> Tensor:
 
 
 def _strides(highest: Tensor) -> Tensor:
-    """Strides int64 [d] that give each corner up to one step beyond `highest` [d], and its neighbours, a number."""
+    """Return strides int64 [d] that number each corner up to one step beyond `highest` [d], and its neighbours."""
     extents = [int(extent) + 3 for extent in highest]
     if math.prod(extents) >= 2**63:
         raise InputError(f"points span {' x '.join(map(str, extents))} lattice corners, more than can be numbered")
@@ -106,7 +106,7 @@ def _strides(highest: Tensor) -> Tensor:
 
 
 def _neighbours(known: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions [V] of each corner's neighbours ahead and behind; V where there is none."""
+    """Return positions [V] of each corner's neighbours ahead and behind; V where there is none."""
     count = len(known)
     found = torch.searchsorted(known, known + step).clamp_max(count - 1)
     exists = known[found] == known + step

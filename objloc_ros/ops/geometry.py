@@ -185,6 +185,6 @@ def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
-    """Normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
+    """Return the normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     return (unit - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]

@@ -33,11 +33,11 @@ class Regions:
         return len(self.areas)
 
     def largest(self) -> int:
-        """Label of the largest component, the lowest one among equals; 0 if there is none."""
+        """Return the label of the largest component, the lowest one among equals; 0 if there is none."""
         return int(self.areas.argmax()) + 1 if len(self) else 0
 
     def mean(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Mean of a map [h, w] over each component: float64 [n]."""
+        """Return the mean of a map [h, w] over each component: float64 [n]."""
         inside = self.labels > 0
         sums = np.bincount(self.labels[inside], weights=values[inside], minlength=len(self) + 1)
         return sums[1:] / self.areas
@@ -56,14 +56,14 @@ def components(mask: BoolMap, *, connectivity: Literal[4, 8] = 4) -> Regions:
 
 
 def component_at(mask: BoolMap, index: int, *, connectivity: Literal[4, 8] = 4) -> BoolMap:
-    """The connected component of a bool mask [h, w] at a row-major index; empty if the mask is not set there."""
+    """Return the connected component of a bool mask [h, w] at a row-major index; empty if the mask is not set there."""
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     _, labels = cv2.connectedComponents(pixels, connectivity=connectivity, ltype=cv2.CV_32S)
     return (labels == labels.flat[index]) & mask
 
 
 def extent(mask: BoolMap) -> tuple[int, int, int, int] | None:
-    """Smallest box (x1, y1, x2, y2) around a bool mask [h, w], max side exclusive; None for an empty mask."""
+    """Return the smallest box (x1, y1, x2, y2) around a bool mask [h, w], max exclusive; None for an empty mask."""
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     return (x, y, x + width, y + height) if width else None
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.backgrounds import background
 from objloc_ros.scenes.compose import Bank, Scene, random_scene
-from objloc_ros.scenes.sprites import Points, mask_of
+from objloc_ros.scenes.sprites import Points, draw_mask
 from objloc_ros.scenes.textures import Array, fractal
 
 HUES: dict[str, tuple[int, int] | None] = {
@@ -79,13 +79,15 @@ class AttributeBank(Bank):
         rng = np.random.default_rng(seed)
         self.backgrounds = [background(rng, side, photographs) for _ in range(backgrounds)]
         combinations = [Attributes(*words) for words in product(COLOURS, PATTERNS, SHAPES)]
-        self.attributes = [one for one in combinations for _ in range(copies)]
-        self.sprites = [attribute_sprite(rng, int(side * 0.4), one) for one in self.attributes]
+        self.attributes = [attributes for attributes in combinations for _ in range(copies)]
+        self.sprites = [attribute_sprite(rng, int(side * 0.4), attributes) for attributes in self.attributes]
 
     def blurred(self, sigma: float) -> AttributeBank:
-        """The same sprites before blurred backgrounds; `sigma` in pixels of the bank."""
+        """Return the same sprites before blurred backgrounds; `sigma` in pixels of the bank."""
         other = copy.copy(self)
-        other.backgrounds = [cv2.GaussianBlur(one, (0, 0), sigma).astype(np.uint8) for one in self.backgrounds]
+        other.backgrounds = [
+            cv2.GaussianBlur(background, (0, 0), sigma).astype(np.uint8) for background in self.backgrounds
+        ]
         return other
 
 
@@ -98,7 +100,7 @@ def attribute_scene(
     sizes: tuple[float, float] = (0.25, 0.8),
     kept_out: frozenset[tuple[str, str]] = frozenset(),
 ) -> Scene:
-    """A scene whose objects keep their colours and stand almost upright.
+    """Return a scene whose objects keep their colours and stand almost upright.
 
     Args:
         rng: Source of randomness.
@@ -111,7 +113,7 @@ def attribute_scene(
     Raises:
         ParameterError: If the bank has no other.
     """
-    if all((one.colour, one.shape) in kept_out for one in bank.attributes):
+    if all((attributes.colour, attributes.shape) in kept_out for attributes in bank.attributes):
         raise ParameterError(f"kept_out leaves no picture of {len(bank.attributes)} in the bank")
     scene = random_scene(rng, bank, aspect=aspect, counts=counts, sizes=sizes)
     objects = []
@@ -120,22 +122,22 @@ def attribute_scene(
         while (bank.attributes[index].colour, bank.attributes[index].shape) in kept_out:
             index = int(rng.integers(len(bank.sprites)))
         angle, stretch = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.93, 1.08))
-        objects.append(replace(placed, index=index, angle=angle, aspect=stretch, colours=_lighting(rng)))
+        objects.append(replace(placed, index=index, angle=angle, aspect=stretch, colours=_sample_lighting(rng)))
     return replace(scene, objects=tuple(objects))
 
 
 def attribute_sprite(rng: np.random.Generator, n: int, attributes: Attributes) -> npt.NDArray[np.uint8]:
     """Draw one object: uint8 RGBA [n, n, 4]."""
-    base = colour_of(rng, attributes.colour)
-    field = pattern_of(rng, n, attributes.pattern)[..., None]
-    pixels = base * (1 - field) + _contrasting(rng, base) * field
+    base = sample_colour(rng, attributes.colour)
+    field = draw_pattern(rng, n, attributes.pattern)[..., None]
+    pixels = base * (1 - field) + _sample_contrast(rng, base) * field
     pixels = pixels + np.float32(rng.uniform(0, 20)) * (fractal(rng, n, lowest=3, highest=12) - 0.5)[..., None]
-    alpha = shape_of(rng, n, attributes.shape)
+    alpha = draw_shape(rng, n, attributes.shape)
     return np.dstack([np.clip(pixels, 0, 255), alpha * 255]).astype(np.uint8)
 
 
-def colour_of(rng: np.random.Generator, name: str) -> Array:
-    """An RGB colour that people call by this name: float32 [3] in [0, 255]."""
+def sample_colour(rng: np.random.Generator, name: str) -> Array:
+    """Return an RGB colour that people call by this name: float32 [3] in [0, 255]."""
     hue = HUES[name]
     if hue is None:
         return np.full(3, rng.uniform(225, 255) if name == "white" else rng.uniform(0, 28), np.float32)
@@ -146,8 +148,8 @@ def colour_of(rng: np.random.Generator, name: str) -> Array:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
 
 
-def pattern_of(rng: np.random.Generator, n: int, name: str) -> Array:
-    """Where an object shows its second colour: float32 [n, n], 0 or 1."""
+def draw_pattern(rng: np.random.Generator, n: int, name: str) -> Array:
+    """Return where an object shows its second colour: float32 [n, n], 0 or 1."""
     y, x = np.mgrid[0:n, 0:n].astype(np.float32)
     period, angle = n * rng.uniform(0.14, 0.24), rng.uniform(0, np.pi)
     u = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
@@ -162,29 +164,33 @@ def pattern_of(rng: np.random.Generator, n: int, name: str) -> Array:
     return np.zeros((n, n), np.float32)
 
 
-def shape_of(rng: np.random.Generator, n: int, name: str) -> Array:
-    """Antialiased coverage of a shape: float32 [n, n] in [0, 1]."""
+def draw_shape(rng: np.random.Generator, n: int, name: str) -> Array:
+    """Return the antialiased coverage of a shape: float32 [n, n] in [0, 1]."""
     if name == "cross":
         bar = np.array([[-1, -0.34], [1, -0.34], [1, 0.34], [-1, 0.34]]) * rng.uniform(0.92, 1.0)
-        return np.maximum(mask_of(bar, n), mask_of(bar[:, ::-1], n))
+        return np.maximum(draw_mask(bar, n), draw_mask(bar[:, ::-1], n))
     if name == "ring":
-        return mask_of(_regular(90), n) - mask_of(_regular(90) * rng.uniform(0.42, 0.58), n)
+        return draw_mask(_regular_corners(90), n) - draw_mask(_regular_corners(90) * rng.uniform(0.42, 0.58), n)
     if name == "star":
         radii = np.where(np.arange(10) % 2, rng.uniform(0.4, 0.5), 1.0)[:, None]
-        return mask_of(_regular(10) * radii, n)
+        return draw_mask(_regular_corners(10) * radii, n)
     if name == "square":
-        return mask_of(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.86, n)
-    return mask_of(_regular(3) + np.array([0, 0.15]), n) if name == "triangle" else mask_of(_regular(90), n)
+        return draw_mask(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * 0.86, n)
+    return (
+        draw_mask(_regular_corners(3) + np.array([0, 0.15]), n)
+        if name == "triangle"
+        else draw_mask(_regular_corners(90), n)
+    )
 
 
-def _regular(corners: int) -> Points:
-    """Corners of a regular polygon on the unit circle, the first one on top."""
+def _regular_corners(corners: int) -> Points:
+    """Return corners of a regular polygon on the unit circle, the first one on top."""
     angle = np.arange(corners) * 2 * np.pi / corners - np.pi / 2
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _contrasting(rng: np.random.Generator, base: Array) -> Array:
-    """A second colour: black or white, or a darker or paler shade of the first; grey beside black and white.
+def _sample_contrast(rng: np.random.Generator, base: Array) -> Array:
+    """Return a second colour: black or white, or a darker or paler shade of the first; grey beside black and white.
 
     A black and white chessboard would be as black as it is white.
     """
@@ -195,7 +201,7 @@ def _contrasting(rng: np.random.Generator, base: Array) -> Array:
     return np.clip(base * 0.35 if base.mean() > 90 else base * 0.4 + 150, 0, 255)
 
 
-def _lighting(rng: np.random.Generator) -> Array:
-    """A slight change of brightness and tint, as a colour map [3, 4] for `compose.render`."""
+def _sample_lighting(rng: np.random.Generator) -> Array:
+    """Return a slight change of brightness and tint, as a colour map [3, 4] for `compose.render`."""
     gains = rng.uniform(0.88, 1.1) * rng.uniform(0.96, 1.04, 3)
     return np.hstack([np.diag(gains), np.zeros((3, 1))]).astype(np.float32)

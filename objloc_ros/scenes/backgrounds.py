@@ -15,7 +15,7 @@ Photographs = list[Array] | None
 
 
 def background(rng: np.random.Generator, n: int, photographs: Photographs = None) -> Image:
-    """A background of a random kind, half of the time shaded, at times out of focus."""
+    """Draw a background of a random kind, half of the time shaded, at times out of focus."""
     kinds = (plain, horizon, litter, sky, facade, trunks)
     kind = kinds[int(rng.choice(len(kinds), p=[0.3, 0.27, 0.17, 0.1, 0.08, 0.08]))]
     pixels = kind(rng, n, photographs)
@@ -27,12 +27,12 @@ def background(rng: np.random.Generator, n: int, photographs: Photographs = None
 
 
 def plain(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """One surface seen from above."""
+    """Draw one surface seen from above."""
     return texture(rng, n, photographs)
 
 
 def horizon(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """Two surfaces that meet along a wavy line, the lower one half of the time in perspective."""
+    """Draw two surfaces that meet along a wavy line, the lower one half of the time in perspective."""
     x = np.arange(n)
     far, near = texture(rng, n, photographs), texture(rng, n, photographs)
     line = n * rng.uniform(0.2, 0.75) + rng.uniform(-0.3, 0.3) * (x - n / 2)
@@ -45,7 +45,7 @@ def horizon(rng: np.random.Generator, n: int, photographs: Photographs) -> Array
 
 
 def foreshorten(surface: Array, *, top: float) -> Array:
-    """A surface laid flat: its rows shrink towards the horizon at `top` (fraction of the height)."""
+    """Draw a surface laid flat: its rows shrink towards the horizon at `top` (fraction of the height)."""
     n = surface.shape[0]
     corners = np.array([[0.35, 0], [0.65, 0], [1, 1], [0, 1]], np.float32) * n
     target = np.array([[0, top], [1, top], [1, 1], [0, 1]], np.float32) * n
@@ -54,7 +54,7 @@ def foreshorten(surface: Array, *, top: float) -> Array:
 
 
 def litter(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """Dead leaves: pebbles, rocks, leaves or crates of related colours all over the picture."""
+    """Draw dead leaves: pebbles, rocks, leaves or crates of related colours all over the picture."""
     pixels = np.zeros((n, n, 3), np.float32) + palette(rng, 1, None)[0]
     colours = palette(rng, 6, None if rng.random() < 0.3 else 40)
     radius = n * rng.uniform(0.012, 0.06)
@@ -70,12 +70,12 @@ def litter(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
 
 
 def sky(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """Smooth variation without edges."""
+    """Draw a smooth variation without edges."""
     return paint(fractal(rng, n, highest=5), palette(rng, 3, None if rng.random() < 0.3 else 30))
 
 
 def facade(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """A wall with rows of windows above a ground."""
+    """Draw a wall with rows of windows above a ground."""
     pixels = texture(rng, n, photographs)
     window, frame = palette(rng, 2, None)
     pitch_x, pitch_y = (n * rng.uniform(0.08, 0.22) for _ in range(2))
@@ -93,7 +93,7 @@ def facade(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
 
 
 def trunks(rng: np.random.Generator, n: int, photographs: Photographs) -> Array:
-    """Many thin upright or crossing strokes: a forest edge, reeds, a fence, scaffolding."""
+    """Draw many thin upright or crossing strokes: a forest edge, reeds, a fence, scaffolding."""
     pixels = texture(rng, n, photographs)
     colours = palette(rng, 4, 25)
     tilt = 0.06 if rng.random() < 0.6 else 0.6

@@ -93,18 +93,18 @@ class Camera:
     grey: float = 0.1
 
 
-def recolouring(rng: np.random.Generator, strength: float = 1.0) -> Array:
-    """A random affine colour map [3, 4], often with permuted channels."""
+def random_colour_map(rng: np.random.Generator, strength: float = 1.0) -> Array:
+    """Return a random affine colour map [3, 4], often with permuted channels."""
     order = rng.permutation(3) if rng.random() < 0.5 * strength else np.arange(3)
     matrix = np.eye(3)[order] * rng.uniform(0.75, 1.25) + rng.normal(0, 0.12 * strength, (3, 3))
     return np.hstack([matrix, rng.normal(0, 18 * strength, (3, 1))]).astype(np.float32)
 
 
 def random_background(rng: np.random.Generator, bank: Bank) -> Background:
-    """A background seen almost upright."""
+    """Return a background seen almost upright."""
     shift = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
     index = int(rng.integers(len(bank.backgrounds)))
-    return Background(index, float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9)), shift, recolouring(rng))
+    return Background(index, float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9)), shift, random_colour_map(rng))
 
 
 def random_scene(
@@ -116,7 +116,7 @@ def random_scene(
     sizes: tuple[float, float] = (0.18, 0.8),
     overlap: float = 0.2,
 ) -> Scene:
-    """A background with one to `len(counts)` objects.
+    """Return a background with one to `len(counts)` objects.
 
     Args:
         rng: Source of randomness.
@@ -143,14 +143,14 @@ def random_scene(
 
 
 def random_pasted(rng: np.random.Generator, bank: Bank, *, x: float, y: float, size: float) -> Pasted:
-    """A sprite, upright or half of the time turned freely."""
+    """Return a sprite, upright or half of the time turned freely."""
     angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.normal(0, 0.15)
     index, mirrored = int(rng.integers(len(bank.sprites))), bool(rng.random() < 0.5)
-    return Pasted(index, x, y, size, float(angle), float(rng.uniform(0.75, 1.33)), mirrored, recolouring(rng))
+    return Pasted(index, x, y, size, float(angle), float(rng.uniform(0.75, 1.33)), mirrored, random_colour_map(rng))
 
 
-def moved(rng: np.random.Generator, scene: Scene, step: float = 0.08) -> Scene:
-    """The same objects a moment later: each shifted by about `step`, turned and scaled a little."""
+def move_objects(rng: np.random.Generator, scene: Scene, step: float = 0.08) -> Scene:
+    """Return the same objects a moment later: each shifted by about `step`, turned and scaled a little."""
     objects = [
         replace(
             o,
@@ -174,13 +174,13 @@ def render(
     mirrored: bool = False,
     camera: Camera | None = None,
 ) -> tuple[Image, Image]:
-    """One view of a scene.
+    """Render one view of a scene.
 
     Returns:
         RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the background, i + 1 for `scene.objects[i]`.
     """
     window, camera = window or Window(), camera or Camera()
-    pixels = _render_ground(bank, scene, size, window)
+    pixels = _render_background(bank, scene, size, window)
     identities = np.zeros(size, np.uint8)
     softness = 0.0 if rng.random() < 0.5 else rng.uniform(0.4, 1.0)
     for i, pasted in enumerate(scene.objects):
@@ -196,7 +196,7 @@ def render(
     return (image[:, ::-1], identities[:, ::-1]) if mirrored else (image, identities)
 
 
-def _render_ground(bank: Bank, scene: Scene, size: Size, window: Window) -> Array:
+def _render_background(bank: Bank, scene: Scene, size: Size, window: Window) -> Array:
     background = scene.background
     picture: Array = bank.backgrounds[background.index]
     n = picture.shape[0]

@@ -39,7 +39,7 @@ class Motion:
         return cls(drifts, sway, 0.92, (x, y, zoom))
 
     def window(self, frame: int, aspect: float) -> Window:
-        """What the camera sees in a frame."""
+        """Return what the camera sees in a frame."""
         height = self.zoom + 0.06 * np.sin(self.phases[2] + frame / 9)
         x, y = (
             amplitude * (np.sin(phase + frame / period) - np.sin(phase))
@@ -48,14 +48,14 @@ class Motion:
         return Window(x + (1 - height) / 2 * aspect, y + (1 - height) / 2, height)
 
     def objects(self, scene: Scene, frame: int) -> tuple[Pasted, ...]:
-        """Where the scene's objects are in a frame."""
+        """Return where the scene's objects are in a frame."""
         return tuple(
             replace(o, x=o.x + dx * frame, y=o.y + dy * frame, angle=o.angle + turn * frame)
             for o, (dx, dy, turn) in zip(scene.objects, self.drifts, strict=True)
         )
 
 
-def moving(
+def render_video(
     rng: np.random.Generator, bank: Bank, scene: Scene, size: Size, *, frames: int, camera: Camera | None = None
 ) -> Iterator[tuple[Image, Image]]:
     """Film a scene.

@@ -20,31 +20,31 @@ def _circle(radii: Points | float, count: int = 90) -> Points:
 
 
 def ellipse(rng: np.random.Generator) -> Points:
-    """A disc or an ellipse."""
+    """Draw a disc or an ellipse."""
     return _circle(1.0) * [1, rng.uniform(0.45, 1)]
 
 
 def box(rng: np.random.Generator) -> Points:
-    """A rectangle, a square or a trapezium."""
+    """Draw a rectangle, a square or a trapezium."""
     height, taper = rng.uniform(0.35, 0.95), rng.uniform(0.5, 1) if rng.random() < 0.4 else 1.0
     return np.array([[-taper, -height], [taper, -height], [1, height], [-1, height]]) * 0.9
 
 
 def polygon(rng: np.random.Generator) -> Points:
-    """A triangle to a heptagon with irregular corners."""
+    """Draw a triangle to a heptagon with irregular corners."""
     k = int(rng.integers(3, 8))
     angle = (np.arange(k) + rng.uniform(-0.3, 0.3, k)) * 2 * np.pi / k
     return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def star(rng: np.random.Generator) -> Points:
-    """A star of four to seven points."""
+    """Draw a star of four to seven points."""
     k = int(rng.integers(4, 8))
     return _circle(np.where(np.arange(2 * k) % 2, rng.uniform(0.35, 0.6), 1.0), 2 * k)
 
 
 def blob(rng: np.random.Generator) -> Points:
-    """A smooth random contour."""
+    """Draw a smooth random contour."""
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     radius: Array = np.ones(90)
     for k in range(2, 7):
@@ -54,7 +54,7 @@ def blob(rng: np.random.Generator) -> Points:
 
 
 def capsule(rng: np.random.Generator) -> Points:
-    """A bar with round ends."""
+    """Draw a bar with round ends."""
     half = rng.uniform(0.18, 0.4)
     ends = _circle(half)
     return ends + np.where(ends[:, :1] > 0, [[1 - half, 0]], [[half - 1, 0]])
@@ -63,8 +63,8 @@ def capsule(rng: np.random.Generator) -> Points:
 OUTLINES: tuple[Outline, ...] = (ellipse, box, polygon, star, blob, blob, blob, capsule)
 
 
-def mask_of(points: Points, n: int) -> Array:
-    """Antialiased coverage float32 [n, n] in [0, 1] of a closed outline given in [-1, 1]^2."""
+def draw_mask(points: Points, n: int) -> Array:
+    """Draw the antialiased coverage float32 [n, n] in [0, 1] of a closed outline given in [-1, 1]^2."""
     mask = np.zeros((n, n), np.uint8)
     fixed = np.round((points * 0.46 + 0.5) * n * 16).astype(np.int32)
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, 4)
@@ -83,7 +83,7 @@ def random_outline(rng: np.random.Generator) -> Points:
 
 
 def creature(rng: np.random.Generator) -> list[Points]:
-    """A body with a head and limbs."""
+    """Draw a body with a head and limbs."""
     body = place(ellipse(rng), centre=(0, 0), scale=rng.uniform(0.45, 0.6), angle=0)
     head = place(
         blob(rng), centre=(rng.uniform(0.35, 0.6), rng.uniform(-0.6, -0.3)), scale=rng.uniform(0.2, 0.35), angle=0
@@ -96,7 +96,7 @@ def creature(rng: np.random.Generator) -> list[Points]:
 
 
 def vehicle(rng: np.random.Generator) -> list[Points]:
-    """A hull with a cabin on wheels."""
+    """Draw a hull with a cabin on wheels."""
     hull = place(box(rng), centre=(0, 0.1), scale=rng.uniform(0.75, 0.95), angle=0) * [1, 0.5]
     cabin = place(box(rng), centre=(rng.uniform(-0.3, 0.3), -0.35), scale=rng.uniform(0.35, 0.6), angle=0)
     wheels = [place(_circle(1.0), centre=(x, 0.5), scale=rng.uniform(0.15, 0.25), angle=0) for x in (-0.5, 0.5)]
@@ -104,7 +104,7 @@ def vehicle(rng: np.random.Generator) -> list[Points]:
 
 
 def plain(rng: np.random.Generator) -> list[Points]:
-    """One outline with up to three parts that may stick out."""
+    """Draw one outline with up to three parts that may stick out."""
     parts = [random_outline(rng)]
     for _ in range(int(rng.choice([0, 0, 1, 2, 3]))):
         offset = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
@@ -120,7 +120,7 @@ def sprite(
     *,
     mix: tuple[float, float, float] = (0.6, 0.22, 0.18),
 ) -> npt.NDArray[np.uint8]:
-    """One object: its parts painted in turn, shaded as if rounded, at times with an outline or a hole.
+    """Draw one object: its parts painted in turn, shaded as if rounded, at times with an outline or a hole.
 
     Args:
         rng: Source of randomness.
@@ -134,14 +134,14 @@ def sprite(
     base = texture(rng, n, photographs)
     own_texture = rng.uniform(0.2, 0.9)
     for i, part in enumerate(build(rng)):
-        cover = mask_of(part, n)
+        cover = draw_mask(part, n)
         if i and build is plain and rng.random() < 0.5:
             cover = cover * alpha
         surface = texture(rng, n, photographs) if i and rng.random() < own_texture else base
         pixels = pixels * (1 - cover[..., None]) + surface * cover[..., None]
         alpha = np.maximum(alpha, cover)
     if build is plain and rng.random() < 0.06:
-        alpha = alpha * (1 - mask_of(place(ellipse(rng), centre=(0, 0), scale=0.45, angle=0), n))
+        alpha = alpha * (1 - draw_mask(place(ellipse(rng), centre=(0, 0), scale=0.45, angle=0), n))
     if rng.random() < 0.6:
         pixels = shade(rng, pixels, alpha)
     if rng.random() < 0.2:

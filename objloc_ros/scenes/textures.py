@@ -27,7 +27,7 @@ def fractal(
     persistence: float = 0.55,
     stretch: float = 1.0,
 ) -> Array:
-    """Sum of value-noise octaves.
+    """Sum octaves of value noise.
 
     Args:
         rng: Source of randomness.
@@ -53,14 +53,14 @@ def unit_range(field: Array) -> Array:
 
 
 def ramp(rng: np.random.Generator, n: int) -> Array:
-    """A linear gradient in a random direction."""
+    """Draw a linear gradient in a random direction."""
     y, x = np.mgrid[0:n, 0:n].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     return unit_range(x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle)))
 
 
 def cells(rng: np.random.Generator, n: int) -> Array:
-    """Voronoi cells: flat patches or distance to the nearest seed."""
+    """Draw Voronoi cells: flat patches or distance to the nearest seed."""
     count = int(rng.integers(12, 200))
     seeds = np.full((n, n), 255, np.uint8)
     seeds[rng.integers(0, n, count), rng.integers(0, n, count)] = 0
@@ -95,7 +95,7 @@ PERIODIC: dict[str, Coordinates] = {"stripes": _stripes, "checker": _checker, "d
 
 
 def periodic(rng: np.random.Generator, n: int, kind: str) -> Array:
-    """A repeating pattern, rotated and half of the time warped."""
+    """Draw a repeating pattern, rotated and half of the time warped."""
     y, x = np.mgrid[0:n, 0:n].astype(np.float32)
     angle = rng.uniform(0, np.pi)
     u = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
@@ -108,7 +108,7 @@ def periodic(rng: np.random.Generator, n: int, kind: str) -> Array:
 
 
 def field(rng: np.random.Generator, n: int) -> Array:
-    """One random field of any kind."""
+    """Draw one random field of any kind."""
     kinds = ["fractal", "streaks", "cells", "ramp", "flat", *PERIODIC]
     kind = str(rng.choice(kinds, p=[0.28, 0.12, 0.14, 0.1, 0.1, 0.1, 0.04, 0.06, 0.06]))
     if kind == "fractal":
@@ -126,7 +126,7 @@ def field(rng: np.random.Generator, n: int) -> Array:
 
 
 def colour(rng: np.random.Generator) -> Array:
-    """A random RGB colour, one in three nearly grey: float32 [3] in [0, 255]."""
+    """Draw a random RGB colour, one in three nearly grey: float32 [3] in [0, 255]."""
     if rng.random() < 0.3:
         return np.clip(rng.uniform(10, 245) + rng.normal(0, 10, 3), 0, 255).astype(np.float32)
     saturation = int(255 * rng.beta(1.6, 2.2))  # nature is less saturated than a uniform draw
@@ -154,7 +154,7 @@ def paint(field_: Array, colours: Array, *, hard: bool = False) -> Array:
 
 
 def texture(rng: np.random.Generator, n: int, photographs: list[Array] | None = None) -> Array:
-    """A coloured texture: float32 [n, n, 3] in [0, 255].
+    """Draw a coloured texture: float32 [n, n, 3] in [0, 255].
 
     Args:
         rng: Source of randomness.
@@ -175,7 +175,7 @@ def texture(rng: np.random.Generator, n: int, photographs: list[Array] | None = 
 
 
 def photograph_field(rng: np.random.Generator, n: int, photographs: list[Array]) -> Array:
-    """A random square cut of a random photograph, turned by a multiple of 90 degrees, resized to [n, n]."""
+    """Draw a random square cut of a random photograph, turned by a multiple of 90 degrees, resized to [n, n]."""
     source = photographs[int(rng.integers(len(photographs)))]
     side = int(min(source.shape) * rng.uniform(0.3, 1.0))
     top, left = (int(rng.integers(0, extent - side + 1)) for extent in source.shape)

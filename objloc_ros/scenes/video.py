@@ -47,7 +47,7 @@ class Standing:
 
 
 def drive_video(*, seed: int = 0, size: Size = (480, 640), frames: int = 150) -> Iterator[tuple[Image, Image]]:
-    """Frames of a procedural drive.
+    """Yield frames of a procedural drive.
 
     Args:
         seed: Seed of the road, the sky and the objects.
@@ -62,7 +62,7 @@ def drive_video(*, seed: int = 0, size: Size = (480, 640), frames: int = 150) ->
     objects = _along_the_road(rng, count=int(frames * SPEED / 1.2) + 8)
     for t in range(frames):
         travelled, sway = t * SPEED, 0.015 * np.sin(t / 17) * size[1]
-        image = _ground(road, sky, size, travelled, sway)
+        image = _render_surroundings(road, sky, size, travelled, sway)
         identities = np.zeros(size, np.uint8)
         for standing in reversed(objects):
             if NEAR < standing.ahead - travelled < FAR:
@@ -74,14 +74,14 @@ def _along_the_road(rng: np.random.Generator, count: int) -> list[Standing]:
     ahead = 2.0 + np.cumsum(rng.uniform(0.9, 1.6, count))
     standing = []
     for i in range(count):
-        picture = _cropped(sprite(rng, 192, mix=(0.2, 0.4, 0.4)))
+        picture = _crop_largest_part(sprite(rng, 192, mix=(0.2, 0.4, 0.4)))
         lateral = (1 if i % 2 else -1) * rng.uniform(0.35, 1.5)
         standing.append(Standing(i + 1, picture, float(lateral), float(ahead[i]), float(rng.uniform(0.5, 1.0))))
     return standing
 
 
-def _cropped(picture: Image) -> Image:
-    """The largest connected part of a cut-out, without its margins."""
+def _crop_largest_part(picture: Image) -> Image:
+    """Return the largest connected part of a cut-out, without its margins."""
     _, parts, stats, _ = cv2.connectedComponentsWithStats((picture[..., 3] > 127).astype(np.uint8), connectivity=4)
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     left, top, wide, tall = stats[largest, :4]
@@ -91,7 +91,7 @@ def _cropped(picture: Image) -> Image:
 
 
 def _road(rng: np.random.Generator) -> Image:
-    """The ground plane from above: grass, a road and its dashed centre line; repeats along its rows."""
+    """Return the ground plane from above: grass, a road and its dashed centre line; repeats along its rows."""
     n = 512
     grass = paint(fractal(rng, n, lowest=9), np.array([[58, 84, 38], [92, 118, 56], [120, 130, 70]], np.float32))
     asphalt = paint(fractal(rng, n, lowest=30), np.array([[88, 88, 92], [112, 112, 114]], np.float32))
@@ -102,7 +102,7 @@ def _road(rng: np.random.Generator) -> Image:
 
 
 def _sky(rng: np.random.Generator, size: Size) -> Array:
-    """Clouds over a line of hills, wider than the image so that it can sway."""
+    """Return clouds over a line of hills, wider than the image so that it can sway."""
     n = 512
     clouds = paint(fractal(rng, n), np.array([[150, 185, 225], [205, 220, 238]], np.float32))
     ridge = n * (0.86 - 0.12 * fractal(rng, n, highest=9)[0])
@@ -111,8 +111,8 @@ def _sky(rng: np.random.Generator, size: Size) -> Array:
     return cv2.resize(np.where(below, hills, clouds).astype(np.float32), (int(size[1] * 1.1), int(size[0] * HORIZON)))
 
 
-def _ground(road: Image, sky: Array, size: Size, travelled: float, sway: float) -> Array:
-    """Sky above the horizon, the road in perspective below it: float32 [H, W, 3]."""
+def _render_surroundings(road: Image, sky: Array, size: Size, travelled: float, sway: float) -> Array:
+    """Return sky above the horizon, the road in perspective below it: float32 [H, W, 3]."""
     height, width = size
     top, n = sky.shape[0], road.shape[1]
     depth = (height - top) / (np.arange(height - top, dtype=np.float32) + 1)

@@ -44,7 +44,7 @@ class Group:
     weight: float
 
     def index(self, attributes: Attributes | None) -> int:
-        """Number of an object's kind; of the background for None."""
+        """Return the number of an object's kind; of the background for None."""
         return len(self.kinds) if attributes is None else self.kinds.index(self.of(attributes))
 
 
@@ -66,8 +66,8 @@ learns that whatever is red is no star.
 """
 
 
-def captions(rng: np.random.Generator, group: Group) -> list[str]:
-    """One caption of each kind of a group, the background's last, all in the words of one template."""
+def make_captions(rng: np.random.Generator, group: Group) -> list[str]:
+    """Return one caption of each kind of a group, the background's last, all in the words of one template."""
     template = SHORT[int(rng.integers(len(SHORT)))] if rng.random() < 0.7 else _imagenet(rng)
     many, noun = bool(rng.random() < 0.12), NOUNS[int(rng.integers(len(NOUNS)))]
     phrases = [_phrase(rng, kind, noun, many) for kind in group.kinds]
@@ -81,8 +81,8 @@ def known_tokens() -> Tensor:
     return torch.tensor(sorted({token for text in texts for token in byte_pairs().encode(text)}))
 
 
-def targets(groups: Sequence[Group], visible: Sequence[Sequence[Attributes]]) -> list[npt.NDArray[np.float32]]:
-    """Which captions of each group are true of each picture.
+def match_captions(groups: Sequence[Group], visible: Sequence[Sequence[Attributes]]) -> list[npt.NDArray[np.float32]]:
+    """Return which captions of each group are true of each picture.
 
     Args:
         groups: The groups.
@@ -95,14 +95,14 @@ def targets(groups: Sequence[Group], visible: Sequence[Sequence[Attributes]]) ->
     for group in groups:
         table = np.zeros((len(visible), len(group.kinds) + 1), np.float32)
         for row, objects in zip(table, visible, strict=True):
-            for one in objects or (None,):
-                row[group.index(one)] += 1
+            for attributes in objects or (None,):
+                row[group.index(attributes)] += 1
         tables.append(table / table.sum(1, keepdims=True))
     return tables
 
 
 def _phrase(rng: np.random.Generator, kind: tuple[str, ...], noun: str, many: bool) -> str:
-    """The words of a kind, a noun at their end, at times in the plural."""
+    """Return the words of a kind, a noun at their end, at times in the plural."""
     words = [str(rng.choice(SYNONYMS[word])) if word in SYNONYMS else word for word in kind]
     if kind[-1] not in SHAPES:
         words.append(noun)

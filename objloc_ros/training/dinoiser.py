@@ -118,7 +118,7 @@ def train_dinoiser(
         state.load(checkpoint)
     with ThreadPoolExecutor(workers) as pool:
         for pixels in pixel_batches(images, settings, start=state.step, pool=pool):
-            losses = state.update(ask(teachers, pixels.to(teachers.device), settings))
+            losses = state.update(query_teachers(teachers, pixels.to(teachers.device), settings))
             if on_progress:
                 on_progress(state.step, losses)
             if checkpoint is not None and (state.step % save_every == 0 or state.step == settings.steps):
@@ -127,7 +127,7 @@ def train_dinoiser(
 
 
 @torch.no_grad()
-def ask(teachers: Teachers, pixels: Tensor, settings: DinoiserTraining) -> Lesson:
+def query_teachers(teachers: Teachers, pixels: Tensor, settings: DinoiserTraining) -> Lesson:
     """Ask the frozen networks about a batch.
 
     Where DINO's or FOUND's patches are not CLIP's, their answers are resized (bilinear) before they become decisions.
@@ -138,14 +138,14 @@ def ask(teachers: Teachers, pixels: Tensor, settings: DinoiserTraining) -> Lesso
         settings: The run.
     """
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=settings.bfloat16):
-        tokens = teachers.clip.tokens(_normalised(pixels, teachers.clip))
-        seen: Features = teachers.dino(_normalised(pixels, teachers.dino))
-        other = seen if teachers.found is teachers.dino else teachers.found(_normalised(pixels, teachers.found))
-    values = _resized(seen.values.mT.unflatten(2, seen.grid), tokens.grid).flatten(2).mT
+        tokens = teachers.clip.tokens(_normalise(pixels, teachers.clip))
+        seen: Features = teachers.dino(_normalise(pixels, teachers.dino))
+        other = seen if teachers.found is teachers.dino else teachers.found(_normalise(pixels, teachers.found))
+    values = _resize(seen.values.mT.unflatten(2, seen.grid), tokens.grid).flatten(2).mT
     correlations = dino_correlations(values)
     weight, bias = teachers.weight.to(pixels.device), teachers.bias.to(pixels.device)
     saliency = head_logits(other.keys, weight, bias, other.grid).sigmoid()
-    foreground = _resized(saliency[:, None], tokens.grid)[:, 0] > 0.5
+    foreground = _resize(saliency[:, None], tokens.grid)[:, 0] > 0.5
     return Lesson(tokens.middle, tokens.grid, (correlations >= settings.gamma) & (correlations > 0), foreground)
 
 
@@ -171,7 +171,7 @@ class DinoiserState:
         self.log: Log = []
 
     def update(self, lesson: Lesson) -> dict[str, float]:
-        """One optimiser step; the losses it saw, and how far the answers at the thresholds agree, in [0, 1]."""
+        """Take one optimiser step; return the losses and how far the answers at the thresholds agree, in [0, 1]."""
         rates = (self.settings.projection_rate, self.settings.background_rate)
         for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * self.settings.decay(self.step)
@@ -217,13 +217,13 @@ class DinoiserState:
         self.step, self.log = state["step"], state["log"]
 
 
-def _normalised(pixels: Tensor, network: ClipImage | ViT) -> Tensor:
+def _normalise(pixels: Tensor, network: ClipImage | ViT) -> Tensor:
     mean, std = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (network.mean, network.std))
     return (pixels - mean) / std
 
 
-def _resized(maps: Tensor, grid: Grid) -> Tensor:
-    """Maps [B, C, h, w] on another grid."""
+def _resize(maps: Tensor, grid: Grid) -> Tensor:
+    """Return maps [B, C, h, w] on another grid."""
     return maps if maps.shape[2:] == grid else F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
 
 

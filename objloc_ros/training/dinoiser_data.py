@@ -50,7 +50,7 @@ class DinoiserTraining(Options):
     bfloat16: bool = option(False, "Run the frozen networks in bfloat16: faster on GPUs and recent CPUs.")
 
     def decay(self, step: int) -> float:
-        """Factor of both rates at a step, counted from 0: 1, and 0.1 from 5000 of 6300 steps on."""
+        """Return the factor of both rates at a step, counted from 0: 1, and 0.1 from 5000 of 6300 steps on."""
         return 1.0 if step < self.steps * 5000 // 6300 else 0.1
 
 
@@ -98,7 +98,7 @@ class MixedScenes:
         return np.ascontiguousarray(render(rng, self._attributes, scene, self._size, camera=CAMERA)[0])
 
 
-def drawn(files: Sequence[Path], count: int, seed: int) -> list[Path]:
+def draw_subset(files: Sequence[Path], count: int, seed: int) -> list[Path]:
     """Draw a subset as the paper does, with replacement, so that a file may occur twice.
 
     Raises:
@@ -109,8 +109,8 @@ def drawn(files: Sequence[Path], count: int, seed: int) -> list[Path]:
     return [files[int(i)] for i in np.random.default_rng(seed).integers(len(files), size=count)]
 
 
-def indices(total: int, step: int, settings: DinoiserTraining) -> list[int]:
-    """Indices of a step's pictures: epochs are shuffled anew, and the last batch of an epoch may be smaller.
+def sample_indices(total: int, step: int, settings: DinoiserTraining) -> list[int]:
+    """Return the indices of a step's pictures: epochs are shuffled anew, and the last batch of an epoch may be smaller.
 
     Raises:
         InputError: If there are no pictures.
@@ -126,16 +126,16 @@ def pixel_batches(images: Pictures, settings: DinoiserTraining, *, start: int, p
     """Yield the crops of the steps from `start` on, float32 [b, 3, S, S] in [0, 1]; the pool works one batch ahead."""
     waiting: list[Future[Array]] = []
     for step in range(start, settings.steps):
-        chosen = indices(len(images), step, settings)
+        chosen = sample_indices(len(images), step, settings)
         ahead = [pool.submit(_crop, images, i, settings, (settings.seed, step, n)) for n, i in enumerate(chosen)]
         if waiting:
-            yield _stacked(waiting)
+            yield _stack(waiting)
         waiting = ahead
     if waiting:
-        yield _stacked(waiting)
+        yield _stack(waiting)
 
 
-def augmented(item: Item, *, size: int, brightness: float, key: Sequence[int]) -> Array:
+def augment(item: Item, *, size: int, brightness: float, key: Sequence[int]) -> Array:
     """Crop, mirror and relight a training picture.
 
     The shorter side becomes `size` (bilinear, without antialiasing, as in the original), then a square is cut out
@@ -168,8 +168,8 @@ def augmented(item: Item, *, size: int, brightness: float, key: Sequence[int]) -
 
 
 def _crop(images: Pictures, index: int, settings: DinoiserTraining, key: Sequence[int]) -> Array:
-    return augmented(images[index], size=settings.size, brightness=settings.brightness, key=key)
+    return augment(images[index], size=settings.size, brightness=settings.brightness, key=key)
 
 
-def _stacked(crops: Sequence[Future[Array]]) -> Tensor:
+def _stack(crops: Sequence[Future[Array]]) -> Tensor:
     return torch.from_numpy(np.stack([crop.result() for crop in crops]))

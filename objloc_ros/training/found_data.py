@@ -33,7 +33,7 @@ BLUR_SIGMAS = (0.1, 2.0)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
-def image_files(folder: Path) -> list[Path]:
+def list_image_files(folder: Path) -> list[Path]:
     """List the pictures under a folder, DUTS-TR's for one, in an order that does not depend on the file system.
 
     Raises:
@@ -45,7 +45,7 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def augmented(item: Image | Path, size: int, key: Sequence[int]) -> Image:
+def augment(item: Image | Path, size: int, key: Sequence[int]) -> Image:
     """Read one training image and augment it as the paper does: random detail by rescaling, and blur.
 
     The shorter side becomes `size`, then the image is rescaled by a factor in [0.1, 3] and squeezed to size x size
@@ -88,7 +88,7 @@ def refine_patches(image: Image, masks: Sequence[BoolMap]) -> list[tuple[BoolMap
     return [_refine(grid, mask) for mask in masks]
 
 
-def any_centre_pixel(mask: BoolMap, patch: int) -> BoolMap:
+def sample_centres(mask: BoolMap, patch: int) -> BoolMap:
     """Sample a mask [h * patch, w * patch] per patch: True where any of the (up to four) centre pixels is.
 
     This is bilinear interpolation without antialiasing followed by a test for non-zero, as in the original.
@@ -110,7 +110,7 @@ def _refine(grid: BilateralGrid, mask: BoolMap) -> tuple[BoolMap, bool]:
     candidate = binary(grid.solve(target), keep="all")
     if not accepts(target > 0.5, candidate):
         return mask, False
-    return any_centre_pixel(candidate, height // len(mask)), True
+    return sample_centres(candidate, height // len(mask)), True
 
 
 def _read(item: Image | Path) -> Image:
@@ -158,21 +158,21 @@ class Batch:
     grid: Grid
 
 
-def prepared_batches(
+def iterate_batches(
     backbone: ViT, images: Iterable[Item], settings: HeadTraining, *, start: int, pool: Executor
 ) -> Iterator[Batch]:
     """Yield the batches of the steps from `start` on; the pool augments one batch ahead."""
     waiting: list[Future[Image]] = []
-    for step, items in enumerate(islice(item_batches(images, settings), start, settings.steps), start):
-        ahead = [pool.submit(augmented, item, settings.size, (settings.seed, step, i)) for i, item in enumerate(items)]
+    for step, items in enumerate(islice(iterate_items(images, settings), start, settings.steps), start):
+        ahead = [pool.submit(augment, item, settings.size, (settings.seed, step, i)) for i, item in enumerate(items)]
         if waiting:
-            yield _observed(backbone, waiting, settings)
+            yield _observe(backbone, waiting, settings)
         waiting = ahead
     if waiting:
-        yield _observed(backbone, waiting, settings)
+        yield _observe(backbone, waiting, settings)
 
 
-def item_batches(images: Iterable[Item], settings: HeadTraining) -> Iterator[list[Item]]:
+def iterate_items(images: Iterable[Item], settings: HeadTraining) -> Iterator[list[Item]]:
     """Yield batches without end: freshly shuffled epochs of a sequence, or an iterable again and again.
 
     As in the original, the last batch of an epoch may be smaller.
@@ -201,7 +201,7 @@ def _epoch(images: Iterable[Item], key: tuple[int, int]) -> Iterator[Item]:
 
 
 @torch.no_grad()
-def _observed(backbone: ViT, augmented_images: Sequence[Future[Image]], settings: HeadTraining) -> Batch:
+def _observe(backbone: ViT, augmented_images: Sequence[Future[Image]], settings: HeadTraining) -> Batch:
     """Run the frozen backbone on augmented images: keys, and the complement of the discovered background."""
     images = [future.result() for future in augmented_images]
     device = next(backbone.parameters()).device

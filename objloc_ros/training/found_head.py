@@ -24,7 +24,7 @@ from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import head_logits
 from objloc_ros.ops.regions import BoolMap
-from objloc_ros.training.found_data import Batch, HeadTraining, Item, prepared_batches, refine_patches, start_worker
+from objloc_ros.training.found_data import Batch, HeadTraining, Item, iterate_batches, refine_patches, start_worker
 
 Log = list[dict[str, float]]
 Progress = Callable[[int, dict[str, float]], None]
@@ -84,7 +84,7 @@ def train_head(
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
     with _pool(workers) as pool:
-        stream = prepared_batches(backbone, images, settings, start=state.step, pool=pool)
+        stream = iterate_batches(backbone, images, settings, start=state.step, pool=pool)
         current = next(stream, None)
         while current is not None:
             labels = state.submit(current, pool)
@@ -123,12 +123,12 @@ class HeadState:
         self.log: Log = []
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Weight float32 [1, C, 1, 1] and bias float32 [1], on the CPU."""
+        """Return weight float32 [1, C, 1, 1] and bias float32 [1], on the CPU."""
         weight, bias = (parameter.detach().cpu().clone() for parameter in self.head.parameters())
         return weight, bias
 
     def logits(self, batch: Batch) -> Tensor:
-        """Logits of the head as it is now: [B, h, w]."""
+        """Return the logits of the head as it is now: [B, h, w]."""
         weight, bias = self.head.parameters()
         return head_logits(batch.keys, weight, bias, batch.grid)
 
@@ -142,7 +142,7 @@ class HeadState:
         return lambda: [future.result() for future in futures]
 
     def update(self, batch: Batch, refined: Refined) -> dict[str, float]:
-        """One optimiser step; the losses it saw."""
+        """Take one optimiser step and return the losses it saw."""
         logits = self.logits(batch)
         targets = _stack(refined, 0, logits)
         terms = {"refined": REFINED_WEIGHT * bce(logits, targets)}
@@ -188,7 +188,7 @@ class HeadState:
 
 
 def _stack(refined: Refined, source: int, like: Tensor) -> Tensor:
-    """Labels of one source as a float tensor [B, h, w] beside the logits."""
+    """Return the labels of one source as a float tensor [B, h, w] beside the logits."""
     return torch.from_numpy(np.stack([labels[source][0] for labels in refined])).to(like)
 
 

@@ -38,7 +38,7 @@ class TrainingState:
         self._average, self._rate = average, rate
 
     def descend(self, loss: torch.Tensor) -> None:
-        """One optimiser step down a loss; gradients are clipped to norm 3."""
+        """Take one optimiser step down a loss; gradients are clipped to norm 3."""
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(self.step)
         self.optimiser.zero_grad()
@@ -102,7 +102,7 @@ class TrainingState:
 
 
 def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only."""
+    """Return parameter groups with weight decay for matrices only."""
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

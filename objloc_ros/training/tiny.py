@@ -63,7 +63,7 @@ def grouping_loss(keys: Tensor, labels: Tensor, swapped: Tensor) -> Tensor:
 
 
 def attention_loss(cls_attention: Tensor, labels: Tensor) -> Tensor:
-    """Negative log of the CLS attention that falls on cut-outs, averaged over heads and views that show one.
+    """Return the negative log of the CLS attention that falls on cut-outs, averaged over heads and views that show one.
 
     Args:
         cls_attention: float32 [B, heads, N].
@@ -141,7 +141,7 @@ def train_tiny(
     loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def update(pair: ViewPair) -> dict[str, float]:
-        grouping, attention = losses(model, pair)
+        grouping, attention = compute_losses(model, pair)
         state.descend(grouping + settings.attention * attention)
         return {"grouping": grouping.item(), "attention": attention.item()}
 
@@ -149,8 +149,8 @@ def train_tiny(
     return cast(ViT, state.averaged.eval())
 
 
-def losses(model: ViT, pair: ViewPair) -> tuple[Tensor, Tensor]:
-    """The grouping loss of the keys and the attention loss of the CLS token on a batch of pairs."""
+def compute_losses(model: ViT, pair: ViewPair) -> tuple[Tensor, Tensor]:
+    """Return the grouping loss of the keys and the attention loss of the CLS token on a batch of pairs."""
     images, labels = pair.images.flatten(0, 1), pair.labels.long()
     with torch.autocast("cpu", torch.bfloat16):
         features: Features = model(normalise(images, model))

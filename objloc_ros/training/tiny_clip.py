@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, Tokenizer, embed_tokens
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, Tokenizer, embed_tokens
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
@@ -64,7 +64,7 @@ class ClipTraining:
     bank: tuple[int, int] = (400, 6)
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step."""
+        """Return the learning rate at a step."""
         return self.peak_rate * min(1.0, (step + 1) / self.warmup) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 
@@ -75,18 +75,18 @@ class TinyClip(nn.Module):
         super().__init__()
         self.image = build_clip_image(NAME)
         self.known = known_tokens()
-        self.text = build_text_transformer(NAME, len(self.known) + SPECIAL)
+        self.text = build_text_transformer(NAME, len(self.known) + SPECIAL_TOKENS)
         self.tokenizer = Tokenizer(self.image.spec.context, self.known)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(14.0)))
 
     def captions(self, texts: Sequence[Sequence[str]]) -> list[Tensor]:
-        """Unit vectors of the captions of each group: float32 [kinds + 1, D], encoded together."""
+        """Return unit vectors of the captions of each group: float32 [kinds + 1, D], encoded together."""
         ids = self.tokenizer([text for group in texts for text in group])
         embedded = F.normalize(embed_tokens(self.text, ids), dim=-1)
         return list(embedded.split([len(group) for group in texts]))
 
     def scale(self) -> Tensor:
-        """Factor of the similarities."""
+        """Return the factor of the similarities."""
         return self.logit_scale.exp().clamp(max=MAX_SCALE)
 
     def load(self, path: Path) -> None:
@@ -150,7 +150,7 @@ def train_tiny_clip(
     loader = DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def update(batch: ClipBatch) -> dict[str, float]:
-        crops, tokens = losses(model, batch)
+        crops, tokens = compute_losses(model, batch)
         state.descend(crops + settings.dense * tokens)
         return {"crops": crops.item(), "tokens": tokens.item(), "scale": model.scale().item()}
 
@@ -158,15 +158,15 @@ def train_tiny_clip(
     return cast(TinyClip, state.averaged.eval())
 
 
-def losses(model: TinyClip, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the captions given the crops, and given the tokens of the scenes; each a weighted group sum."""
+def compute_losses(model: TinyClip, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropies of the captions given the crops, and given the scenes' tokens: weighted group sums."""
     texts = model.captions(batch.captions)
     # Attention spelled out: over some hundred tokens PyTorch's fused backward is slower on a CPU.
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         crops = model.image(normalise(batch.crops, model.image))
         tokens = value_features(model.image, model.image.tokens(normalise(batch.scenes, model.image)))
-    crops, tokens = (F.normalize(each, dim=-1) * model.scale() for each in (crops, tokens))
-    crop_rivals, token_rivals = rivals(batch)
+    crops, tokens = (F.normalize(features, dim=-1) * model.scale() for features in (crops, tokens))
+    crop_rivals, token_rivals = find_rivals(batch)
     of_crops, of_tokens = [], []
     for i, (group, text) in enumerate(zip(GROUPS, texts, strict=True)):
         logits = (crops @ text.T).masked_fill(crop_rivals[i], float("-inf"))
@@ -176,8 +176,8 @@ def losses(model: TinyClip, batch: ClipBatch) -> tuple[Tensor, Tensor]:
     return torch.stack(of_crops).sum(), torch.stack(of_tokens).sum()
 
 
-def rivals(batch: ClipBatch) -> tuple[list[Tensor], list[Tensor]]:
-    """Captions that must not count as false, see `captions.COLOURS_RULED_OUT`.
+def find_rivals(batch: ClipBatch) -> tuple[list[Tensor], list[Tensor]]:
+    """Return captions that must not count as false, see `captions.COLOURS_RULED_OUT`.
 
     Returns:
         Per group bool [B, kinds + 1] of crops, and bool [C, N, kinds + 1] of tokens.
@@ -200,17 +200,17 @@ def save_clip(path: Path, model: TinyClip) -> None:
 
 
 def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy with soft targets; a class that is ruled out (-inf) has target 0 and adds nothing."""
+    """Return the cross-entropy with soft targets; a class that is ruled out (-inf) has target 0 and adds nothing."""
     return -(truth * logits.log_softmax(-1)).nan_to_num(0.0).sum(-1).mean()
 
 
 def _token_loss(logits: Tensor, kinds: Tensor) -> Tensor:
-    """Mean over the tokens of objects plus mean over those of the background, halved: most tokens are background."""
+    """Average the loss over tokens of objects and over those of the background, half each: most are background."""
     background = logits.shape[-1] - 1
-    each = F.cross_entropy(logits.flatten(0, 1), kinds.flatten(), reduction="none", ignore_index=IGNORED)
+    losses = F.cross_entropy(logits.flatten(0, 1), kinds.flatten(), reduction="none", ignore_index=IGNORED)
     of_objects, of_background = (
         (kinds.flatten() < background) & (kinds.flatten() != IGNORED),
         kinds.flatten() == background,
     )
-    parts = [each[which].mean() if which.any() else each.sum() * 0 for which in (of_objects, of_background)]
+    parts = [losses[mask].mean() if mask.any() else losses.sum() * 0 for mask in (of_objects, of_background)]
     return (parts[0] + parts[1]) / 2

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, Attributes, attribute_scene
-from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_background, random_scene, render
+from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, move_objects, random_background, random_scene, render
 from objloc_ros.scenes.textures import Array
-from objloc_ros.training.captions import GROUPS, captions, targets
+from objloc_ros.training.captions import GROUPS, make_captions, match_captions
 from objloc_ros.types import Image, Size
 
 T = TypeVar("T", covariant=True)
@@ -43,8 +43,8 @@ class ViewPair:
     swapped: Tensor
 
 
-def token_labels(identities: Image, patch: int) -> npt.NDArray[np.uint8]:
-    """Which layer each token shows.
+def label_tokens(identities: Image, patch: int) -> npt.NDArray[np.uint8]:
+    """Return which layer each token shows.
 
     A token is background when over 90 % of its pixels are, the i-th object when over 60 % are, else unclear.
 
@@ -62,7 +62,7 @@ def token_labels(identities: Image, patch: int) -> npt.NDArray[np.uint8]:
 
 
 def random_window(rng: np.random.Generator, scene: Scene, heights: tuple[float, float]) -> Window:
-    """A square part of the canvas, two times in three around an object."""
+    """Return a square part of the canvas, two times in three around an object."""
     height = rng.uniform(*heights)
     x, y = rng.uniform(0, 1 - height, 2)
     if scene.objects and rng.random() < 0.67:
@@ -84,7 +84,7 @@ class Stream(IterableDataset[T], abc.ABC):
 
     @abc.abstractmethod
     def batch(self, step: int) -> T:
-        """The batch of one step."""
+        """Return the batch of one step."""
 
     def __iter__(self) -> Iterator[T]:
         """Batches in order; with several loader workers, each makes every n-th step."""
@@ -116,7 +116,7 @@ class ViewPairs(Stream[ViewPair]):
         self.patch, self.swap = patch, swap
 
     def batch(self, step: int) -> ViewPair:
-        """The batch of one step."""
+        """Return the batch of one step."""
         rng = np.random.default_rng([self.seed, step])
         side, scenes = self.schedule.batch_shape(step)
         pairs = [self._pair(rng, side) for _ in range(scenes)]
@@ -127,7 +127,7 @@ class ViewPairs(Stream[ViewPair]):
 
     def _pair(self, rng: np.random.Generator, side: int) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
         first = random_scene(rng, self.bank)
-        second = moved(rng, first)
+        second = move_objects(rng, first)
         swapped = bool(rng.random() < self.swap)
         if swapped:
             second = replace(second, background=random_background(rng, self.bank))
@@ -136,7 +136,7 @@ class ViewPairs(Stream[ViewPair]):
             window = random_window(rng, scene, (0.4, 1.0))
             image, identities = render(rng, self.bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
             images.append(image)
-            labels.append(token_labels(identities, self.patch))
+            labels.append(label_tokens(identities, self.patch))
         return images, labels, swapped
 
 
@@ -173,7 +173,7 @@ class Schedule:
         return self.final_side, self.final_scenes
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step, relative to its peak."""
+        """Return the learning rate at a step, relative to its peak."""
         if step < self.cooldown_start:
             return min(1.0, (step + 1) / self.warmup)
         return (self.steps - step) / (self.steps - self.cooldown_start)
@@ -241,17 +241,17 @@ class ClipBatches(Stream[ClipBatch]):
         self.crop_side, self.scene_side = crop_side, scene_side
 
     def batch(self, step: int) -> ClipBatch:
-        """The batch of one step."""
+        """Return the batch of one step."""
         rng = np.random.default_rng([self.seed, step])
         bank = self._easy_bank if step < self.easy else self.bank
         crops, visible = self._crops(rng, bank)
         scenes, tokens = zip(*(self._scene(rng, bank) for _ in range(self.scenes)), strict=True)
         return ClipBatch(
             torch.from_numpy(crops),
-            [torch.from_numpy(table) for table in targets(GROUPS, visible)],
+            [torch.from_numpy(table) for table in match_captions(GROUPS, visible)],
             torch.from_numpy(np.stack(scenes)),
             [torch.from_numpy(np.stack(kinds)) for kinds in zip(*tokens, strict=True)],
-            [captions(rng, group) for group in GROUPS],
+            [make_captions(rng, group) for group in GROUPS],
         )
 
     def _crops(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[list[Attributes]]]:
@@ -265,25 +265,27 @@ class ClipBatches(Stream[ClipBatch]):
                 image, identities = render(
                     rng, bank, scene, (self.crop_side,) * 2, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
                 )
-                objects = in_sight(scene, identities, window)
+                objects = find_visible(scene, identities, window)
                 if objects or np.count_nonzero(identities) < 0.03 * identities.size:
                     images.append(image)
                     visible.append([bank.attributes[scene.objects[i].index] for i in objects])
         return np.stack(images[: self.crops]), visible[: self.crops]
 
     def _scene(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[npt.NDArray[np.int64]]]:
-        """A scene, and for each group the kind of every token."""
+        """Return a scene, and for each group the kind of every token."""
         scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
         window = random_window(rng, scene, (0.5, 1.0))
         size = (self.scene_side,) * 2
         image, identities = render(rng, bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA)
-        labels = token_labels(identities, self.patch)
+        labels = label_tokens(identities, self.patch)
         shown = [None, *(bank.attributes[placed.index] for placed in scene.objects)]
-        return np.ascontiguousarray(image), [_kinds(labels, [group.index(one) for one in shown]) for group in GROUPS]
+        return np.ascontiguousarray(image), [
+            _kinds(labels, [group.index(attributes) for attributes in shown]) for group in GROUPS
+        ]
 
 
 def crop_window(rng: np.random.Generator, scene: Scene) -> Window:
-    """A square part of the canvas, which it may leave: an object in the middle, one somewhere in it, or any part."""
+    """Sample a square window, which may leave the canvas: an object in its middle, one somewhere in it, or any part."""
     kind = rng.random()
     if scene.objects and kind < 0.8:
         target = scene.objects[int(rng.integers(len(scene.objects)))]
@@ -296,8 +298,8 @@ def crop_window(rng: np.random.Generator, scene: Scene) -> Window:
     return Window(float(x), float(y), height)
 
 
-def in_sight(scene: Scene, identities: Image, window: Window) -> list[int]:
-    """Numbers of the objects that a crop shows: a good part of each, and large enough to be what it is about."""
+def find_visible(scene: Scene, identities: Image, window: Window) -> list[int]:
+    """Return numbers of the objects that a crop shows: a good part of each, and large enough to be what it is about."""
     found = []
     for number, placed in enumerate(scene.objects, start=1):
         share = np.count_nonzero(identities == number) / identities.size
@@ -308,7 +310,7 @@ def in_sight(scene: Scene, identities: Image, window: Window) -> list[int]:
 
 
 def _kinds(labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Replace the layers of `token_labels` by the numbers of their kinds."""
+    """Replace the layers of `label_tokens` by the numbers of their kinds."""
     table = np.full(256, IGNORED, np.int64)
     table[: len(numbers)] = numbers
     table[UNCLEAR] = IGNORED
@@ -352,7 +354,7 @@ class SceneImages(Sequence[Image]):
         return np.ascontiguousarray(render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)[0])
 
 
-def surface_photographs() -> list[Array]:
+def load_surface_photographs() -> list[Array]:
     """Brick, grass and gravel as scikit-image ships them: float32 [512, 512] in [0, 1], grey.
 
     Raises:

@@ -51,7 +51,7 @@ def test_equals_the_sums(batch: int, heads: int, tokens: int, width: int) -> Non
 def test_how_much_is_done_at_a_time_does_not_matter(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     q, k, v = random_qkv(1, 3, 300, 16)
     whole = attend(q, k, v)
-    monkeypatch.setattr(attention, "MOST_SCORES", most)
+    monkeypatch.setattr(attention, "MAX_SCORES", most)
     torch.testing.assert_close(attend(q, k, v).float(), whole.float(), rtol=0.02, atol=0.005)
 
 

@@ -222,7 +222,7 @@ def test_both_towers_have_the_parameters_of_open_clips_model(name):
     assert ours == expected
 
 
-@pytest.mark.parametrize("build", [build_clip_image, build_text_transformer, clip.clip_spec])
+@pytest.mark.parametrize("build", [build_clip_image, build_text_transformer, clip.find_clip_spec])
 def test_an_unknown_model_is_named(build):
     with pytest.raises(ParameterError, match="unknown CLIP model 'clip_rn50'; known: clip_vitb32, "):
         build("clip_rn50")

@@ -6,7 +6,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from objloc_ros.backbones import clip_text
 from objloc_ros.backbones.clip import CLIP_SPECS, ClipSpec, build_text_transformer
-from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, embed_tokens, filled, shortened
+from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, embed_tokens, fill_template, shorten
 from objloc_ros.errors import ParameterError
 
 SMALL = ClipSpec(patch=4, embed_dim=10, text_width=16, text_layers=2, text_heads=2, context=12)
@@ -107,7 +107,7 @@ def test_what_occurs_twice_is_encoded_once(text, tower):
 
 
 def test_the_oldest_are_forgotten_where_many_were_encoded(text, tower, monkeypatch):
-    monkeypatch.setattr(clip_text, "CACHED", 4)
+    monkeypatch.setattr(clip_text, "MAX_CACHED_TEXTS", 4)
     counted = Counted(tower)
     text.encode(["dog", "cat"], ["{}"])
     text.encode(["bird", "fish"], ["{}"])
@@ -122,7 +122,7 @@ def test_the_oldest_are_forgotten_where_many_were_encoded(text, tower, monkeypat
 def test_a_set_that_is_larger_than_what_is_remembered_is_encoded_all_the_same(text, tower, monkeypatch):
     names = [f"{i} dogs" for i in range(9)]
     at_once = ClipText("small", tower, Tokenizer(12)).encode(names, ["{}"])
-    monkeypatch.setattr(clip_text, "CACHED", 4)
+    monkeypatch.setattr(clip_text, "MAX_CACHED_TEXTS", 4)
     counted = Counted(tower)
     for _ in range(2):
         torch.testing.assert_close(text.encode(names, ["{}"]), at_once, rtol=1e-4, atol=1e-5)
@@ -136,7 +136,7 @@ def test_a_set_that_is_larger_than_what_is_remembered_is_encoded_all_the_same(te
 def test_more_texts_than_a_batch_holds_make_several(text, tower, prompts, passes, monkeypatch):
     names = [f"{i} dogs" for i in range(prompts)]
     counted = Counted(tower)
-    monkeypatch.setattr(clip_text, "BATCH", 8)
+    monkeypatch.setattr(clip_text, "TEXTS_PER_BATCH", 8)
     encoded = text.encode(names, ["a {}", "{}"])
     assert counted.passes == passes
     monkeypatch.undo()
@@ -176,11 +176,11 @@ def test_lengths_are_judged_one_by_one():
     ],
 )
 def test_braces_of_a_prompt_stay_what_they_are(template, prompt, text):
-    assert filled(template, prompt) == text
+    assert fill_template(template, prompt) == text
 
 
 @pytest.mark.parametrize(
     ("text", "short"), [("", ""), ("x" * 40, "x" * 40), ("a" * 20 + "b" * 11 + "c" * 10, "a" * 20 + "..." + "c" * 10)]
 )
 def test_a_long_text_is_shortened_for_a_message(text, short):
-    assert shortened(text) == short
+    assert shorten(text) == short

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones import weights
 from objloc_ros.backbones.clip import CLIP_SPECS, ClipSpec
-from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
 from objloc_ros.backbones.store import record_hash
-from objloc_ros.backbones.weights import load_clip_image, load_clip_text, read_some
+from objloc_ros.backbones.weights import load_clip_image, load_clip_text, read_tensors
 from objloc_ros.errors import ParameterError, WeightsError
 
 SIZES = {
@@ -61,7 +61,7 @@ def state(full):
 
 @pytest.fixture
 def compact():
-    return {**state_of(len(KNOWN) + SPECIAL), "known_tokens": KNOWN}
+    return {**state_of(len(KNOWN) + SPECIAL_TOKENS), "known_tokens": KNOWN}
 
 
 def saved(path, state):
@@ -238,7 +238,7 @@ def test_a_file_cut_short_is_refused(suffix, state, tmp_path):
     path = saved(tmp_path / f"cut{suffix}", state)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(WeightsError, match="cannot be read as weights"):
-        read_some(path, lambda key: True)
+        read_tensors(path, lambda key: True)
 
 
 class Evil:

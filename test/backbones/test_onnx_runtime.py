@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
-from objloc_ros.backbones.onnx_runtime import CPU, CUDA, FACETS, TENSORRT, ExportedViT, load_exported, providers_for
+from objloc_ros.backbones.onnx_runtime import CPU, CUDA, FACETS, TENSORRT, ExportedViT, choose_providers, load_exported
 from objloc_ros.backbones.vit import SPECS, ViT, ViTSpec, build_vit
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.pipeline import load_pipeline
@@ -220,7 +220,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(small_file, monkeypa
     ],
 )
 def test_execution_providers_follow_the_device(device, offered, tensorrt, chosen):
-    providers = providers_for(torch.device(device), offered, tensorrt=tensorrt)
+    providers = choose_providers(torch.device(device), offered, tensorrt=tensorrt)
     assert [name for name, _ in providers] == chosen
     index = torch.device(device).index or 0
     assert all(options["device_id"] == index for name, options in providers if name != CPU)
@@ -228,4 +228,4 @@ def test_execution_providers_follow_the_device(device, offered, tensorrt, chosen
 
 def test_a_device_that_onnxruntime_does_not_offer_is_refused():
     with pytest.raises(ParameterError, match=r"cannot run on 'cuda:1', it offers CPU.*onnxruntime-gpu"):
-        providers_for(torch.device("cuda:1"), [CPU], tensorrt=False)
+        choose_providers(torch.device("cuda:1"), [CPU], tensorrt=False)

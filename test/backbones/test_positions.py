@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from objloc_ros.backbones.positions import KEPT, Positions, dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.positions import MAX_TABLES, Positions, dino_pos_embed, sized_pos_embed
 from objloc_ros.types import Grid
 
 Counted = tuple[Positions, list[Grid]]
@@ -57,12 +57,12 @@ def test_again_when_the_table_changes(counted: Counted) -> None:
 def test_few_are_kept(counted: Counted) -> None:
     positions, made = counted
     learned = table()
-    for side in range(2, KEPT + 3):
+    for side in range(2, MAX_TABLES + 3):
         positions(learned, (side, 1))
-    positions(learned, (KEPT + 2, 1))
-    assert len(made) == KEPT + 1
+    positions(learned, (MAX_TABLES + 2, 1))
+    assert len(made) == MAX_TABLES + 1
     positions(learned, (2, 1))  # the oldest went
-    assert len(made) == KEPT + 2
+    assert len(made) == MAX_TABLES + 2
 
 
 def test_gradients_pass(counted: Counted) -> None:

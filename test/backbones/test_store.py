@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from objloc_ros.backbones import registry, store
-from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
+from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
 from objloc_ros.errors import ParameterError, WeightsError
 
 CONTENT = bytes(range(256)) * 9000  # more than two chunks
@@ -179,7 +179,7 @@ def test_record_is_what_sha256sum_writes(tmp_path: Path) -> None:
     store.record_hash(path)
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert store.sidecar(path).read_text() == f"{expected}  a.bin\n"
-    assert store.recorded_hash(path) == expected
+    assert store.read_recorded_hash(path) == expected
     store.sidecar(path).write_text("nonsense")
     with pytest.raises(WeightsError, match="does not hold a SHA-256"):
         store.check_file(path)
@@ -220,4 +220,4 @@ def test_embedded_weights_match_their_recorded_hash(name: str) -> None:
 
 def test_unknown_weights_list_the_known() -> None:
     with pytest.raises(ParameterError, match="unknown weights 'vgg'; known: tiny, tiny_found_head"):
-        entry_of("vgg")
+        find_entry("vgg")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from objloc_ros.backbones.clip_text import PAD, SPECIAL, START, UNKNOWN, Tokenizer, byte_pairs
+from objloc_ros.backbones.clip_text import PAD, SPECIAL_TOKENS, START, UNKNOWN, Tokenizer, byte_pairs
 
 TEXTS = [
     "",
@@ -72,10 +72,10 @@ def test_a_small_tower_knows_its_tokens(compact):
 def test_ids_of_a_small_tower_are_dense_and_its_end_is_the_highest(compact):
     tokenizer, number, end = compact
     assert sorted(number.values()) == list(range(START + 1, end))
-    assert end == len(WORDS) + SPECIAL - 1
+    assert end == len(WORDS) + SPECIAL_TOKENS - 1
     ids = tokenizer([*WORDS, "", "zebra", " ".join(WORDS)])
     assert (ids.max(1).values == end).all()
-    assert len({PAD, UNKNOWN, START, end}) == SPECIAL
+    assert len({PAD, UNKNOWN, START, end}) == SPECIAL_TOKENS
 
 
 @pytest.mark.parametrize(

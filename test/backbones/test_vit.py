@@ -9,7 +9,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from objloc_ros.backbones.positions import dino_pos_embed, sized_pos_embed
-from objloc_ros.backbones.vit import SPECS, build_vit, cls_row
+from objloc_ros.backbones.vit import SPECS, attend_from_cls, build_vit
 from objloc_ros.errors import InputError, ParameterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
@@ -58,10 +58,10 @@ def test_the_last_block_is_not_run_further_than_its_projection(small):
         hook.remove()
 
 
-def test_cls_row_keeps_the_mass_of_the_dropped_column_out():
+def test_attention_from_cls_keeps_the_mass_of_the_dropped_column_out():
     q = torch.zeros(1, 4, 2, 3)
     k = torch.zeros(1, 4, 2, 3)
-    torch.testing.assert_close(cls_row(q, k), torch.full((1, 2, 3), 0.25))
+    torch.testing.assert_close(attend_from_cls(q, k), torch.full((1, 2, 3), 0.25))
 
 
 def test_dino_position_embedding_is_the_table_itself_on_its_own_grid():

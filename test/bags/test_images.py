@@ -42,16 +42,16 @@ def mixed(tmp_path: Path) -> Path:
 def test_images_in_order_with_stamps_and_problems(mixed: Path) -> None:
     with BagReader(mixed) as bag:
         found = list(read_images(bag, choose_cameras(bag)))
-    assert [(one.topic, one.key, one.recorded_ns) for one in found] == [
+    assert [(message.topic, message.key, message.recorded_ns) for message in found] == [
         ("/a/image", 7 * S, 0),
         ("/b/compressed", 8 * S, 2),
         ("/a/image", 9 * S, 3),
         ("/b/compressed", 10 * S, 4),
         ("/a/image", 5, 5),
     ], "the last has no stamp but was recorded at 5"
-    levels = [None if one.image is None else int(one.image[0, 0, 0]) for one in found]
+    levels = [None if message.image is None else int(message.image[0, 0, 0]) for message in found]
     assert levels == [10, 20, None, None, 30]
-    assert [one.cause for one in found] == ["", "", "size", "decode", ""]
+    assert [message.cause for message in found] == ["", "", "size", "decode", ""]
     assert "5" in found[2].problem
     assert "truncated" in found[3].problem
     assert found[0].problem == ""
@@ -60,7 +60,7 @@ def test_images_in_order_with_stamps_and_problems(mixed: Path) -> None:
 
 def test_chosen_topics(mixed: Path) -> None:
     with BagReader(mixed) as bag:
-        assert [one.topic for one in read_images(bag, ["/a/image/compressed"])] == ["/a/image/compressed"]
+        assert [message.topic for message in read_images(bag, ["/a/image/compressed"])] == ["/a/image/compressed"]
 
 
 def test_counts_are_those_of_the_cameras(mixed: Path) -> None:

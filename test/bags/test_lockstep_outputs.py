@@ -43,13 +43,16 @@ def test_outputs_are_the_nodes_messages_with_the_inputs_stamps(bag: Path, tmp_pa
     for place, image in enumerate(images):
         found = pipeline.run(image, ("found",))["found"]
         boxes = [
-            (one.bbox.center.position.x - one.bbox.size_x / 2, one.bbox.center.position.y - one.bbox.size_y / 2)
-            for one in got["found/detections"][place].message.detections
+            (
+                detection.bbox.center.position.x - detection.bbox.size_x / 2,
+                detection.bbox.center.position.y - detection.bbox.size_y / 2,
+            )
+            for detection in got["found/detections"][place].message.detections
         ]
         assert boxes == [(x1, y1) for x1, y1, _, _ in found.detections.boxes.tolist()]
         assert bytes(got["found/mask"][place].message.data) == found.mask_u8().tobytes()
         assert bytes(got["found/confidence"][place].message.data) == found.saliency_u8().tobytes()
-    assert {one.id for m in got["discovery/detections"] for one in m.message.detections} >= {"1"}
+    assert {detection.id for m in got["discovery/detections"] for detection in m.message.detections} >= {"1"}
     assert {topic for topic, _, _ in read_bag(tmp_path / "a" / OUTPUTS)} == {f"/front/{name}" for name in names}
 
 

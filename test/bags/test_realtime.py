@@ -28,7 +28,7 @@ MS = 1_000_000
 
 def stamps(*pairs: tuple[int, int]) -> Stamps:
     """Keys and times of recording, milliseconds."""
-    keys, recorded = (array("q", [value * MS for value in each]) for each in zip(*pairs, strict=True))
+    keys, recorded = (array("q", [value * MS for value in column]) for column in zip(*pairs, strict=True))
     return Stamps("", keys, recorded)
 
 

@@ -134,7 +134,7 @@ def test_namespaces(cameras: list[str], spaces: list[str]) -> None:
     ("recorded_ms", "period_ms"), [([0, 66, 132, 500], 66), ([0, 0, 40, 40], 40), ([7], 100), ([], 100), ([3, 3], 100)]
 )
 def test_period_of_a_camera(recorded_ms: list[int], period_ms: float) -> None:
-    recorded = array("q", [one * 1_000_000 for one in recorded_ms])
+    recorded = array("q", [milliseconds * 1_000_000 for milliseconds in recorded_ms])
     assert Stamps("", recorded, recorded).period_ns == period_ms * 1e6
 
 

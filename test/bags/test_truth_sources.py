@@ -52,7 +52,7 @@ def open_topic(path: Path, messages: list[Any], **options: Any) -> tuple[TopicTr
 
 def places(truth: TopicTruth, keys: list[int]) -> list[Any]:
     found = [truth.take(key) for key in keys]
-    return [None if one is None or one.boxes is None else next(iter(one.boxes)) for one in found]
+    return [None if frame is None or frame.boxes is None else next(iter(frame.boxes)) for frame in found]
 
 
 def test_truth_is_found_by_stamp_wherever_it_was_recorded(tmp_path: Path) -> None:

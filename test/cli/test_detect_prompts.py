@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
 from objloc_ros.cli.main import main
 from objloc_ros.io.drawing import label_overlay
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
@@ -25,7 +25,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     known = torch.tensor(sorted(byte_pairs().encode("a background blue circle object of photo red")))
     state = {f"visual.{key}": value for key, value in build_clip_image("tiny_clip").visual.state_dict().items()}
-    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL).state_dict()
+    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL_TOKENS).state_dict()
     path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
     save_file({key: value.clone() for key, value in state.items()} | {"known_tokens": known}, path)
     return path
@@ -86,13 +86,13 @@ def test_labels_mask_picture_and_records_agree(detect, picture, tmp_path, capsys
     assert found["info"]["method"] == method
     assert found["info"]["labels"] == {"0": "red object", "1": "blue circle"}
     assert found["info"]["options"]["background"] == background
-    categories = {one["id"]: one["name"] for one in found["categories"]}
+    categories = {entry["id"]: entry["name"] for entry in found["categories"]}
     assert len(set(categories.values())) == len(categories)
-    seen = {categories[one["category_id"]] for one in found["annotations"]}
+    seen = {categories[entry["category_id"]] for entry in found["annotations"]}
     assert seen == {("red object", "blue circle")[number] for number in present}
-    for one in found["annotations"]:
-        assert 0 <= one["score"] <= 1
-        x, y, width, height = one["bbox"]
+    for entry in found["annotations"]:
+        assert 0 <= entry["score"] <= 1
+        x, y, width, height = entry["bbox"]
         assert 0 <= x < x + width <= 160
         assert 0 <= y < y + height <= 120
     said = capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_methods_with_and_without_prompts_go_together(detect, picture, tmp_path,
     assert names(out / "found") == ["a_mask.png", "a_overlay.png", "detections.json"]
     found = json.loads((out / "found" / "detections.json").read_text())
     assert "labels" not in found["info"]
-    assert {one["name"] for one in found["categories"]} <= {"object"}
+    assert {entry["name"] for entry in found["categories"]} <= {"object"}
     assert (out / "compare.png").is_file()
     said = capsys.readouterr().out
     assert all(f"a.png: {method}: " in said for method in ("found", "maskclip", "clip_diy"))
@@ -144,7 +144,7 @@ def test_a_video_is_coloured_frame_by_frame(detect, tmp_path, capsys):
     assert (len(frames), film.fps) == (3, 10)
     assert all(np.abs(frame.astype(int) - scene(i)).mean() > 10 for i, frame in enumerate(frames))
     found = json.loads((out / "detections.json").read_text())
-    assert [one["frame"] for one in found["images"]] == [0, 1, 2]
+    assert [entry["frame"] for entry in found["images"]] == [0, 1, 2]
     assert found["info"]["labels"] == {"0": "red object", "1": "blue circle"}
     objects = len(found["annotations"])
     assert objects >= 3

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones import onnx_export
 from objloc_ros.backbones.onnx_runtime import load_exported
-from objloc_ros.backbones.registry import entry_of
+from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
 
@@ -45,7 +45,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["tolerance"] == onnx_export.TOLERANCE
     assert [row["input"] for row in facts["differences"]] == [[1, 3, 16, 24]] * 2
     assert max(row["keys"] for row in facts["differences"]) < 1e-5
-    digest = hashlib.sha256(entry_of("tiny").path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(find_entry("tiny").path.read_bytes()).hexdigest()
     assert load_exported(out).info.weights_sha256 == digest
 
 

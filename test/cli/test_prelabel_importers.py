@@ -36,7 +36,7 @@ def out(request: pytest.FixtureRequest, prelabel: Callable[..., int], tmp_path: 
 
 
 def annotations(found: dict[str, Any], image: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in found["annotations"] if one["image_id"] == image["id"]]
+    return [annotation for annotation in found["annotations"] if annotation["image_id"] == image["id"]]
 
 
 def test_masks_are_as_every_importer_takes_them(out: Path) -> None:
@@ -45,29 +45,33 @@ def test_masks_are_as_every_importer_takes_them(out: Path) -> None:
     categories = [category["id"] for category in found["categories"]]
     assert categories == list(range(1, len(categories) + 1)), "CVAT's reader takes 0 for none"
     assert len({image["file_name"] for image in found["images"]}) == len(images) == 11
-    assert [one["id"] for one in found["annotations"]] == list(range(1, len(found["annotations"]) + 1))
-    for one in found["annotations"]:
-        image, rle = images[one["image_id"]], one["segmentation"]
+    assert [annotation["id"] for annotation in found["annotations"]] == list(range(1, len(found["annotations"]) + 1))
+    for annotation in found["annotations"]:
+        image, rle = images[annotation["image_id"]], annotation["segmentation"]
         assert (out / "images" / image["file_name"]).is_file()
         assert rle["size"] == [image["height"], image["width"]]
         assert isinstance(rle["counts"], str)
-        assert one["area"] == coco_mask.area(rle) > 0, "a mask without a pixel stops CVAT's import"
-        assert one["bbox"] == coco_mask.toBbox(rle).tolist(), "FiftyOne cuts the mask to its box"
-        assert (one["iscrowd"], one["category_id"] in categories, 0 <= one["score"] <= 1) == (0, True, True)
+        assert annotation["area"] == coco_mask.area(rle) > 0, "a mask without a pixel stops CVAT's import"
+        assert annotation["bbox"] == coco_mask.toBbox(rle).tolist(), "FiftyOne cuts the mask to its box"
+        assert (annotation["iscrowd"], annotation["category_id"] in categories, 0 <= annotation["score"] <= 1) == (
+            0,
+            True,
+            True,
+        )
         followed = "topic" in image or "video" in image
-        assert one.get("attributes") == ({"track_id": one["track_id"]} if followed else None)
+        assert annotation.get("attributes") == ({"track_id": annotation["track_id"]} if followed else None)
 
 
 def test_tracks_are_rectangles_with_keyframes(out: Path) -> None:
     found, tracks = document(out), json.loads((out / "tracks.json").read_text())
     assert tracks["images"] == found["images"]
     assert tracks["categories"] == found["categories"]
-    followed = [one for one in found["annotations"] if "track_id" in one]
+    followed = [annotation for annotation in found["annotations"] if "track_id" in annotation]
     assert len(tracks["annotations"]) == len(followed) > 0
-    for track, one in zip(tracks["annotations"], followed, strict=True):
+    for track, annotation in zip(tracks["annotations"], followed, strict=True):
         assert track["segmentation"] == [], "CVAT has no tracks of masks"
-        assert track["attributes"] == {"track_id": one["track_id"], "keyframe": True}
-        assert (track["bbox"], track["image_id"], track["iscrowd"]) == (one["bbox"], one["image_id"], 0)
+        assert track["attributes"] == {"track_id": annotation["track_id"], "keyframe": True}
+        assert (track["bbox"], track["image_id"], track["iscrowd"]) == (annotation["bbox"], annotation["image_id"], 0)
 
 
 def test_cvats_reader_finds_every_mask_and_track(out: Path, tmp_path: Path) -> None:
@@ -77,8 +81,8 @@ def test_cvats_reader_finds_every_mask_and_track(out: Path, tmp_path: Path) -> N
 
     def read(folder: Path, kind: Any) -> dict[str, list[Any]]:
         items = datumaro.Dataset.import_from(str(folder), "coco_instances")
-        found = {item.id: [one for one in item.annotations if one.type == kind] for item in items}
-        return {name: sorted(each, key=lambda one: one.id) for name, each in found.items()}
+        found = {item.id: [annotation for annotation in item.annotations if annotation.type == kind] for item in items}
+        return {name: sorted(each, key=lambda annotation: annotation.id) for name, each in found.items()}
 
     found, masks = document(out), read(out, AnnotationType.mask)
     (tmp_path / "tracks" / "images").mkdir(parents=True)
@@ -87,13 +91,13 @@ def test_cvats_reader_finds_every_mask_and_track(out: Path, tmp_path: Path) -> N
     rectangles = read(tmp_path / "tracks", AnnotationType.bbox)
     for image in found["images"]:
         name, expected = os.path.splitext(image["file_name"])[0], annotations(found, image)
-        for mask, one in zip(masks[name], expected, strict=True):
-            assert np.array_equal(np.asarray(mask.image).astype(bool), decode(one["segmentation"]))
-            assert (mask.label, mask.attributes["score"]) == (one["category_id"] - 1, one["score"])
-        tracks = [one for one in expected if "track_id" in one]
-        for rectangle, one in zip(rectangles[name], tracks, strict=True):
-            assert list(rectangle.get_bbox()) == one["bbox"]
-            assert rectangle.attributes["track_id"] == one["track_id"]
+        for mask, annotation in zip(masks[name], expected, strict=True):
+            assert np.array_equal(np.asarray(mask.image).astype(bool), decode(annotation["segmentation"]))
+            assert (mask.label, mask.attributes["score"]) == (annotation["category_id"] - 1, annotation["score"])
+        tracks = [annotation for annotation in expected if "track_id" in annotation]
+        for rectangle, annotation in zip(rectangles[name], tracks, strict=True):
+            assert list(rectangle.get_bbox()) == annotation["bbox"]
+            assert rectangle.attributes["track_id"] == annotation["track_id"]
             assert rectangle.attributes["keyframe"] is True
 
 
@@ -111,10 +115,10 @@ def test_fiftyones_reader_finds_every_mask(out: Path) -> None:
         image = named[str(Path(path).relative_to(out / "images"))]
         expected = annotations(found, image)
         detections = labels.detections if labels else []
-        for detection, one in zip(detections, expected, strict=True):
-            assert np.array_equal(pasted(detection, image), decode(one["segmentation"]))
-            assert (detection.label, detection.confidence) == (names[one["category_id"]], one["score"])
-            assert detection["track_id"] if "track_id" in one else True
+        for detection, annotation in zip(detections, expected, strict=True):
+            assert np.array_equal(pasted(detection, image), decode(annotation["segmentation"]))
+            assert (detection.label, detection.confidence) == (names[annotation["category_id"]], annotation["score"])
+            assert detection["track_id"] if "track_id" in annotation else True
         seen += 1
     assert seen == len(found["images"])
 

@@ -7,7 +7,7 @@ from segmentation_making import PROMPTS, normalised, picture
 
 import objloc_ros
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
 from objloc_ros.engine.heads.labelling import METHODS
 from objloc_ros.methods.maskclip import value_features
 
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
     tower.visual.proj -= common @ (common.T @ tower.visual.proj)
     known = torch.tensor(sorted(byte_pairs().encode("a background blue circle of photo red the triangle")))
     state = {f"visual.{key}": value for key, value in tower.visual.state_dict().items()}
-    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL).state_dict()
+    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL_TOKENS).state_dict()
     state["token_embedding.weight"] *= 50
     path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
     save_file({key: value.clone() for key, value in state.items()} | {"known_tokens": known}, path)

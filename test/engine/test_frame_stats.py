@@ -15,11 +15,11 @@ class Clock:
 def test_counts_follow_the_frames():
     stats = FrameStats()
     for _ in range(5):
-        stats.received()
-    stats.published(age_ms=10.0, processing_ms=4.0)
-    stats.dropped("superseded")
-    stats.dropped("superseded")
-    stats.dropped("too_old")
+        stats.count_received()
+    stats.count_published(age_ms=10.0, processing_ms=4.0)
+    stats.count_dropped("superseded")
+    stats.count_dropped("superseded")
+    stats.count_dropped("too_old")
     got = stats.snapshot()
     assert (got.received, got.published, dict(got.dropped), got.in_flight) == (
         5, 1, {"superseded": 2, "too_old": 1}, 1,
@@ -28,9 +28,9 @@ def test_counts_follow_the_frames():
 
 def test_a_snapshot_does_not_change_afterwards():
     stats = FrameStats()
-    stats.received()
+    stats.count_received()
     before = stats.snapshot()
-    stats.dropped("late")
+    stats.count_dropped("late")
     assert (before.in_flight, dict(before.dropped)) == (1, {})
     with pytest.raises(TypeError):
         before.dropped["late"] = 3
@@ -53,8 +53,8 @@ def test_percentiles_are_interpolated() -> None:
 def test_the_ages_of_published_frames(ages, expected):
     stats = FrameStats()
     for age in ages:
-        stats.received()
-        stats.published(age_ms=age, processing_ms=1.0)
+        stats.count_received()
+        stats.count_published(age_ms=age, processing_ms=1.0)
     got = stats.snapshot().age_ms
     assert (got.p50, got.p95, got.p99) == pytest.approx(expected)
 
@@ -62,8 +62,8 @@ def test_the_ages_of_published_frames(ages, expected):
 def test_the_window_of_ages_is_bounded_and_forgettable():
     stats = FrameStats()
     for age in [1e6] * 50 + [2.0] * MAX_SAMPLES:
-        stats.received()
-        stats.published(age_ms=age, processing_ms=1.0)
+        stats.count_received()
+        stats.count_published(age_ms=age, processing_ms=1.0)
     assert stats.snapshot().age_ms == Percentiles(2.0, 2.0, 2.0)
     stats.forget_ages()
     assert stats.snapshot().age_ms == Percentiles()
@@ -79,7 +79,7 @@ def test_rates(hz, seconds):
     stats = FrameStats(clock)
     for _ in range(hz * seconds):
         clock.now += 1 / hz
-        stats.received()
+        stats.count_received()
     assert stats.snapshot().rate_in == pytest.approx(hz, rel=0.03)
     assert stats.snapshot().rate_out == 0.0
     clock.now += 60

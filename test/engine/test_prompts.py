@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import (
     IMAGENET,
-    MOST_TEMPLATES,
+    MAX_TEMPLATES,
     PromptEncoder,
     check_prompts,
-    expanded,
+    expand_templates,
 )
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import DEFAULT_TEMPLATES, LabelSet
@@ -35,7 +35,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     known = torch.tensor(sorted(byte_pairs().encode(WORDS)))
     state = {f"visual.{key}": value for key, value in build_clip_image("tiny_clip").visual.state_dict().items()}
-    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL).state_dict()
+    state |= build_text_transformer("tiny_clip", len(known) + SPECIAL_TOKENS).state_dict()
     path = tmp_path_factory.mktemp("weights") / "clip.safetensors"
     save_file({key: value.clone() for key, value in state.items()} | {"known_tokens": known}, path)
     return path
@@ -140,17 +140,17 @@ def test_unknown_words_are_named_once_in_their_order(encoder):
 
 
 def test_imagenet_stands_for_openais_templates():
-    templates = expanded([IMAGENET])
+    templates = expand_templates([IMAGENET])
     assert len(templates) == 80
     assert [template.replace("{}", "dog") for template in templates] == [
         make("dog") for make in open_clip.OPENAI_IMAGENET_TEMPLATES
     ]
-    assert expanded((IMAGENET,)) == templates
+    assert expand_templates((IMAGENET,)) == templates
 
 
-@pytest.mark.parametrize("templates", [["{}"], ["a {}", "the {}"], ["x" * 198 + "{}"], ["{}"] * MOST_TEMPLATES])
+@pytest.mark.parametrize("templates", [["{}"], ["a {}", "the {}"], ["x" * 198 + "{}"], ["{}"] * MAX_TEMPLATES])
 def test_other_templates_stand_for_themselves(templates):
-    assert expanded(templates) == tuple(templates)
+    assert expand_templates(templates) == tuple(templates)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_other_templates_stand_for_themselves(templates):
 )
 def test_templates_that_break_a_rule_are_refused(templates, message):
     with pytest.raises(ParameterError, match=message):
-        expanded(templates)
+        expand_templates(templates)
     with pytest.raises(ParameterError, match=message):
         check_prompts("tiny_clip", ["dog"], templates)
 

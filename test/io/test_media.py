@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
+from objloc_ros.io.media import VideoReader, VideoWriter, is_video, list_sources, read_image, write_image
 
 RED_BLUE = np.array([[[255, 0, 0], [0, 0, 255]], [[255, 0, 0], [0, 0, 255]]], np.uint8)
 
@@ -21,13 +21,13 @@ def test_folder_lists_its_media_by_name_and_not_below(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     extra = tmp_path / "notes.txt"
-    assert [path.name for path in expand([tmp_path, extra])] == ["a.jpg", "b.PNG", "c.mp4", "notes.txt"]
-    assert [is_video(path) for path in expand([tmp_path])] == [False, False, True]
+    assert [path.name for path in list_sources([tmp_path, extra])] == ["a.jpg", "b.PNG", "c.mp4", "notes.txt"]
+    assert [is_video(path) for path in list_sources([tmp_path])] == [False, False, True]
 
 
 def test_folder_without_media_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path} holds no image"):
-        expand([tmp_path])
+        list_sources([tmp_path])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".ppm", ".tiff"])

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import SPECIAL, ClipText, Tokenizer, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer, byte_pairs
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.prompts import check_prompts
 from objloc_ros.methods.clip_diy import fuse, resized_windows, similarity, split_windows, windows_per_row
@@ -143,7 +143,7 @@ def test_the_softmax_that_the_product_leaves_out_changes_nothing():
 def test_texts_one_by_one_are_those_of_one_batch(compact):
     known = torch.tensor(sorted(set(byte_pairs().encode("a photo of a background red car")))) if compact else None
     torch.manual_seed(0)
-    tower = build_text_transformer("tiny_clip", len(known) + SPECIAL if compact else None).eval()
+    tower = build_text_transformer("tiny_clip", len(known) + SPECIAL_TOKENS if compact else None).eval()
     classes = ["background", "red car", "shoggoth", "traffic cone with a flag"]
     expected = literal.class_texts(tower, Tokenizer(77, known), classes)
     found = ClipText("tiny_clip", tower, Tokenizer(77, known)).encode(classes, ["a photo of a {}"])

@@ -10,9 +10,9 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.clip_dinoiser import (
     DinoiserHead,
     apply_background,
+    compute_probabilities,
     dino_correlations,
-    pooled,
-    probabilities,
+    pool_features,
 )
 
 WIDTH = 12
@@ -80,7 +80,7 @@ def test_a_batch_equals_its_images_one_by_one(head: DinoiserHead) -> None:
 
     def run(start: int, stop: int) -> torch.Tensor:
         correlations, logits = head(middle[start:stop], (2, 3))
-        maps = probabilities(pooled(features[start:stop], correlations), text).unflatten(2, (2, 3))
+        maps = compute_probabilities(pool_features(features[start:stop], correlations), text).unflatten(2, (2, 3))
         return apply_background(maps, logits <= 0, delta=0.999)
 
     together = run(0, 3)
@@ -122,13 +122,13 @@ def test_pooling_is_a_mean_weighted_by_the_correlations_from_gamma_on() -> None:
     expected = torch.tensor(
         [[[(2 + 2.5) / 1.75, (2 + 2.5) / 1.75], [1 / 1.5, 4 / 1.5], [10.0, 10.0]]]  # 0.25 counts, 0.24 does not
     )
-    torch.testing.assert_close(pooled(features, correlations, gamma=0.25), expected)
+    torch.testing.assert_close(pool_features(features, correlations, gamma=0.25), expected)
     assert correlations[0, 2, 0] == torch.tensor(0.24)
 
 
 def test_pooling_agrees_with_loops() -> None:
     features, correlations = randn(9, 2, 7, 3), dino_correlations(randn(10, 2, 7, 4))
-    result = pooled(features, correlations)
+    result = pool_features(features, correlations)
     for image in range(2):
         for p in range(7):
             total, weight = torch.zeros(3), 0.0
@@ -137,32 +137,32 @@ def test_pooling_agrees_with_loops() -> None:
                 if c >= 0.2:
                     total, weight = total + c * features[image, q], weight + c
             torch.testing.assert_close(result[image, p], total / (weight + 1e-6))
-    assert not torch.allclose(result, pooled(features, correlations, gamma=0.0))
+    assert not torch.allclose(result, pool_features(features, correlations, gamma=0.0))
 
 
 def test_pooling_over_nothing_is_zero_and_not_nan() -> None:
-    assert pooled(torch.ones(1, 2, 3), torch.zeros(1, 2, 2)).tolist() == [[[0.0] * 3] * 2]
+    assert pool_features(torch.ones(1, 2, 3), torch.zeros(1, 2, 2)).tolist() == [[[0.0] * 3] * 2]
 
 
 def test_pooling_refuses_what_does_not_fit() -> None:
     with pytest.raises(InputError, match=r"correlations \(1, 2, 3\) do not fit"):
-        pooled(torch.ones(1, 2, 3), torch.zeros(1, 2, 3))
+        pool_features(torch.ones(1, 2, 3), torch.zeros(1, 2, 3))
     for gamma in (-0.1, 1.1, float("nan")):
         with pytest.raises(ParameterError, match=rf"gamma must lie in \[0, 1\], got {gamma}"):
-            pooled(torch.ones(1, 2, 3), torch.zeros(1, 2, 2), gamma=gamma)
+            pool_features(torch.ones(1, 2, 3), torch.zeros(1, 2, 2), gamma=gamma)
 
 
 def test_probabilities_are_a_softmax_of_a_hundred_cosines() -> None:
     features, text = randn(11, 2, 4, 5), randn(12, 3, 5)
     features[:, 1:] = 3 * text + 0.02 * features[:, 1:]  # near texts, so that others are nearly impossible
-    result = probabilities(features, text)
+    result = compute_probabilities(features, text)
     assert result.shape == (2, 3, 4)
     for image in range(2):
         for p in range(4):
             odds = [math.exp(100 * (cosine(features[image, p], t) - 1)) for t in text]
             torch.testing.assert_close(result[image, :, p], torch.tensor(odds) / sum(odds), rtol=1e-3, atol=1e-6)
     with pytest.raises(InputError, match="is not as wide as"):
-        probabilities(features, torch.ones(3, 4))
+        compute_probabilities(features, torch.ones(3, 4))
 
 
 def test_the_ground_takes_uncertain_patches_only() -> None:

@@ -9,7 +9,7 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.clip_diy import (
     SIDE,
     fuse,
-    gated,
+    gate_by_saliency,
     resized_windows,
     similarity,
     split_windows,
@@ -231,7 +231,7 @@ def test_fusing_weighs_the_background_with_what_is_no_object():
     maps = torch.tensor([[[[0.5, 0.5, 0.5, 0.5]], [[0.4, 0.4, 0.1, 0.3]], [[0.2, 0.1, 0.3, 0.6]]]])
     saliency = torch.tensor([[[0.0, 0.5, 1.0, 0.6]]])
     expected = torch.tensor([[[[0.5, 0.25, 0.0, 0.2]], [[0.0, 0.2, 0.1, 0.18]], [[0.0, 0.05, 0.3, 0.36]]]])
-    torch.testing.assert_close(gated(maps, saliency), expected)
+    torch.testing.assert_close(gate_by_saliency(maps, saliency), expected)
     assert fuse(maps, saliency).tolist() == [[[0, 0, 2, 2]]]
     assert maps[0, 0].tolist() == [[0.5, 0.5, 0.5, 0.5]]  # left as they were
 
@@ -239,8 +239,8 @@ def test_fusing_weighs_the_background_with_what_is_no_object():
 def test_any_class_may_be_the_background():
     maps, saliency = torch.rand(2, 4, 6, 6, generator=rng()), torch.rand(2, 6, 6, generator=rng(1))
     order = [2, 0, 1, 3]
-    first = gated(maps[:, order], saliency)
-    assert torch.equal(gated(maps, saliency, background=2)[:, order], first)
+    first = gate_by_saliency(maps[:, order], saliency)
+    assert torch.equal(gate_by_saliency(maps, saliency, background=2)[:, order], first)
     ours = fuse(maps, saliency, background=2)
     assert torch.equal(torch.tensor(order)[fuse(maps[:, order], saliency)], ours)
 
@@ -248,7 +248,7 @@ def test_any_class_may_be_the_background():
 def test_a_softmax_in_between_changes_nothing():
     maps = torch.rand(2, 5, 32, 32, generator=rng()) * 2 - 1
     saliency = torch.rand(2, 32, 32, generator=rng(1))
-    assert torch.equal(fuse(maps, saliency), gated(maps, saliency).double().softmax(1).argmax(1))
+    assert torch.equal(fuse(maps, saliency), gate_by_saliency(maps, saliency).double().softmax(1).argmax(1))
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])

@@ -10,7 +10,14 @@ import torch
 from golden_cases import decode_image, find_cases, load_case
 
 from objloc_ros.backbones.clip import CLIP_MEAN, CLIP_STD
-from objloc_ros.methods.clip_diy import fuse, gated, resized_windows, similarity, split_windows, windows_per_row
+from objloc_ros.methods.clip_diy import (
+    fuse,
+    gate_by_saliency,
+    resized_windows,
+    similarity,
+    split_windows,
+    windows_per_row,
+)
 
 CASES = find_cases("clipdiy")
 NEAR = 1e-6
@@ -52,7 +59,7 @@ def test_maps(path: Path) -> None:
 def test_classes(path: Path) -> None:
     case = load_case(path)
     maps, saliency = ours(case), torch.from_numpy(case["saliency"].astype(np.float32))
-    products = gated(maps, saliency)
+    products = gate_by_saliency(maps, saliency)
     for name, values, classes in (
         ("clip_argmax", maps, maps.argmax(1)),
         ("fused_argmax_demo", products, fuse(maps, saliency)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from objloc_ros.backbones.clip import clip_spec
+from objloc_ros.backbones.clip import find_clip_spec
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.clip_dinoiser import DinoiserHead, load_dinoiser_head, save_dinoiser_head
@@ -50,7 +50,7 @@ def test_released_layout_loads(wrap, tmp_path: Path) -> None:
 
 
 def test_a_saved_head_loads_again(tmp_path: Path) -> None:
-    width = clip_spec("tiny_clip").width
+    width = find_clip_spec("tiny_clip").width
     head = DinoiserHead(width)
     save_dinoiser_head(tmp_path / "head.safetensors", head)
     again = load_dinoiser_head(path=tmp_path / "head.safetensors")

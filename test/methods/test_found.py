@@ -18,7 +18,7 @@ from objloc_ros.methods.found import (
     head_logits,
     head_weights,
     localise,
-    refined,
+    refine_mask,
 )
 from objloc_ros.ops.geometry import plan
 
@@ -211,7 +211,7 @@ def test_a_rejected_refinement_leaves_the_mask() -> None:
     mask = np.zeros((96, 128), dtype=bool)
     mask[:4, :4] = True
     for mode in ("multi", "single"):
-        assert (refined(mask, square_image(), mode=mode) == mask).all()
+        assert (refine_mask(mask, square_image(), mode=mode) == mask).all()
 
 
 def test_bilateral_mode_needs_an_image() -> None:

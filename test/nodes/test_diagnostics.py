@@ -77,8 +77,8 @@ def test_all_figures_are_told():
 
 def test_a_real_record_is_told_without_further_ado():
     stats = FrameStats()
-    stats.received()
-    stats.dropped("encoding")
+    stats.count_received()
+    stats.count_dropped("encoding")
     assert Diagnoser("/found").make_status(Report("running", stats.snapshot())).level == WARN
 
 

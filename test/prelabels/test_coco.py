@@ -71,7 +71,7 @@ def test_everything_is_numbered_from_one(parts: list[Path], tmp_path: Path) -> N
         "topic": "/front",
         "frame": 0,
     }
-    assert [each["file_name"] for each in document["images"]] == ["1.png", "r/1.jpg", "r/2.jpg", "s/1.jpg", "s/2.jpg"]
+    assert [entry["file_name"] for entry in document["images"]] == ["1.png", "r/1.jpg", "r/2.jpg", "s/1.jpg", "s/2.jpg"]
     assert document["failures"] == [{"file_name": "2.png", "reason": "torn"}]
     described = [(a["id"], a["image_id"], a["category_id"], a.get("track_id")) for a in document["annotations"]]
     assert described == [(1, 1, 1, None), (2, 1, 2, None), (3, 2, 2, 1), (4, 3, 2, 1), (5, 3, 1, 2), (6, 4, 1, 3)]
@@ -91,7 +91,9 @@ def test_everything_is_numbered_from_one(parts: list[Path], tmp_path: Path) -> N
 def test_rectangles_for_tracks(parts: list[Path], tmp_path: Path) -> None:
     write_coco(parts, tmp_path / "tracks.json", info=INFO, categories=("cat", "dog"), as_tracks=True)
     document = json.loads((tmp_path / "tracks.json").read_text())
-    assert [each["image_id"] for each in document["annotations"]] == [2, 3, 3, 4], "images are numbered as in the other"
+    assert [entry["image_id"] for entry in document["annotations"]] == [2, 3, 3, 4], (
+        "images are numbered as in the other"
+    )
     assert document["annotations"][3] == {
         "id": 4,
         "image_id": 4,

@@ -81,7 +81,7 @@ def test_topics_schemas_and_counts(recording: Path) -> None:
 
 
 def test_images_and_annotations_have_the_same_times(recording: Path) -> None:
-    expected = sorted(each.stamp_ns for each in FRAMES if each.camera == "front/image")
+    expected = sorted(image.stamp_ns for image in FRAMES if image.camera == "front/image")
     for kind in ("compressed", "annotations"):
         found = messages(recording, f"/front/image/{kind}")
         assert sorted(log_ns for log_ns, _ in found) == expected

@@ -75,7 +75,7 @@ def test_regions_of_prompts_may_touch() -> None:
     labels = LabelSet(("cat", "dog"), (4, 7))
     found = SemanticResult(detections, plain(3, 4), classes != u, labels, classes, np.ones((3, 4), np.float32))
     assert found.instances_u16().tolist() == rows("3310", "3311", "0002").tolist()
-    assert [one["label"] for one in describe_objects(found)] == ["dog", "cat", "cat"]
+    assert [label["label"] for label in describe_objects(found)] == ["dog", "cat", "cat"]
 
 
 def test_regions_of_one_label_never_have_one_box() -> None:
@@ -116,11 +116,11 @@ def test_boxes_are_those_of_the_masks() -> None:
         if not mask.any():
             continue
         instances = mask.astype(np.uint16)
-        (one,) = describe_objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
+        (label,) = describe_objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
         where_y, where_x = mask.nonzero()
         left, top = where_x.min(), where_y.min()
-        assert one["bbox"] == [left, top, where_x.max() + 1 - left, where_y.max() + 1 - top]
-        assert one["area"] == mask.sum()
+        assert label["bbox"] == [left, top, where_x.max() + 1 - left, where_y.max() + 1 - top]
+        assert label["area"] == mask.sum()
 
 
 def test_an_object_that_vanishes_at_the_images_size_is_left_out() -> None:
@@ -128,7 +128,7 @@ def test_an_object_that_vanishes_at_the_images_size_is_left_out() -> None:
     instances[:4] = 1
     instances[7, 7] = 2
     found = InstanceResult(free((0, 0, 2, 1), (1, 1, 2, 2)), plain(8, 8, source=(2, 2)), instances > 0, instances)
-    assert [one["bbox"] for one in describe_objects(found)] == [[0, 0, 2, 1]]
+    assert [label["bbox"] for label in describe_objects(found)] == [[0, 0, 2, 1]]
 
 
 def scene() -> np.ndarray:

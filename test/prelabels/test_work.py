@@ -60,7 +60,7 @@ def test_images_with_one_that_cannot_be_read(folder: Path, tmp_path: Path) -> No
     }
     assert (first["file_name"], first["width"], first["height"]) == ("a.png", 160, 120)
     assert (last["file_name"], set(last)) == ("sub/b.png", {"file_name", "width", "height", "objects"})
-    assert all("track" not in one for one in first["objects"])
+    assert all("track" not in label for label in first["objects"])
 
 
 def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -
     expected = build_pipeline(config).run(scene())["maskcut"]
     ids = expected.instances_u16()
     assert len(record["objects"]) == len(expected.detections) > 0
-    for number, one in enumerate(record["objects"], start=1):
-        assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
+    for number, label in enumerate(record["objects"], start=1):
+        assert np.array_equal(coco_mask.decode(label["segmentation"]), ids == number)
 
 
 def test_frames_of_a_video_are_followed_and_written(clip: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_frames_of_a_video_are_followed_and_written(clip: Path, tmp_path: Path) 
         ("clip.mp4", 1, 100_000_000),
         ("clip.mp4", 2, 200_000_000),
     ]
-    assert all("track" in one for line in lines for one in line["objects"])
+    assert all("track" in label for line in lines for label in line["objects"])
     assert lines[0]["objects"]
     assert read_image(part / "images" / "clip" / "000001.png").shape == (120, 160, 3)
 
@@ -122,9 +122,9 @@ def test_a_bag_with_two_cameras_and_a_broken_message(tmp_path: Path) -> None:
 def test_tracks_among_images_and_none_in_videos(folder: Path, clip: Path, tmp_path: Path) -> None:
     images = Piece("x", "images", folder, ("a.png", "a.png"))
     _, (first, second) = do(images, tmp_path / "all", track="all")
-    assert [one["track"] for one in first["objects"]] == [one["track"] for one in second["objects"]]
+    assert [label["track"] for label in first["objects"]] == [label["track"] for label in second["objects"]]
     _, lines = do(Piece("clip", "video", clip, ("clip.mp4",)), tmp_path / "none", track="none")
-    assert not any("track" in one for line in lines for one in line["objects"])
+    assert not any("track" in label for line in lines for label in line["objects"])
 
 
 def test_copies_of_image_files_are_the_same_bytes(folder: Path, tmp_path: Path) -> None:

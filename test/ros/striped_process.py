@@ -1,7 +1,7 @@
 """A segmentation node in a process of its own, around a real pipeline with simple heads: every prompt is a stripe.
 
 Run as `striped_process.py FRAME_MS ENCODE_MS --ros-args ...`. The prompts share the columns of the image in their
-order, and the confidence tells the method; dark pixels are ground for the background "found". A top-left pixel of
+order, and the confidence tells the method; dark pixels are background for "found". A top-left pixel of
 (1, 2, 3) makes the heads fail, the prompt "unspeakable" makes the text tower fail the first time that it comes.
 """
 

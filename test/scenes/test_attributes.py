@@ -18,9 +18,9 @@ from objloc_ros.scenes.attributes import (
     Attributes,
     attribute_scene,
     attribute_sprite,
-    colour_of,
-    pattern_of,
-    shape_of,
+    draw_pattern,
+    draw_shape,
+    sample_colour,
 )
 from objloc_ros.scenes.compose import Camera, render
 
@@ -61,7 +61,7 @@ def opaque(sprite):
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_colour_is_what_its_word_says(colour):
     rng = np.random.default_rng(0)
-    drawn = np.stack([colour_of(rng, colour) for _ in range(300)])
+    drawn = np.stack([sample_colour(rng, colour) for _ in range(300)])
     assert drawn.dtype == np.float32
     assert is_called(drawn.astype(np.uint8), colour).all()
     for other in set(COLOURS) - {colour}:
@@ -104,7 +104,7 @@ def test_a_shape_has_its_area_and_lies_in_the_middle(shape):
     """Antialiasing adds half a pixel all round, hence the fine grid."""
     low, high = AREAS[shape]
     for seed in range(10):
-        cover = shape_of(np.random.default_rng(seed), 256, shape)
+        cover = draw_shape(np.random.default_rng(seed), 256, shape)
         assert (cover.dtype, cover.shape) == (np.float32, (256, 256))
         assert (cover.min(), cover.max()) == (0, 1)
         assert low < cover.mean() < high + 0.015
@@ -119,7 +119,7 @@ def test_a_shape_has_its_area_and_lies_in_the_middle(shape):
 
 def corners(shape):
     """Corners of the outline's simplest polygon."""
-    cover = (shape_of(np.random.default_rng(1), 200, shape) > 0.5).astype(np.uint8)
+    cover = (draw_shape(np.random.default_rng(1), 200, shape) > 0.5).astype(np.uint8)
     (outline, *_), _ = cv2.findContours(cover, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return len(cv2.approxPolyDP(outline, 8, closed=True)), cover
 
@@ -141,7 +141,7 @@ def test_shapes_are_what_their_words_say():
 def test_a_pattern_covers_its_share(pattern):
     low, high = SECOND[pattern]
     for seed in range(10):
-        field = pattern_of(np.random.default_rng(seed), SIDE, pattern)
+        field = draw_pattern(np.random.default_rng(seed), SIDE, pattern)
         assert (field.dtype, field.shape) == (np.float32, (SIDE, SIDE))
         assert set(np.unique(field)) <= {0, 1}
         assert low <= field.mean() <= high
@@ -151,7 +151,7 @@ def test_a_pattern_covers_its_share(pattern):
 def test_only_stripes_run_one_way(pattern, one_way):
     """Turned the right way, all pixels of a column of stripes are equal: its mean varies as much as the pixels do."""
     for seed in range(8):
-        field = pattern_of(np.random.default_rng(seed), 200, pattern)
+        field = draw_pattern(np.random.default_rng(seed), 200, pattern)
         shares = []
         for angle in range(180):
             turn = cv2.getRotationMatrix2D((99.5, 99.5), angle, 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_background, random_scene, render
+from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, move_objects, random_background, random_scene, render
 from objloc_ros.scenes.sprites import sprite
 from objloc_ros.scenes.textures import field, fractal, paint, texture
 from objloc_ros.scenes.video import drive_video
@@ -61,7 +61,7 @@ def test_a_mirrored_view_is_the_view_mirrored(bank):
 def test_objects_move_and_grounds_change_independently(bank):
     rng = np.random.default_rng(6)
     scene = random_scene(rng, bank, counts=(0, 1.0))
-    later = moved(rng, scene)
+    later = move_objects(rng, scene)
     assert [o.index for o in later.objects] == [o.index for o in scene.objects]
     assert later.background == scene.background
     assert later.objects[0].x != scene.objects[0].x

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.scenes.compose import Bank, Camera, random_scene
-from objloc_ros.scenes.motion import Motion, moving
+from objloc_ros.scenes.motion import Motion, render_video
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def bank():
 def film(bank, seed=0, frames=6):
     rng = np.random.default_rng(seed)
     scene = random_scene(rng, bank, aspect=4 / 3, counts=(0.0, 1.0), sizes=(0.4, 0.6))
-    return list(moving(rng, bank, scene, (60, 80), frames=frames, camera=Camera(strength=0.5)))
+    return list(render_video(rng, bank, scene, (60, 80), frames=frames, camera=Camera(strength=0.5)))
 
 
 def test_frames_are_pictures_with_their_truth(bank):

@@ -11,9 +11,9 @@ from objloc_ros.training.captions import (
     GROUPS,
     NOUNS,
     PAIRS,
-    captions,
     known_tokens,
-    targets,
+    make_captions,
+    match_captions,
 )
 
 RED_CIRCLE = Attributes("red", "plain", "circle")
@@ -29,7 +29,7 @@ def test_the_groups_have_all_kinds_but_the_pairs_that_are_kept_out():
 def test_there_is_a_caption_for_each_kind_and_one_for_the_ground(number):
     rng = np.random.default_rng(0)
     for _ in range(20):
-        texts = captions(rng, GROUPS[number])
+        texts = make_captions(rng, GROUPS[number])
         assert len(set(texts)) == len(GROUPS[number].kinds) + 1
         assert BACKGROUND in texts[-1]
         for colour, shape in KEPT_OUT:
@@ -41,12 +41,12 @@ def test_captions_are_made_of_known_tokens_but_for_one_noun():
     rng = np.random.default_rng(1)
     for _ in range(60):
         for group in GROUPS:
-            for text in captions(rng, group):
+            for text in make_captions(rng, group):
                 assert (UNKNOWN in tokenizer([text])[0].tolist()) == (NOUNS[-1] in text), text
 
 
 def test_a_picture_of_two_objects_has_two_true_captions():
-    colours, _, shapes, pairs = targets(GROUPS, [[RED_CIRCLE, BLUE_STAR], [RED_CIRCLE], []])
+    colours, _, shapes, pairs = match_captions(GROUPS, [[RED_CIRCLE, BLUE_STAR], [RED_CIRCLE], []])
     assert colours[0][[COLOURS.index("red"), COLOURS.index("blue")]].tolist() == [0.5, 0.5]
     assert shapes[1].argmax() == SHAPES.index("circle")
     assert [table[2].argmax() for table in (colours, shapes, pairs)] == [len(COLOURS), len(SHAPES), len(PAIRS)]

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from objloc_ros.backbones.clip import ClipImage, ClipTokens, build_clip_image
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.training.dinoiser import DinoiserState, Lesson, Teachers, ask, train_dinoiser
-from objloc_ros.training.dinoiser_data import DinoiserTraining, augmented
+from objloc_ros.training.dinoiser import DinoiserState, Lesson, Teachers, query_teachers, train_dinoiser
+from objloc_ros.training.dinoiser_data import DinoiserTraining, augment
 from objloc_ros.types import Features
 
 SIZE = 32
@@ -92,8 +92,8 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def test_training_lowers_both_losses_on_other_pictures() -> None:
     teachers = colourful(ColourClip())
     settings = DinoiserTraining(**SMALL | {"steps": 60, "batch": 4, "background_rate": 0.1})
-    unseen = [augmented(picture(seed), size=SIZE, brightness=0.0, key=(seed,)) for seed in range(100, 108)]
-    lesson = ask(teachers, torch.from_numpy(np.stack(unseen)), settings)
+    unseen = [augment(picture(seed), size=SIZE, brightness=0.0, key=(seed,)) for seed in range(100, 108)]
+    lesson = query_teachers(teachers, torch.from_numpy(np.stack(unseen)), settings)
     fresh = DinoiserState(settings, 16, torch.device("cpu"))
     before = fresh.update(lesson)
     head, log = train_dinoiser(teachers, PICTURES, settings)
@@ -108,7 +108,7 @@ def test_training_lowers_both_losses_on_other_pictures() -> None:
 
 
 def test_the_loss_is_that_of_the_paper(clip: ClipImage) -> None:
-    lesson = ask(colourful(clip), torch.rand(2, 3, SIZE, SIZE), DinoiserTraining(**SMALL))
+    lesson = query_teachers(colourful(clip), torch.rand(2, 3, SIZE, SIZE), DinoiserTraining(**SMALL))
     state = DinoiserState(DinoiserTraining(**SMALL), clip.spec.width, torch.device("cpu"))
     with torch.no_grad():
         correlations, logits = state.head(lesson.middle, lesson.grid)
@@ -125,7 +125,7 @@ def test_what_the_teachers_answer(clip: ClipImage) -> None:
     red, green, violet = (0.9, 0.1, 0.5), (0.1, 0.9, 0.5), (0.9, 0.45, 0.9)
     colours = torch.tensor([red, green, violet, (0.5, 0.5, 0.5)])
     pixels = colours.T.view(1, 3, 2, 2).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    lesson = ask(colourful(clip), pixels, DinoiserTraining(**SMALL))
+    lesson = query_teachers(colourful(clip), pixels, DinoiserTraining(**SMALL))
     assert lesson.grid == (2, 2)
     related = [  # cosines around grey: red and violet 0.77, grey with nothing, itself included
         [True, False, True, False],
@@ -135,15 +135,15 @@ def test_what_the_teachers_answer(clip: ClipImage) -> None:
     ]
     assert lesson.related[0].tolist() == related
     assert lesson.foreground[0].tolist() == [[True, False], [True, False]]  # grey: 0.5 is not above 0.5
-    stricter = ask(colourful(clip), pixels, DinoiserTraining(**SMALL | {"gamma": 0.8}))
+    stricter = query_teachers(colourful(clip), pixels, DinoiserTraining(**SMALL | {"gamma": 0.8}))
     assert not stricter.related[0, 0, 2]
-    looser = ask(colourful(clip), pixels, DinoiserTraining(**SMALL | {"gamma": 0.0}))
+    looser = query_teachers(colourful(clip), pixels, DinoiserTraining(**SMALL | {"gamma": 0.0}))
     assert looser.related[0].tolist() == related  # only what is positive
 
 
 def test_grids_of_teachers_are_resized_to_that_of_clip(clip: ClipImage) -> None:
     pixels = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    lesson = ask(colourful(clip, 16, 4), pixels, DinoiserTraining(**SMALL))
+    lesson = query_teachers(colourful(clip, 16, 4), pixels, DinoiserTraining(**SMALL))
     assert lesson.middle.shape == (2, 16, clip.spec.width)
     normalised = (pixels - 0.5) / 0.25
     values = F.interpolate(F.avg_pool2d(normalised, 16), size=(4, 4), mode="bilinear", align_corners=False)

@@ -12,7 +12,14 @@ import torch
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
-from objloc_ros.training.dinoiser_data import DinoiserTraining, MixedScenes, augmented, drawn, indices, pixel_batches
+from objloc_ros.training.dinoiser_data import (
+    DinoiserTraining,
+    MixedScenes,
+    augment,
+    draw_subset,
+    pixel_batches,
+    sample_indices,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_senseless_settings_are_refused(setting: dict, match: str) -> None:
 
 def test_epochs_are_shuffled_with_a_short_last_batch() -> None:
     settings = DinoiserTraining(batch=3)
-    batches = [indices(7, step, settings) for step in range(6)]
+    batches = [sample_indices(7, step, settings) for step in range(6)]
     assert [len(batch) for batch in batches] == [3, 3, 1, 3, 3, 1]
     epochs = [list(chain(*batches[:3])), list(chain(*batches[3:]))]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(7))
@@ -43,13 +50,13 @@ def test_epochs_are_shuffled_with_a_short_last_batch() -> None:
 
 def test_subsets_are_drawn_with_replacement() -> None:
     files = [Path(str(i)) for i in range(10)]
-    chosen = drawn(files, 1000, seed=0)
+    chosen = draw_subset(files, 1000, seed=0)
     assert len(chosen) == 1000
     assert set(chosen) == set(files)
-    assert len(set(drawn(files, 10, seed=0))) < 10
-    assert chosen == drawn(files, 1000, seed=0) != drawn(files, 1000, seed=1)
+    assert len(set(draw_subset(files, 10, seed=0))) < 10
+    assert chosen == draw_subset(files, 1000, seed=0) != draw_subset(files, 1000, seed=1)
     with pytest.raises(ParameterError, match="subset must be at least 1, got 0"):
-        drawn(files, 0, seed=0)
+        draw_subset(files, 0, seed=0)
 
 
 @pytest.mark.parametrize("size", [(40, 80), (80, 40), (33, 32), (20, 31)])
@@ -59,7 +66,7 @@ def test_crops_are_squares_of_the_resized_picture(size: tuple[int, int]) -> None
     resized = cv2.resize(image, (size[1] * 16 // shorter, size[0] * 16 // shorter), interpolation=cv2.INTER_LINEAR)
     places, mirrored = set(), set()
     for key in range(40):
-        crop = augmented(image, size=16, brightness=0.0, key=(key,))
+        crop = augment(image, size=16, brightness=0.0, key=(key,))
         assert (crop.shape, crop.dtype) == ((3, 16, 16), np.float32)
         pixels = crop.transpose(1, 2, 0) * 255
         found = [
@@ -78,10 +85,10 @@ def test_crops_are_squares_of_the_resized_picture(size: tuple[int, int]) -> None
 
 def test_brightness_changes_by_up_to_a_half_and_is_clipped() -> None:
     grey, white = np.full((16, 16, 3), 102, np.uint8), np.full((16, 16, 3), 255, np.uint8)
-    gains = [augmented(grey, size=16, brightness=0.5, key=(key,))[0, 0, 0] / 0.4 for key in range(200)]
+    gains = [augment(grey, size=16, brightness=0.5, key=(key,))[0, 0, 0] / 0.4 for key in range(200)]
     assert 0.5 <= min(gains) < 0.55
     assert 1.45 < max(gains) <= 1.5
-    assert max(augmented(white, size=16, brightness=0.5, key=(key,)).max() for key in range(20)) == 1.0
+    assert max(augment(white, size=16, brightness=0.5, key=(key,)).max() for key in range(20)) == 1.0
 
 
 def test_mixed_scenes_repeat_themselves() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.training.found_data import HeadTraining, item_batches
+from objloc_ros.training.found_data import HeadTraining, iterate_items
 from objloc_ros.training.found_head import save_head, train_head
 from objloc_ros.types import Features
 
@@ -128,12 +128,12 @@ def test_training_leaves_the_backbone_and_the_global_generator_alone() -> None:
 
 def test_sequences_are_shuffled_by_epoch_with_a_short_last_batch() -> None:
     settings = HeadTraining(batch=3)
-    batches = list(itertools.islice(item_batches(list(range(7)), settings), 6))
+    batches = list(itertools.islice(iterate_items(list(range(7)), settings), 6))
     assert [len(batch) for batch in batches] == [3, 3, 1, 3, 3, 1]
     epochs = [list(itertools.chain(*batches[:3])), list(itertools.chain(*batches[3:]))]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(7))
     assert epochs[0] != epochs[1]
-    assert batches == list(itertools.islice(item_batches(list(range(7)), settings), 6))
+    assert batches == list(itertools.islice(iterate_items(list(range(7)), settings), 6))
 
 
 def test_images_that_run_out_are_an_error() -> None:

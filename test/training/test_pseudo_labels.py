@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.training.found_data import any_centre_pixel, augmented, image_files, refine_patches
+from objloc_ros.training.found_data import augment, list_image_files, refine_patches, sample_centres
 
 
 def scene(size: int = 64, low: int = 20, high: int = 45) -> np.ndarray:
@@ -22,7 +22,7 @@ def test_downsampling_is_bilinear_then_any(patch: int) -> None:
     mask = np.random.default_rng(0).random((5 * patch, 6 * patch)) < 0.3
     dense = torch.from_numpy(mask).float()[None, None]
     expected = torch.nn.functional.interpolate(dense, (5, 6), mode="bilinear", align_corners=False)[0, 0].bool()
-    assert (any_centre_pixel(mask, patch) == expected.numpy()).all()
+    assert (sample_centres(mask, patch) == expected.numpy()).all()
 
 
 def test_one_centre_pixel_is_enough_and_others_do_not_count() -> None:
@@ -30,7 +30,7 @@ def test_one_centre_pixel_is_enough_and_others_do_not_count() -> None:
     mask[4, 3] = True
     mask[:, 8:] = True
     mask[3:5, 11:13] = False
-    assert any_centre_pixel(mask, 8).tolist() == [[True, False]]
+    assert sample_centres(mask, 8).tolist() == [[True, False]]
 
 
 def test_refinement_moves_to_the_edge_or_leaves_the_mask() -> None:
@@ -41,7 +41,7 @@ def test_refinement_moves_to_the_edge_or_leaves_the_mask() -> None:
     assert accepted
     assert not rejected
     square = cv2.inRange(scene(), (200, 0, 0), (255, 255, 255)) > 0
-    assert (refined == any_centre_pixel(square, 8)).all()
+    assert (refined == sample_centres(square, 8)).all()
     assert kept is bad
 
 
@@ -54,35 +54,35 @@ def test_empty_and_full_masks_stay(value: bool) -> None:
 @pytest.mark.parametrize("shape", [(64, 64), (30, 200), (7, 5), (1, 1)])
 def test_augmentation_gives_one_size_and_depends_on_its_key_only(shape: tuple) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    first = augmented(image, 48, (0, 1, 2))
+    first = augment(image, 48, (0, 1, 2))
     assert first.shape == (48, 48, 3)
     assert first.dtype == np.uint8
-    assert (first == augmented(image, 48, (0, 1, 2))).all()
+    assert (first == augment(image, 48, (0, 1, 2))).all()
 
 
 def test_augmentation_varies_the_amount_of_detail() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    contrast = [augmented(image, 64, (0, 0, i)).std() for i in range(20)]
+    contrast = [augment(image, 64, (0, 0, i)).std() for i in range(20)]
     assert max(contrast) > 3 * min(contrast)
 
 
 def test_picture_files_are_read_as_rgb(tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     cv2.imwrite(str(path), scene()[..., ::-1])
-    assert (augmented(path, 64, (1,)) == augmented(scene(), 64, (1,))).all()
+    assert (augment(path, 64, (1,)) == augment(scene(), 64, (1,))).all()
 
 
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"broken\.jpg is not a readable picture"):
-        augmented(path, 64, (1,))
+        augment(path, 64, (1,))
 
 
 def test_folders_are_listed_in_one_order(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("b.jpg", "a.PNG", "notes.txt", "sub/c.jpeg"):
         (tmp_path / name).touch()
-    assert [path.name for path in image_files(tmp_path)] == ["a.PNG", "b.jpg", "c.jpeg"]
+    assert [path.name for path in list_image_files(tmp_path)] == ["a.PNG", "b.jpg", "c.jpeg"]
     with pytest.raises(ParameterError, match="holds no pictures"):
-        image_files(tmp_path / "nothing")
+        list_image_files(tmp_path / "nothing")

@@ -21,7 +21,7 @@ from objloc_ros.training.tiny import (
     save_backbone,
     train_tiny,
 )
-from objloc_ros.training.views import UNCLEAR, SceneImages, Schedule, ViewPairs, token_labels
+from objloc_ros.training.views import UNCLEAR, SceneImages, Schedule, ViewPairs, label_tokens
 
 SMALL = TinyTraining(Schedule(6, side=32, scenes=2, final_side=40, final_scenes=1, warmup=2), bank=(4, 8))
 
@@ -35,8 +35,8 @@ def test_tokens_are_labelled_by_what_fills_them():
     identities = np.zeros((4, 8), np.uint8)
     identities[:, 2:6] = 1  # columns 2-5: half of each of the two 4 x 4 tokens
     identities[:, 4:8] = 2
-    np.testing.assert_array_equal(token_labels(identities, 4), [UNCLEAR, 2])
-    np.testing.assert_array_equal(token_labels(np.zeros((4, 8), np.uint8), 4), [0, 0])
+    np.testing.assert_array_equal(label_tokens(identities, 4), [UNCLEAR, 2])
+    np.testing.assert_array_equal(label_tokens(np.zeros((4, 8), np.uint8), 4), [0, 0])
 
 
 def test_batches_depend_on_seed_and_step_alone(bank):

@@ -9,7 +9,14 @@ from objloc_ros.backbones.weights import load_clip_image, load_clip_text
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank
 from objloc_ros.training.captions import GROUPS
-from objloc_ros.training.tiny_clip import ClipTraining, TinyClip, losses, rivals, save_clip, train_tiny_clip
+from objloc_ros.training.tiny_clip import (
+    ClipTraining,
+    TinyClip,
+    compute_losses,
+    find_rivals,
+    save_clip,
+    train_tiny_clip,
+)
 from objloc_ros.training.views import IGNORED, ClipBatches
 
 SMALL = {"crops": 6, "scenes": 1, "bank": (3, 1), "warmup": 2}
@@ -51,7 +58,7 @@ def test_easy_steps_have_blurred_backgrounds(batches):
 
 def test_what_never_occurs_together_is_no_counter_example(batches):
     batch = batches.batch(1)
-    of_crops, of_tokens = rivals(batch)
+    of_crops, of_tokens = find_rivals(batch)
     assert not of_crops[1].any()
     assert not of_crops[3].any()
     assert not of_tokens[3].any()
@@ -68,11 +75,11 @@ def test_what_never_occurs_together_is_no_counter_example(batches):
 def test_a_few_steps_lower_the_losses(tmp_path, batches):
     batch = batches.batch(1)
     torch.manual_seed(0)
-    before = sum(losses(TinyClip().train(), batch)).item()
+    before = sum(compute_losses(TinyClip().train(), batch)).item()
     trained = train_tiny_clip(
         ClipTraining(12, average=0.5, peak_rate=3e-4, **SMALL), tmp_path / "c", workers=0, save_every=12
     )
-    assert sum(losses(trained.train(), batch)).item() < before - 0.5
+    assert sum(compute_losses(trained.train(), batch)).item() < before - 0.5
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path):

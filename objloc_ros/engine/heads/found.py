@@ -34,7 +34,7 @@ class FoundHead:
         return True
 
     def logits(self, features: Features) -> torch.Tensor:
-        """Raw answers float32 [B, h, w] on the patch grid, positive on objects."""
+        """Return raw answers float32 [B, h, w] on the patch grid, positive on objects."""
         return head_logits(features.keys, self._weight, self._bias, features.grid)
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:

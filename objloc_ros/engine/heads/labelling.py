@@ -1,4 +1,4 @@
-"""From cosines of prompts at each pixel to one label per pixel, and from labels to regions."""
+"""Options of the open-vocabulary methods; from cosines of prompts to one label per pixel, from labels to regions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from objloc_ros.engine.results import SemanticResult
-from objloc_ros.methods.clip_diy import Placement, gated
+from objloc_ros.methods.clip_diy import Placement, gate_by_saliency
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import components
 from objloc_ros.options import Options, option
@@ -104,7 +104,7 @@ def choose_classes(
         return best + 1, confidence
     assert saliency is not None
     fitting = (1 + cosines) / 2 if signed else cosines
-    best = gated(fitting[None], saliency[None])[0].argmax(0)
+    best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
     confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
     return best, torch.where(best > 0, confidence * saliency, 1 - saliency)
 

@@ -124,8 +124,8 @@ class SegmentationHead:
                 tokens = self._clip.tokens(inputs)
                 features = value_features(self._clip, tokens)  # 1 N D
             correlations, background = self._relate(tokens.middle, geometry.grid, _take_one(batch, number), options)
-            pooled = dinoiser.pooled(features, correlations, gamma=options.gamma)  # 1 N D
-            probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)  # 1 texts h w
+            pooled = dinoiser.pool_features(features, correlations, gamma=options.gamma)  # 1 N D
+            probabilities = dinoiser.compute_probabilities(pooled, texts).unflatten(2, geometry.grid)  # 1 texts h w
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
             with stage("clip_dinoiser.pixels", is_part=True):
