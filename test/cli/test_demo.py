@@ -31,7 +31,7 @@ LIMIT_S = 90
 class Demo:
     """A demo in a process of its own, its descendants marked so that none is overlooked."""
 
-    def __init__(self, out, *arguments, node=(STAND_IN, "5")):
+    def __init__(self, out, *arguments, node=(STAND_IN,)):
         self.mark = uuid.uuid4().hex
         self.out = out
         self.process = subprocess.Popen(

@@ -1,18 +1,18 @@
 """A discovery node in a process of its own, around a small real engine: every bright region is an object.
 
-Run as `discovery_process.py DELAY_MS --ros-args ...`. The score is the brightness; "lost" finds only the best object. A
-memory marks that it was used by dimming all scores by a tenth.
+Run as `discovery_process.py --ros-args ...`. The score is the brightness; "lost" finds only the best object. A memory
+marks that it was used by dimming all scores by a tenth. The gate "engine" holds it up.
 """
 
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
+from gate import Gate
 
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.methods.maskcut import MaskCutOptions
-from objloc_ros.nodes import process
+from objloc_ros.nodes import process, reporter
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.ops.geometry import plan
 from objloc_ros.ops.regions import components
@@ -22,8 +22,8 @@ from objloc_ros.types import Detections
 class BrightEngine:
     device = "cpu"
 
-    def __init__(self, delay_s):
-        self.delay_s, self.maskcut = delay_s, MaskCutOptions()
+    def __init__(self):
+        self.gate, self.maskcut = Gate("engine"), MaskCutOptions()
 
     def configure(self, method, **options):
         if method == "maskcut":
@@ -41,9 +41,7 @@ class BrightEngine:
     def find(self, rgb, method, factor):
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
-        end = time.monotonic() + self.delay_s
-        while time.monotonic() < end:  # busy, as a real engine would be
-            pass
+        self.gate.go_through()
         grey = rgb.max(axis=2).astype(np.float32) / 255
         regions = components(grey >= 0.5)
         scores = (regions.mean(grey) * factor).astype(np.float32)
@@ -56,5 +54,5 @@ class BrightEngine:
 
 
 if __name__ == "__main__":
-    delay_s = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine(delay_s))))
+    reporter.PERIOD_S = 0.1
+    sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine())))

@@ -137,7 +137,7 @@ def test_under_overload_frames_are_fresh_and_all_accounted_for(process, peer, fo
         time.sleep(5)
     nodes = ("/front/found", "/rear/found", "/side/found", "/front/discovery")
     for node in nodes:
-        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", what=f"the last frame of {node}")
+        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", f"the last frame of {node}")
         assert conserved(accounts(node)), node
         assert int(accounts(node)["dropped.superseded"]) > 0
     received = {node: int(accounts(node)["received"]) for node in nodes}
@@ -170,7 +170,7 @@ def test_bursts_pauses_and_a_stop_in_mid_frame_lose_no_account(process, peer, fo
             assert peer.change_state("activate", "/front/found")
         time.sleep(0.4)
     for node in nodes:
-        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", what=f"the last frame of {node}")
+        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", f"the last frame of {node}")
         assert conserved(accounts(node)), node
     peer.unsubscribe(slow)
 
@@ -194,7 +194,7 @@ def test_a_fast_camera_does_not_starve_a_slow_one(process, peer, found, disc, wa
 def test_a_camera_that_stops_returns_and_changes_size(process, peer, found, disc, accounts, wait_for):
     with Camera(peer, "front", 15, disc):
         peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
-        wait_for(lambda: "no " in accounts("/rear/found")["message"], what="a word about the silent camera")
+        wait_for(lambda: "no " in accounts("/rear/found")["message"], "a word about the silent camera")
         for size in ((64, 200), (120, 160), (33, 47)):
             _, answer = peer.ask(found["rear"], lambda size=size: peer.image(disc(10, size=size)), "/rear/image_raw")
             (box,) = answer.detections
@@ -209,13 +209,13 @@ def test_a_failing_head_leaves_the_others_alone(process, peer, found, disc, acco
     peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
     found["front"].messages.clear()
     with Camera(peer, "front", 10, lambda: marked) as camera:
-        wait_for(lambda: accounts("/front/discovery")["level"] == b"\x02", what="an error of discovery")
+        wait_for(lambda: accounts("/front/discovery")["level"] == b"\x02", "an error of discovery")
         assert "does not like this frame" in accounts("/front/discovery")["message"]
         assert accounts("/front/found")["level"] == b"\x00"
         time.sleep(1)
     wait_for(lambda: len(set(stamps(found["front"])) & set(camera.stamps)) > 0.8 * len(camera.stamps))
     peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")  # it retries with every frame
-    wait_for(lambda: accounts("/front/discovery")["level"] == b"\x00", what="discovery's recovery")
+    wait_for(lambda: accounts("/front/discovery")["level"] == b"\x00", "discovery's recovery")
     peer.unsubscribe(slow)
 
 

@@ -45,7 +45,7 @@ def announced(node, peer, wait_for):
         lambda msg: sets.append({c.class_id: c.class_name for c in msg.class_map}),
         MANY,
     )
-    wait_for(lambda: sets, timeout=60)
+    wait_for(lambda: sets)
     yield sets
     peer.node.destroy_subscription(subscription)
 
@@ -237,7 +237,7 @@ def test_changes_that_arrive_while_the_process_ends_do_it_no_harm(spawn, peer, w
         command=[STRIPED, "50", "400"],
     )  # fmt: skip
     subscription = peer.node.create_subscription(LabelInfo, f"{name}/label_info", sets.append, MANY)
-    wait_for(lambda: sets, timeout=60)
+    wait_for(lambda: sets)
     inbox = peer.subscribe(Image, f"{name}/mask")
     peer.ask(inbox, lambda: peer.image(scene()), "ending_image")
     client = peer.node.create_client(SetParameters, f"{name}/set_parameters")

@@ -177,7 +177,7 @@ def test_labels_are_there_without_any_frame_and_for_whoever_comes_late(start, pe
         "-p", "prompts:=['pink ring', 'white cross']", "-p", "threshold:=0.25", command=[SCRIPT, "0", "0"],
     )  # fmt: skip
     for _ in range(2):
-        info = wait_for(listen(LabelInfo, f"{name}/label_info", LATCHED).messages.copy, timeout=60)[-1]
+        info = wait_for(listen(LabelInfo, f"{name}/label_info", LATCHED).messages.copy)[-1]
         assert names(info) == {0: "pink ring", 1: "white cross"}
         assert info.threshold == pytest.approx(0.25)
         assert (info.header.stamp.sec, info.header.stamp.nanosec) == (0, 0)
@@ -255,7 +255,7 @@ def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait
         return {os.sched_getscheduler(int(task.name)) for task in tasks.iterdir()}
 
     assert os.SCHED_IDLE not in policies(node.process)
-    wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE}, timeout=60)
+    wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE})
     assert willing.end((signal.SIGINT, signal.SIGTERM)) == 0
 
 

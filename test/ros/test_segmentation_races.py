@@ -99,7 +99,7 @@ def change(peer, **values):
 def settle(logs, prompts, wait_for):
     """Wait until the prompts are announced and two more masks are there."""
     infos, masks, _ = logs
-    wait_for(lambda: list(names(infos.last).values()) == prompts, what=f"an announcement of {prompts}")
+    wait_for(lambda: list(names(infos.last).values()) == prompts, f"an announcement of {prompts}")
     seen = len(masks.entries)
     wait_for(lambda: len(masks.entries) >= seen + 2)
 
