@@ -268,25 +268,53 @@ def spawn(domain, tmp_path_factory):
         node.end()
 
 
+class Accounts:
+    """The latest diagnostics of each node, by its name; without one, of whichever was heard last."""
+
+    def __init__(self, peer):
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        self.latest, self.states = {}, {}
+        self.subscription = peer.node.create_subscription(DiagnosticArray, "/diagnostics", self.receive, 200)
+
+    def receive(self, msg):
+        at_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        for status in msg.status:
+            said = {name: getattr(status, name) for name in ("level", "message", "hardware_id", "name")}
+            facts = {"at_ns": at_ns, **said, **{pair.key: pair.value for pair in status.values}}
+            name = status.name.partition(":")[0]
+            self.latest[name] = self.latest[""] = facts
+            self.states.setdefault(name, []).append(facts["state"])
+
+    def __call__(self, name=""):
+        return self.latest.get(name, {})
+
+    def count(self, what, name=""):
+        return int(self(name).get(what, 0))
+
+    def settle(self, name=""):
+        """Wait until the node says that nothing is in flight any more; returns the facts."""
+        now_ns = time.time_ns()
+        settled = lambda: self(name).get("in_flight") == "0" and self(name)["at_ns"] > now_ns  # noqa: E731
+        wait_for(settled, f"the last frame of {name}")
+        return self(name)
+
+    def conserved(self, name=""):
+        """Whether each frame has an answer, a cause, or is still to come."""
+        facts = self(name)
+        return int(facts["received"]) == sum(int(facts[what]) for what in ("published", "dropped", "in_flight"))
+
+
 @pytest.fixture(scope="module")
-def facts(peer):
-    """The node's latest diagnostic values, as `facts()`."""
-    from diagnostic_msgs.msg import DiagnosticArray
+def accounts(peer):
+    """What the nodes say in their diagnostics."""
+    return Accounts(peer)
 
-    inbox = peer.subscribe(DiagnosticArray, "/diagnostics")
 
-    def latest():
-        if not inbox.messages:
-            return {}
-        status = inbox.messages[-1].status[0]
-        return {
-            "level": status.level,
-            "message": status.message,
-            "hardware_id": status.hardware_id,
-            "name": status.name,
-        } | {pair.key: pair.value for pair in status.values}
-
-    return latest
+@pytest.fixture(scope="module")
+def facts(accounts):
+    """The same, where there is one node."""
+    return accounts
 
 
 def disc(radius=20, brightness=255, size=(120, 160)):

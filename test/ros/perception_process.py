@@ -5,6 +5,7 @@ top-left pixel of (1, 2, 3) makes discovery fail. The sizes of all batches go to
 """
 
 import sys
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -23,6 +24,9 @@ from objloc_ros.types import Features
 
 PATCH = 8
 
+PASS_S = 0.02
+"""Seconds that a pass takes at least, whatever its batch: so that cameras meet."""
+
 
 class BrightViT:
     """Keys are the mean brightness of each patch, once positive and once negative."""
@@ -35,6 +39,7 @@ class BrightViT:
 
     def __call__(self, inputs):
         self.gate.go_through()
+        time.sleep(PASS_S)
         print(f"pass of {len(inputs)}", flush=True)
         brightness = F.avg_pool2d(inputs.mean(1, keepdim=True), PATCH)
         keys = torch.cat([brightness, -brightness], 1).flatten(2).mT

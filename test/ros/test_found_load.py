@@ -18,10 +18,6 @@ def slow(start):
     return start()
 
 
-def balanced(latest):
-    return int(latest["received"]) == int(latest["published"]) + int(latest["dropped"]) + int(latest["in_flight"])
-
-
 def send(peer, disc, count=1):
     """Publish frames; returns them."""
     frames = [peer.image(disc()) for _ in range(count)]
@@ -30,38 +26,34 @@ def send(peer, disc, count=1):
     return frames
 
 
-def count(facts, name):
-    return int(facts().get(name, 0))
-
-
 def test_an_engine_slower_than_the_camera_answers_fresh_frames(slow, peer, facts, disc, wait_for):
     detections = peer.subscribe(Detection2DArray, "/found/detections")
     peer.ask(detections, lambda: peer.image(disc()))
-    wait_for(lambda: count(facts, "published") and count(facts, "in_flight") == 0)
+    facts.settle()
     for _ in range(3):
         detections.messages.clear()
         names = ("received", "published", "dropped.superseded")
-        before, sent = {name: count(facts, name) for name in names}, []
+        before, sent = {name: facts.count(name) for name in names}, []
         with slow.held_up("engine") as reached:
             for _ in range(5):
                 sent += send(peer, disc)
                 reached()
-                wait_for(lambda: count(facts, "received") == before["received"] + len(sent))  # noqa: B023
-            assert balanced(facts())
-            wait_for(lambda: count(facts, "in_flight") == 2, "one in work, one waiting")
+                wait_for(lambda: facts.count("received") == before["received"] + len(sent))  # noqa: B023
+            wait_for(lambda: facts.count("in_flight") == 2, "one in work, one waiting")
+            assert facts.conserved()
         wait_for(lambda: detections.with_stamp(sent[-1].header.stamp), "an answer to the newest frame")  # noqa: B023
         # A frame waits at most for the one before it, however many have come since.
         assert [msg.header.stamp for msg in detections.messages] == [sent[0].header.stamp, sent[-1].header.stamp]
-        wait_for(lambda: count(facts, "in_flight") == 0)
-        assert [count(facts, name) - before[name] for name in names] == [5, 2, 3]
+        facts.settle()
+        assert [facts.count(name) - before[name] for name in names] == [5, 2, 3]
         assert facts()["level"] != b"\x02"
 
     assert peer.set_parameters(max_age_ms=0.01) == (True, "")  # no frame arrives that young
-    before = count(facts, "published")
-    wait_for(lambda: send(peer, disc) and count(facts, "dropped.too_old"))
-    wait_for(lambda: count(facts, "in_flight") == 0)
-    assert balanced(facts())
-    assert count(facts, "published") == before
+    before = facts.count("published")
+    wait_for(lambda: send(peer, disc) and facts.count("dropped.too_old"))
+    facts.settle()
+    assert facts.conserved()
+    assert facts.count("published") == before
     assert slow.says_once_a_minute("older than max_age_ms")
     assert peer.set_parameters(max_age_ms=0.0) == (True, "")
     peer.ask(detections, lambda: peer.image(disc()))
@@ -78,8 +70,8 @@ def test_unsubscribing_in_mid_frame_leaves_no_frame_unaccounted(slow, peer, fact
             send(peer, disc, 4)
             peer.unsubscribe(detections)
             wait_for(lambda: facts()["state"] == "idle: nobody subscribes")
-        wait_for(lambda: count(facts, "in_flight") == 0)
-        assert balanced(facts())
+        facts.settle()
+        assert facts.conserved()
 
 
 def test_interrupted_twice_in_mid_frame_it_ends_in_order(slow, peer, disc):
