@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 pytest.importorskip("vision_msgs")
 
@@ -246,7 +247,7 @@ def test_a_frame_that_fails_is_counted_and_the_next_one_answered(peer, node, lis
 
 
 def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait_for):
-    willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT, "0", "0"])
+    willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT, "0", "0"], patient=False)
 
     def policies(process):
         tasks = Path(f"/proc/{process.pid}/task")
@@ -271,7 +272,7 @@ def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait
 )
 def test_a_bad_start_value_ends_the_start_with_one_line(arguments, words, spawn):
     node = spawn(*arguments, command=[SCRIPT, "0", "0"])
-    assert node.process.wait(60) == 1
+    assert node.process.wait(PATIENCE_S) == 1
     assert "cannot start" in node.log
     assert "Traceback" not in node.log
     assert all(word in node.log for word in words), node.log

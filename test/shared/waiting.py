@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 25.0
+PATIENCE_S = 240.0
 """What does not happen within this time does not happen at all, even where ten others want the processor."""
 
 PAUSE_S = 0.01
