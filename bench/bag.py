@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from objloc_ros.evaluation.bags.rosbag import register, type_name
+from objloc_ros.bags.writer import register, type_name
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.scenes.video import drive_video
 

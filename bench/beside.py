@@ -24,9 +24,9 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.cli.children import Child, ChildFailedError
-from objloc_ros.nodes.profile import fast_dds_environment
-from objloc_ros.nodes.recorder import Recorder, Tap
+from objloc_ros.bags.processes import Child, ChildFailedError
+from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.nodes.qos import fast_dds_environment
 
 CAMERA = "/camera"
 

@@ -25,8 +25,8 @@ import numpy as np
 from harness import machine, wall_ms, write_json
 
 from objloc_ros.cli.main import main as objloc
-from objloc_ros.evaluation.coco_files import best_boxes, read_predictions, read_truth
-from objloc_ros.evaluation.metrics import average_precision, corloc
+from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth
+from objloc_ros.metrics import average_precision, corloc
 
 SIDE = 500
 """Pixels of maps and images."""

@@ -22,10 +22,10 @@ from pathlib import Path
 import cv2
 from harness import machine, write_json
 
-from objloc_ros.evaluation.fleet import Fleet, run_on_ray
-from objloc_ros.evaluation.model import Model
+from objloc_ros.engine.config import Model
 from objloc_ros.evaluation.run import Evaluation, shards
-from objloc_ros.evaluation.shards import Work, run_here
+from objloc_ros.jobs.ray import Fleet, run_on_ray
+from objloc_ros.jobs.shards import Work, run_here
 from objloc_ros.scenes.video import drive_video
 
 

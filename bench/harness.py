@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from objloc_ros.evaluation.speed import results
+from objloc_ros.benchmark import results
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ import numpy as np
 from harness import machine, write_json
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.cli.children import Child, ChildFailedError
-from objloc_ros.nodes.profile import fast_dds_environment
-from objloc_ros.nodes.recorder import Recorder, Tap
+from objloc_ros.bags.processes import Child, ChildFailedError
+from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.nodes.qos import fast_dds_environment
 
 LAYOUTS = ("shared", "separate", "separate, one thread each")
 START_LIMIT_S = 180.0

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage
-from objloc_ros.backbones.tokens import Tokenizer
+from objloc_ros.backbones.clip_text import Tokenizer
 from objloc_ros.types import Image
 
 SIDE = 256

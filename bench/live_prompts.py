@@ -27,8 +27,8 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
     Frames in a second are read from a line through the answers' times of arrival, so that their number is not a whole
     one. The second before each change, compared in the same way, shows what is noise.
     """
-    from objloc_ros.cli.children import Child
-    from objloc_ros.nodes.profile import fast_dds_environment
+    from objloc_ros.bags.processes import Child
+    from objloc_ros.nodes.qos import fast_dds_environment
 
     os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
@@ -95,7 +95,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
     from rclpy.parameter import Parameter
     from vision_msgs.msg import Detection2DArray, LabelInfo
 
-    from objloc_ros.nodes.labels import label_info_qos
+    from objloc_ros.nodes.messages import label_info_qos
 
     class Listener:
         def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:

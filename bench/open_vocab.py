@@ -39,7 +39,7 @@ from open_vocab_models import (
 from torch import Tensor, nn
 
 from objloc_ros.backbones.clip_text import ClipText
-from objloc_ros.engine.device import has_bfloat16_units
+from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import BACKGROUND, DEFAULT_TEMPLATES, IMAGENET, EncodedPrompts, check_prompts, expanded
 from objloc_ros.methods.clip_diy import PATCH_SIZES

@@ -15,15 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_weights import KNOWN, VISUAL
+from objloc_ros.backbones.clip_text import SPECIAL, Tokenizer
 from objloc_ros.backbones.registry import entry_of
-from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
-from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.backbones.weights import KNOWN, VISUAL, load_backbone
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.found import FoundHead
+from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import BACKGROUND, EncodedPrompts
-from objloc_ros.engine.segmentation import SegmentationHead, Towers
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_dinoiser import DinoiserHead
 from objloc_ros.methods.clip_diy import PATCH_SIZES, SIDE, fuse, resized_windows, similarity, split_windows

@@ -19,7 +19,7 @@ from bag import CAMERA, DIFFERENT, make_bag
 from harness import machine, run_apart, write_json
 from rosbags.rosbag2 import StoragePlugin
 
-from objloc_ros.ops.media import VideoWriter, write_image
+from objloc_ros.io.media import VideoWriter, write_image
 from objloc_ros.scenes.video import drive_video
 
 MOST_GROWTH_MB = 30.0

@@ -13,11 +13,10 @@ import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
-from objloc_ros.evaluation.open_vocabulary import captioned_scenes, held_out_bank
-from objloc_ros.ops.contact_sheet import contact_sheet, fitted
-from objloc_ros.ops.drawing import overlay
-from objloc_ros.ops.legend import label_overlay
-from objloc_ros.ops.media import write_image
+from objloc_ros.evaluation.held_out_prompts import captioned_scenes, held_out_bank
+from objloc_ros.io.contact_sheet import contact_sheet, fitted
+from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.io.media import write_image
 from objloc_ros.types import Image
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket", "stereo_motorcycle")

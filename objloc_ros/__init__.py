@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from objloc_ros.version import __version__
+
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 
-__version__ = "0.1.0"
 __all__ = ["Pipeline", "__version__", "load_pipeline"]
 
 

@@ -13,26 +13,34 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "objloc_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MAY_IMPORT: dict[str, set[str]] = {
+FLOORS: dict[str, set[str]] = {
     "errors": set(),
+    "version": set(),
     "types": {"errors"},
-    "ops": {"errors", "types"},
-    "scenes": {"errors", "types"},
-    "backbones": {"errors", "types"},
-    "methods": {"errors", "types", "ops", "backbones"},
-    "engine": {"errors", "types", "ops", "backbones", "methods"},
-    "nodes": {"errors", "types", "ops", "scenes", "backbones", "methods", "engine"},
-    "evaluation": {"errors", "types", "ops", "scenes", "backbones", "methods", "engine"},
-    "training": {"errors", "types", "ops", "scenes", "backbones", "methods", "engine"},
-    "cli": {"errors", "types", "ops", "scenes", "backbones", "methods", "engine", "nodes", "evaluation", "training"},
+    "ops": {"types"},
+    "io": {"types"},
+    "scenes": {"types"},
+    "backbones": {"types"},
+    "methods": {"ops", "backbones"},
+    "metrics": {"io"},
+    "engine": {"methods", "ops", "backbones", "version"},
+    "training": {"methods", "ops", "backbones", "scenes", "io"},
+    "nodes": {"engine", "scenes", "io"},
+    "jobs": {"io", "version"},
+    "data": {"ops", "io", "version"},
+    "benchmark": {"engine", "io"},
+    "bags": {"nodes", "jobs", "data", "metrics"},
+    "prelabels": {"bags"},
+    "evaluation": {"engine", "scenes", "metrics", "jobs", "data"},
+    "cli": {"evaluation", "prelabels", "bags", "benchmark", "training", "nodes"},
 }
-"""Layers of the package and the lower ones each may use; the package's own module offers only the pipeline."""
+"""The rooms of the package from the ground up, and those that each stands on; it may use what they stand on, too."""
 
 ROS = {"builtin_interfaces", "cv_bridge", "launch", "launch_ros", "rcl_interfaces", "rclpy", "std_srvs"}
-ROS_ALLOWED = ("nodes/", "evaluation/bags/")
-"""Beside the nodes only what reads and replays bags, which may use the nodes' own conversions."""
+ROS_ALLOWED = ("nodes/", "bags/", "benchmark/ros.py")
+"""Beside the nodes what reads, replays and writes bags, and what measures a node's part of a frame."""
 
-NUMPY_ONLY = ("scenes/", "ops/drawing.py", "ops/contact_sheet.py", "ops/media.py", "ops/files.py", "evaluation/coco.py")
+NUMPY_ONLY = ("scenes/", "io/", "data/coco_document.py")
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 
 
@@ -49,7 +57,12 @@ def imported(source: str) -> Iterator[str]:
 def layer(name: str) -> str | None:
     """The layer of a dotted name inside the package; None for others and for the package itself."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "objloc_ros" and len(parts) > 1 and parts[1] in MAY_IMPORT else None
+    return parts[1] if parts[0] == "objloc_ros" and len(parts) > 1 and parts[1] in FLOORS else None
+
+
+def may_import(room: str) -> set[str]:
+    """All rooms below one."""
+    return FLOORS[room].union(*(may_import(below) for below in FLOORS[room]))
 
 
 def place(path: Path) -> str:
@@ -61,6 +74,27 @@ def is_ros(name: str) -> bool:
     return top in ROS or top.endswith("_msgs") or top.startswith("rosidl")
 
 
+def circles(uses: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of modules that import each other, directly or through others."""
+    reach = {module: set(used) for module, used in uses.items()}
+    for middle in reach:
+        for module in reach:
+            if middle in reach[module]:
+                reach[module] |= reach[middle]
+    groups = {frozenset(other for other in reach[module] if module in reach[other]) for module in reach}
+    return [set(group) for group in groups if group]
+
+
+def test_no_modules_import_each_other() -> None:
+    names = {".".join(("objloc_ros", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
+    uses = {
+        module: {used if used in names else used.rpartition(".")[0] for used in imported(path.read_text())} & set(names)
+        for module, path in names.items()
+    }
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [{"b", "c"}]
+    assert circles(uses) == []
+
+
 def test_helpers_see_what_they_should() -> None:
     source = "import torch\nfrom objloc_ros.engine import pipeline\ndef f():\n    import sensor_msgs.msg\n"
     assert list(imported(source)) == ["torch", "objloc_ros.engine.pipeline", "sensor_msgs.msg"]
@@ -70,17 +104,17 @@ def test_helpers_see_what_they_should() -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
-def test_imports_go_one_way(path: Path) -> None:
+def test_rooms_import_only_what_they_stand_on(path: Path) -> None:
     own = place(path).partition("/")[0].removesuffix(".py")
-    allowed = {"engine"} if own == "__init__" else MAY_IMPORT[own] | {own}
-    if place(path).startswith(ROS_ALLOWED):
+    allowed = {"engine", "version"} if own == "__init__" else may_import(own) | {own}
+    if place(path) == "benchmark/ros.py":
         allowed = allowed | {"nodes"}
     used = {name: layer(name) for name in imported(path.read_text())}
     assert {name: up for name, up in used.items() if up is not None and up not in allowed} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
-def test_ros_is_imported_only_by_nodes_and_the_bag(path: Path) -> None:
+def test_ros_is_imported_only_where_it_belongs(path: Path) -> None:
     if not place(path).startswith(ROS_ALLOWED):
         assert [name for name in imported(path.read_text()) if is_ros(name)] == []
 
@@ -100,7 +134,7 @@ def test_light_modules_do_without_torch(path: Path) -> None:
         ),
         ("import objloc_ros.cli.main", {"torch", "cv2", "numpy", "rclpy"}),
         ("import objloc_ros.cli.weights", {"torch", "cv2", "rclpy"}),
-        ("import objloc_ros.ops.drawing, objloc_ros.ops.media", {"torch", "rclpy"}),
+        ("import objloc_ros.io.drawing, objloc_ros.io.media", {"torch", "rclpy"}),
     ],
 )
 def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str]) -> None:

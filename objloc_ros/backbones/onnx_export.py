@@ -17,8 +17,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from objloc_ros.backbones.exported import load_exported
-from objloc_ros.backbones.exported_info import FACETS, INPUT, ExportedInfo
+from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, ExportedInfo, load_exported
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import Grid, Size

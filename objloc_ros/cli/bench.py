@@ -4,29 +4,153 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from objloc_ros.cli import bench_options as options
+from objloc_ros.benchmark.cases import BareEnds, Ends, matrix
+from objloc_ros.benchmark.report import markdown, picture, text_table
+from objloc_ros.benchmark.results import Comparison, Run, check_machines, compare, machine, read_run
+from objloc_ros.benchmark.run import architecture, measure
+from objloc_ros.engine.backbone import resolve_device
+from objloc_ros.engine.loader import HEADS
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
-from objloc_ros.evaluation.speed.cells import BareEnds, Ends, matrix
-from objloc_ros.evaluation.speed.compare import Comparison, check_machines, compare
-from objloc_ros.evaluation.speed.report import markdown, picture, text_table
-from objloc_ros.evaluation.speed.results import Run, machine, read_run
-from objloc_ros.evaluation.speed.run import measure
-from objloc_ros.ops.media import write_image
+from objloc_ros.io.media import write_image
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Size
+
+T = TypeVar("T")
+
+FULL = {
+    "methods": "found,lost,tokencut,deep_spectral,maskcut,clip_diy,maskclip,clip_dinoiser",
+    "backbones": "tiny",
+    "sizes": "640x480,1280x720",
+    "batches": "1,4",
+    "cameras": "1,4",
+    "devices": "cpu",
+    "rounds": "11",
+}
+"""What is measured unless something else is said: five to ten minutes on two cores."""
+
+SMOKE = FULL | {
+    "methods": "found,lost,maskclip",
+    "sizes": "96x64",
+    "batches": "1,2",
+    "cameras": "1,2",
+    "rounds": "3",
+}
+"""What --smoke measures: some seconds, to show that everything runs."""
+
+HELP = {
+    "methods": f"of {', '.join(HEADS)}",
+    "backbones": "names in the weights registry; random:NAME for the architecture with random weights",
+    "sizes": "of the camera's images, width x height",
+    "batches": "images in one call",
+    "cameras": "cameras that share the engine, each with a thread",
+    "devices": "cpu, cuda or cuda:N",
+    "rounds": "how often everything is measured",
+}
+
+MOST = 4096
+"""Largest side, batch and number of rounds or cameras."""
+
+
+def add_axes(parser: argparse.ArgumentParser) -> None:
+    """Declare the axes, whose defaults depend on --smoke."""
+    for name, text in HELP.items():
+        metavar = "N" if name == "rounds" else "LIST"
+        parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} (default: {FULL[name]})")
+
+
+def chosen_axes(args: argparse.Namespace) -> dict[str, str]:
+    """What holds for each axis."""
+    defaults = SMOKE if args.smoke else FULL
+    given = {name: getattr(args, name) for name in defaults}
+    return {name: defaults[name] if text is None else text for name, text in given.items()}
+
+
+def methods_of(text: str) -> list[str]:
+    """Split a list of methods.
+
+    Raises:
+        ParameterError: If one is unknown or named twice.
+    """
+    return _each(text, "methods", lambda name: _known(name, "method", list(HEADS)))
+
+
+def backbones_of(text: str) -> list[str]:
+    """Split a list of backbones; ParameterError if one is unknown or named twice."""
+
+    def known(name: str) -> str:
+        architecture(name)
+        return name
+
+    return _each(text, "backbones", known)
+
+
+def sizes_of(text: str) -> list[Size]:
+    """Split a list of sizes such as 640x480 into heights and widths; ParameterError if one has another form."""
+
+    def size(one: str) -> Size:
+        found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", one)
+        if found is None or max(int(found[1]), int(found[2])) > MOST:
+            raise ParameterError(f"sizes must look like 640x480, with sides from 1 to {MOST}, got {one!r}")
+        return int(found[2]), int(found[1])
+
+    return _each(text, "sizes", size)
+
+
+def numbers_of(text: str, name: str) -> list[int]:
+    """Split a list of numbers from 1 to `MOST`; ParameterError if one is something else."""
+
+    def number(one: str) -> int:
+        if not one.isascii() or not one.isdigit() or not 1 <= int(one) <= MOST:
+            raise ParameterError(f"{name} must be numbers from 1 to {MOST}, got {one!r}")
+        return int(one)
+
+    return _each(text, name, number)
+
+
+def devices_of(text: str) -> list[str]:
+    """Split a list of devices.
+
+    Raises:
+        ParameterError: If one is not there; the message names those that are.
+    """
+    there = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+
+    def device(one: str) -> str:
+        try:
+            return str(resolve_device(one))
+        except ParameterError as error:
+            raise ParameterError(f"{error}; this machine has {', '.join(there)}") from error
+
+    return _each(text, "devices", device)
+
+
+def _each(text: str, name: str, read: Callable[[str], T]) -> list[T]:
+    """Split at commas and read every part."""
+    values = [read(part.strip()) for part in text.split(",")]
+    if len(set(values)) != len(values):
+        raise ParameterError(f"{name} must be different, got {text!r}")
+    return values
+
+
+def _known(name: str, what: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise ParameterError(f"unknown {what} {name!r}; known: {', '.join(names)}")
+    return name
+
 
 REGRESSED = 3
 """Exit status when something has become slower than in the saved run."""
@@ -39,7 +163,7 @@ Send = Callable[[Sequence[Any]], None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the matrix, the machine's settings, output and comparison."""
-    options.add_axes(parser)
+    add_axes(parser)
     parser.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of an operation (default: torch's choice)")
     parser.add_argument("--smoke", action="store_true", help="a small matrix, seconds; other options still hold")
@@ -72,12 +196,12 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If an option is out of range, a device is not there, nothing can be measured, or the saved run
             is of another machine.
     """
-    if args.threads is not None and not 1 <= args.threads <= options.MOST:
-        raise ParameterError(f"threads must lie in 1..{options.MOST}, got {args.threads}")
+    if args.threads is not None and not 1 <= args.threads <= MOST:
+        raise ParameterError(f"threads must lie in 1..{MOST}, got {args.threads}")
     if not args.margin_floor >= 0:
         raise ParameterError(f"the margin must be at least 0, got {args.margin_floor}")
-    axes = options.chosen_axes(args)
-    devices = options.devices_of(axes["devices"])
+    axes = chosen_axes(args)
+    devices = devices_of(axes["devices"])
     before = None if args.compare is None else read_run(args.compare)
     with _threads(args.threads):
         facts = machine(_gpus(devices))
@@ -93,16 +217,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measured(axes: Mapping[str, str], devices: list[str], facts: dict[str, Any], args: argparse.Namespace) -> Run:
-    sizes = options.sizes_of(axes["sizes"])
-    rounds = options.numbers_of(axes["rounds"], "rounds")
+    sizes = sizes_of(axes["sizes"])
+    rounds = numbers_of(axes["rounds"], "rounds")
     if len(rounds) > 1:
         raise ParameterError(f"rounds must be one number, got {axes['rounds']!r}")
     cells, skipped = matrix(
-        methods=options.methods_of(axes["methods"]),
-        backbones=options.backbones_of(axes["backbones"]),
+        methods=methods_of(axes["methods"]),
+        backbones=backbones_of(axes["backbones"]),
         sizes=sizes,
-        batches=options.numbers_of(axes["batches"], "batches"),
-        cameras=options.numbers_of(axes["cameras"], "cameras"),
+        batches=numbers_of(axes["batches"], "batches"),
+        cameras=numbers_of(axes["cameras"], "cameras"),
         devices=devices,
     )
     total = (rounds[0] + 1) * len(cells)
@@ -141,7 +265,7 @@ def _ends(sizes: Sequence[Size]) -> Iterator[tuple[dict[Size, Ends], list[str]]]
     frames = {size: [image for image, _ in drive_video(size=size, frames=PICTURES)] for size in sizes}
     with ExitStack() as stack:
         try:
-            from objloc_ros.nodes.stages import RosEnds
+            from objloc_ros.benchmark.ros import RosEnds
         except ImportError as error:
             left_out = [f"decode, message and publish: {error}"]
             bare: dict[Size, Ends] = {size: BareEnds(images) for size, images in frames.items()}
@@ -154,7 +278,7 @@ def _ends(sizes: Sequence[Size]) -> Iterator[tuple[dict[Size, Ends], list[str]]]
 def _sender(stack: ExitStack) -> tuple[Send | None, list[str]]:
     """What publishes, or why nothing does."""
     try:
-        from objloc_ros.nodes.loopback import Loopback
+        from objloc_ros.benchmark.ros import Loopback
 
         loopback = Loopback()
     except (ImportError, ObjlocError) as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.cli.dataset_options import dataset_parsers, given_dataset, note_count
-from objloc_ros.evaluation.datasets import to_coco
-from objloc_ros.ops.files import write_json
+from objloc_ros.cli.options import dataset_parsers, given_dataset, note_count
+from objloc_ros.data import to_coco
+from objloc_ros.io.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,15 +13,20 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.cli.background import Background
-from objloc_ros.cli.children import Child, ChildFailedError, terminated_like_interrupted
-from objloc_ros.cli.demo_results import measure, write_pictures
-from objloc_ros.cli.node_children import START_LIMIT_S, node_command, ros_of_its_own
+from objloc_ros.bags.processes import (
+    START_LIMIT_S,
+    Background,
+    Child,
+    ChildFailedError,
+    node_command,
+    ros_of_its_own,
+    terminated_like_interrupted,
+)
+from objloc_ros.bags.recorder import Recorder, camera_taps
+from objloc_ros.bags.writer import BagWriter
+from objloc_ros.cli.demo_report import measure, summarise, table, write_pictures
 from objloc_ros.errors import InputError
-from objloc_ros.evaluation.bags.rosbag import BagWriter
-from objloc_ros.evaluation.demo_report import summarise, table
 from objloc_ros.nodes.frame_sources import parse_size
-from objloc_ros.nodes.recorder import Recorder, camera_taps
 
 CAMERA = "/camera"
 FOUND = (sys.executable, "-m", "objloc_ros.nodes.found")

@@ -10,14 +10,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.backbones.clip_weights import load_clip_image
-from objloc_ros.cli import evaluate_dataset, evaluate_files, evaluate_report
-from objloc_ros.engine.device import resolve_device
-from objloc_ros.engine.discovery import METHODS
+from objloc_ros.backbones.weights import load_clip_image
+from objloc_ros.cli import evaluate_dataset, evaluate_files
+from objloc_ros.engine.backbone import resolve_device
+from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.open_vocabulary import (
+from objloc_ros.evaluation.held_out_prompts import (
     ROWS,
     captioned_scenes,
     evaluate_crops,
@@ -25,8 +25,15 @@ from objloc_ros.evaluation.open_vocabulary import (
     held_out_bank,
     object_crops,
 )
-from objloc_ros.evaluation.scenes import SEED, Scores, evaluate_baselines, evaluate_pipeline, held_out_scenes
-from objloc_ros.evaluation.video import evaluate_videos, held_out_videos
+from objloc_ros.evaluation.held_out_scenes import (
+    SEED,
+    Scores,
+    evaluate_baselines,
+    evaluate_pipeline,
+    evaluate_videos,
+    held_out_scenes,
+    held_out_videos,
+)
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -81,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--json", action="store_true", help="print JSON instead of the table")
     evaluate_dataset.add_arguments(kinds)
     evaluate_files.add_arguments(kinds)
-    evaluate_report.add_arguments(kinds)
+    evaluate_dataset.add_report_arguments(kinds)
 
 
 def run(args: argparse.Namespace) -> int:

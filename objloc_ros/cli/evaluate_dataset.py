@@ -1,34 +1,106 @@
-"""`objloc evaluate voc07|…|ecssd`: a method on one of the papers' data sets."""
+"""`objloc evaluate voc07|…|ecssd`: a method on one of the papers' data sets; `objloc evaluate report`: all results."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objloc_ros.errors import InputError
+from objloc_ros.io.files import write_text
+
+if TYPE_CHECKING:
+    from objloc_ros.evaluation.report.tables import Report
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from objloc_ros.cli.dataset_options import dataset_parsers, given_dataset, note_count
-from objloc_ros.cli.engine_options import add_engine_options, run_shards
+from objloc_ros.benchmark.results import machine
 from objloc_ros.cli.evaluate_files import BELOW, table_of
-from objloc_ros.cli.model_options import add_model_options, model_of
-from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
-from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.datasets import Dataset
-from objloc_ros.evaluation.limits import failed_limits, parse_limits
+from objloc_ros.cli.options import (
+    add_engine_options,
+    add_model_options,
+    dataset_parsers,
+    failed_limits,
+    given_dataset,
+    model_of,
+    note_count,
+    parse_limits,
+    run_shards,
+)
+from objloc_ros.data import Dataset
+from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.results import FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
-from objloc_ros.evaluation.speed.results import machine
 from objloc_ros.evaluation.tasks import class_map
-from objloc_ros.ops.drawing import overlay
-from objloc_ros.ops.files import read_json
-from objloc_ros.ops.media import read_image
+from objloc_ros.io.drawing import overlay
+from objloc_ros.io.files import read_json
+from objloc_ros.io.media import read_image
 from objloc_ros.types import Image
+
+FORMATS = ("markdown", "latex", "html")
+
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".htm": "html"}
+"""Which format a file's name asks for where `--format` does not say."""
+
+
+def add_report_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command among the kinds of evaluation."""
+    parser = kinds.add_parser("report", help="tables of all results of a folder, beside the published numbers")
+    parser.add_argument("folder", type=Path, help="every result.json below it is read")
+    parser.add_argument("--format", choices=FORMATS, help="by the name of --out (.md, .tex, .html), else markdown")
+    parser.add_argument("--out", type=Path, help="file to write; printed by default")
+    parser.add_argument("--published", action="store_true", help="rows also for published methods nobody ran here")
+    parser.add_argument("--json", action="store_true", help="JSON instead, for programs")
+    parser.set_defaults(run=run_report)
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Assemble and write or print the tables.
+
+    Returns:
+        0, or 1 if some of the results could not be used; they are named in the report and on the standard error.
+
+    Raises:
+        InputError: If there is no result that can be used, or the file cannot be written.
+    """
+    from objloc_ros.evaluation.report.results import FILE, find_results
+    from objloc_ros.evaluation.report.tables import assemble
+
+    if args.json and args.format is not None:
+        raise InputError(f"--json and --format {args.format} are two formats: one of them")
+    results, refused = find_results(args.folder)
+    for path, reason in refused.items():
+        print(f"objloc: not used: {path}: {reason}", file=sys.stderr)
+    if not results:
+        raise InputError(f"no {FILE} that can be used below {args.folder}")
+    text = _render(args)(assemble(results, refused, others=args.published))
+    if args.out is None:
+        print(text, end="")
+    else:
+        write_text(args.out, text)
+    return 1 if refused else 0
+
+
+def _render(args: argparse.Namespace) -> Callable[[Report], str]:
+    from objloc_ros.evaluation.report.markup import latex, markdown, to_json
+
+    if args.json:
+        return lambda report: json.dumps(to_json(report), indent=1) + "\n"
+    chosen = args.format or SUFFIXES.get(args.out.suffix.lower() if args.out else "", "markdown")
+    if chosen == "html":  # the only one that needs templates
+        from objloc_ros.evaluation.report.page import tables_page
+
+        return tables_page
+    return {"markdown": markdown, "latex": latex}[chosen]
+
 
 TRUTH = (255, 255, 255)
 """Colour of the true outlines in pictures."""

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from objloc_ros.cli.options import failed_limits, parse_limits
+from objloc_ros.data.base import pair, read_map
+from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth, with_masks
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.coco_files import best_boxes, read_predictions, read_truth, with_masks
-from objloc_ros.evaluation.limits import failed_limits, parse_limits
-from objloc_ros.evaluation.map_files import pair, read_map
-from objloc_ros.evaluation.metrics import average_precision, corloc, saliency, semantic
-from objloc_ros.ops.files import write_json
+from objloc_ros.io.files import write_json
+from objloc_ros.metrics import average_precision, corloc, saliency, semantic
 
 BELOW = 4
 """Exit status where a metric is below its limit."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.backbones.exported_info import FACETS, SUFFIX
 from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, export_backbone
+from objloc_ros.backbones.onnx_runtime import FACETS, SUFFIX
 from objloc_ros.backbones.registry import entry_of
 from objloc_ros.backbones.store import sha256_of
 from objloc_ros.backbones.vit import SPECS

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from objloc_ros import __version__
 from objloc_ros.errors import ObjlocError
+from objloc_ros.version import __version__
 
 FAILED = 2
 """Exit status after an error; a command that finished but could not use some of its input returns 1."""

@@ -1,12 +1,33 @@
-"""Command-line options of the methods, made from their options dataclasses so that neither is written twice."""
+"""Command-line options that several commands share: method and networks, data set, where work is done, limits.
+
+Those of the methods are made from their options dataclasses, so that neither is written twice.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import math
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tqdm import tqdm
+
+from objloc_ros.data import DATASETS, Dataset, open_dataset, options_of
+from objloc_ros.data.coco_json import KINDS
+from objloc_ros.engine.config import Model
+from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.pipeline import Pipeline
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
+from objloc_ros.errors import ParameterError
+from objloc_ros.evaluation.report.published import benchmark_of
+from objloc_ros.evaluation.run import FILES
+from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
 
 
 def add_options(parser: argparse.ArgumentParser, options: Mapping[str, type]) -> None:
@@ -76,3 +97,288 @@ def _in_words(defaults: Mapping[str, Any]) -> str:
     if len(values) == 1:
         return str(values.pop())
     return ", ".join(f"{value} for {method}" for method, value in defaults.items())
+
+
+CLIP = "tiny_clip"
+PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
+
+
+def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
+    """Declare them, and the options of all methods.
+
+    Args:
+        parser: The sub-command's parser.
+        several: Whether `--method` takes more than one; only for its help.
+        sets: Whether `--prompts` may be repeated, so that its value is a list.
+    """
+    named = ("one or more of", ", separated by commas") if several else ("one of", "")
+    parser.add_argument(
+        "--method",
+        default="found",
+        metavar="NAMES" if several else "NAME",
+        help=f"{named[0]} {', '.join(HEADS)}{named[1]} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backbone", default="tiny", metavar="NAME", help="see `objloc weights list` (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="scale images down until their shorter side has this size",
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="load the backbone from this file")
+    parser.add_argument("--head-weights", type=Path, metavar="FILE", help="load FOUND's head from this file")
+    _add_prompts(parser, sets)
+    add_options(parser, HEADS)
+
+
+def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
+    """Declare what only the open-vocabulary methods read."""
+    group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
+    group.add_argument(
+        "--prompts",
+        action="append" if sets else "store",
+        metavar="TEXTS",
+        help='what to look for, separated by commas: "red car, traffic cone"' + ("; may be repeated" if sets else ""),
+    )
+    group.add_argument(
+        "--templates",
+        nargs="+",
+        metavar="TEXT",
+        help=f"sentences around a prompt, or imagenet for OpenAI's 80 (default: {' '.join(DEFAULT_TEMPLATES)!r})",
+    )
+    group.add_argument("--clip", metavar="NAME", help=f"CLIP model (default: {CLIP})")
+    group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
+    group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
+
+
+def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
+    """Collect what was given.
+
+    Args:
+        args: Parsed arguments of a parser that `add_model_options` has seen.
+        several: Whether the command runs more than one method.
+
+    Raises:
+        ParameterError: If a method is unknown, an option out of range, or prompts are missing or not called for.
+    """
+    methods = parse_methods(args.method)
+    if len(methods) > 1 and not several:
+        raise ParameterError(f"method must be one of {', '.join(HEADS)}; got {len(methods)}: {args.method!r}")
+    prompts = parse_prompts(args.prompts, methods)
+    given = [name for name in PROMPTED_ONLY if getattr(args, name) is not None]
+    if given and not any(method in SEGMENTATION for method in methods):
+        option = given[0].replace("_", "-")
+        raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
+    return Model(
+        methods=tuple(methods),
+        options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
+        backbone=args.backbone,
+        device=args.device,
+        short_side=args.short_side,
+        weights=_absolute(args.weights),
+        head_weights=_absolute(args.head_weights),
+        prompts=tuple(prompts),
+        templates=tuple(args.templates or DEFAULT_TEMPLATES),
+        clip=args.clip or CLIP,
+        clip_weights=_absolute(args.clip_weights),
+        dinoiser_weights=_absolute(args.dinoiser_weights),
+    )
+
+
+def parse_methods(text: str) -> list[str]:
+    """Split `lost,tokencut` and check every name.
+
+    Raises:
+        ParameterError: If a name is unknown or occurs twice.
+    """
+    methods = [name.strip() for name in text.split(",")]
+    if len(set(methods)) != len(methods) or any(name not in HEADS for name in methods):
+        raise ParameterError(f"method must be different ones of {', '.join(HEADS)}; got {text!r}")
+    return methods
+
+
+def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
+    """Split `red car, traffic cone`; what the prompts themselves must be like, the pipeline knows.
+
+    Raises:
+        ParameterError: If an open-vocabulary method has no prompts, or no method looks for those that were given.
+    """
+    prompted = [method for method in methods if method in SEGMENTATION]
+    if prompted and text is None:
+        raise ParameterError(f'{prompted[0]} needs prompts: --prompts "red car, traffic cone"')
+    if text is not None and not prompted:
+        raise ParameterError(f"prompts are for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
+    return [] if text is None else [prompt.strip() for prompt in text.split(",")]
+
+
+def warn_of_unknown_words(pipeline: Pipeline, model: Model) -> None:
+    """Say on stderr which words of the prompts the text tower has never met."""
+    unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
+    if unknown:
+        print(f"objloc: {model.clip} has never met {unknown}: it will guess", file=sys.stderr)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    """Other processes may have another working directory."""
+    return None if path is None else path.absolute()
+
+
+Given = tuple[tuple[str, Any], ...]
+
+OPTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "split": ("--split", {"help": "list of images, such as train, or several: trainval+test (default: the papers')"}),
+    "no_hard": ("--no-hard", {"action": "store_true", "help": "leave out difficult and truncated objects"}),
+    "chosen": ("--list", {"metavar": "FILE", "help": "the images (default: coco_20k_filenames.txt in DIR)"}),
+    "annotations": ("--annotations", {"metavar": "FILE", "required": True, "help": "the COCO document"}),
+    "kind": ("--kind", {"choices": KINDS, "help": "what the truth is (default: as the document says, else boxes)"}),
+    "convention": (
+        "--convention",
+        {
+            "choices": ("mmseg", "clip_diy"),
+            "help": "mmseg: mIoU at full size, absent classes left out; clip_diy: at a shorter side of 448, absent "
+            "classes count as 0 (default: the data set's, else that of the method's paper)",
+        },
+    ),
+}
+"""The flag of each option of a data set, and what argparse has to know about it."""
+
+
+def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:
+    """Declare the folder and the options of a data set."""
+    images = "the folder that file_name is below" if name == "coco_json" else "the folder it was unpacked in"
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=images)
+    parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
+    for option in options_of(name):
+        flag, about = OPTIONS[option]
+        parser.add_argument(flag, dest=option, **about)
+    parser.set_defaults(dataset=name)
+
+
+def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
+    """Open the data set as the options say.
+
+    Returns:
+        All of it, and the options that were given.
+
+    Raises:
+        InputError: If the folder has another layout.
+        ParameterError: If an option is out of range.
+    """
+    if args.limit is not None and args.limit < 1:
+        raise ParameterError(f"limit must be at least 1, got {args.limit}")
+    options = {name: getattr(args, name) for name in options_of(args.dataset) if getattr(args, name)}
+    # Other processes may have another working directory.
+    options |= {name: str(Path(options[name]).absolute()) for name in FILES if name in options}
+    return open_dataset(args.dataset, args.root.absolute(), **options), tuple(options.items())
+
+
+def note_count(dataset: Dataset) -> None:
+    """Say on stderr if a data set has not as many images as the published one."""
+    benchmark = benchmark_of(dataset.name, dataset.split)
+    if benchmark is not None and benchmark.images not in (None, len(dataset.samples)):
+        print(
+            f"objloc: {benchmark.title} has {benchmark.images} images, there are {len(dataset.samples)} here",
+            file=sys.stderr,
+        )
+
+
+def dataset_parsers(
+    kinds: argparse._SubParsersAction[argparse.ArgumentParser], help_text: str
+) -> Iterator[argparse.ArgumentParser]:
+    """Declare a command for each data set, with its options; yields their parsers."""
+    for name in DATASETS:
+        parser = kinds.add_parser(name, help=help_text)
+        add_dataset(parser, name)
+        yield parser
+
+
+Engine = Callable[..., Outcome]
+"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Declare them."""
+    group = parser.add_argument_group("engine")
+    group.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
+    group.add_argument(
+        "--address", metavar="HOST:PORT", help="of a running Ray cluster; one on this machine by default"
+    )
+    group.add_argument("--workers", type=int, metavar="N", help="Ray tasks at a time; as many as fit by default")
+    group.add_argument("--cpus", type=float, default=1, help="processors per Ray task (default: %(default)g)")
+    group.add_argument("--gpus", type=float, default=0, help="GPUs per Ray task, or a part (default: %(default)g)")
+
+
+def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
+    """What does shards where the options say.
+
+    Args:
+        args: Parsed arguments of a parser that `add_engine_options` has seen.
+        networks: Whether the work runs some; if not, it asks for no GPU.
+
+    Raises:
+        ParameterError: If an option is out of range or for another engine.
+    """
+    if args.engine == "local" and (args.address is not None or args.workers is not None):
+        raise ParameterError("--address and --workers are for --engine ray")
+    if args.workers is not None and args.workers < 1:
+        raise ParameterError(f"workers must be at least 1, got {args.workers}")
+    if args.engine == "local":
+        return run_here
+    from objloc_ros.jobs.ray import Fleet, run_on_ray
+
+    return functools.partial(
+        run_on_ray, fleet=Fleet(args.address, args.workers, args.cpus, args.gpus if networks else 0)
+    )
+
+
+def run_shards(
+    args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
+) -> Outcome:
+    """Do what is left of the shards, where the options say.
+
+    Raises:
+        ParameterError: If an option is out of range or for another engine.
+        InputError: If the folder cannot be written or the cluster cannot be joined.
+    """
+    engine = engine_of(args)
+    with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
+        bar.update(sum((folder / shard.name).exists() for shard in shards))
+        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
+    for name, reason in outcome.failed.items():
+        print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
+    return outcome
+
+
+def parse_limits(texts: Iterable[str]) -> dict[str, float]:
+    """Read texts such as "corloc=0.6".
+
+    Raises:
+        ParameterError: If a text is of another form or its value is no finite number.
+    """
+    limits = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            limits[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not (name.strip() and equals and math.isfinite(limits[name.strip()])):
+            raise ParameterError(f"a limit must be of the form metric=number, got {text!r}")
+    return limits
+
+
+def failed_limits(metrics: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+    """Say which metrics are below their limits.
+
+    Raises:
+        ParameterError: If a limit is for a metric that was not measured.
+    """
+    unknown = sorted(set(limits) - set(metrics))
+    if unknown:
+        raise ParameterError(f"there is no metric {', '.join(unknown)}; there are {', '.join(metrics)}")
+    return [
+        f"{name} is {metrics[name]:.4f}, below {limit:g}" for name, limit in limits.items() if metrics[name] < limit
+    ]

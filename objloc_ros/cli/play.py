@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from objloc_ros.cli.children import terminated_like_interrupted
+from objloc_ros.bags.lockstep import ahead
+from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, Player, Schedule
+from objloc_ros.bags.processes import terminated_like_interrupted
+from objloc_ros.bags.reader import BagReader, RawMessage
+from objloc_ros.bags.survey import choose_cameras
+from objloc_ros.bags.writer import message_class
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.bags.ahead import ahead
-from objloc_ros.evaluation.bags.reader import BagReader, RawMessage
-from objloc_ros.evaluation.bags.rosbag import message_class
-from objloc_ros.evaluation.bags.survey import choose_cameras
-from objloc_ros.nodes.player import CLOCK_HZ, LEAD_S, Player, Schedule
-from objloc_ros.ops.files import write_json
+from objloc_ros.io.files import write_json
 
 AHEAD = 16
 """Frames read before they are due, so that the disk's pauses are not the player's."""

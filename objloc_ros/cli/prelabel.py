@@ -6,21 +6,53 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
-from objloc_ros.cli.engine_options import Engine, add_engine_options, engine_of
-from objloc_ros.cli.model_options import add_model_options, model_of
+from objloc_ros.cli.options import Engine, add_engine_options, add_model_options, engine_of, model_of
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.prelabels.coco import Totals, merge
-from objloc_ros.evaluation.prelabels.export_frames import MakeExport
-from objloc_ros.evaluation.prelabels.frames import SUFFIXES, count_frames
-from objloc_ros.evaluation.prelabels.sources import BLOCK, cut, find_sources, twins
-from objloc_ros.evaluation.prelabels.work import Keep, MakePrelabels, Track, claim, place_images
-from objloc_ros.evaluation.shards import Outcome, Shard, run_here
+from objloc_ros.jobs.shards import Outcome, Shard, Work, run_here
+from objloc_ros.prelabels.coco import Totals, merge
+from objloc_ros.prelabels.recording import WritePart, labelled
+from objloc_ros.prelabels.sources import BLOCK, SUFFIXES, count_frames, cut, find_sources, twins
+from objloc_ros.prelabels.work import Keep, MakePrelabels, Track, claim, place_images
+
+
+@dataclass(frozen=True)
+class MakeExport:
+    """Makes the work on a pair of folders, a part's and its images': a recording in a viewer's format.
+
+    Args:
+        format: "rerun" or "foxglove".
+    """
+
+    format: Literal["rerun", "foxglove"]
+
+    @property
+    def suffix(self) -> str:
+        """Of the files."""
+        return {"rerun": ".rrd", "foxglove": ".mcap"}[self.format]
+
+    def __call__(self) -> Work:
+        """Load the library."""
+        write: WritePart
+        if self.format == "rerun":
+            from objloc_ros.prelabels.export_rerun import write
+        else:
+            from objloc_ros.prelabels.export_foxglove import write
+
+        def work(folders: tuple[Path, Path], target: Path) -> None:
+            write(target, labelled(*folders))
+
+        return work
+
+    def shard(self, part: Path, images: Path) -> Shard:
+        """The work on one part whose images lie below a folder."""
+        return Shard(part.name + self.suffix, (part, images))
+
 
 EXPORTS = ("coco", "rerun", "foxglove")
 

@@ -15,23 +15,20 @@ import torch
 from tqdm import tqdm
 
 from objloc_ros.backbones.clip import CLIP_SPECS
-from objloc_ros.backbones.clip_weights import load_clip_image
 from objloc_ros.backbones.vit import SPECS
-from objloc_ros.backbones.weights import load_backbone, load_found_head
-from objloc_ros.engine.device import resolve_device
+from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
+from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.dinoiser_weights import save_dinoiser_head
+from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
 from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, drawn
+from objloc_ros.training.found_data import Item, image_files
 from objloc_ros.training.found_head import save_head, train_head
-from objloc_ros.training.head_data import Item
-from objloc_ros.training.pseudo_labels import image_files
-from objloc_ros.training.scene_images import SceneImages, surface_photographs
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
 from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
-from objloc_ros.training.views import Schedule
+from objloc_ros.training.views import SceneImages, Schedule, surface_photographs
 
 HEAD_BANK_SEED = 501
 HEAD_SCENES = 10_000

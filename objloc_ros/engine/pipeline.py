@@ -11,15 +11,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.batch import Batch, Head
-from objloc_ros.engine.device import resolve_device
-from objloc_ros.engine.discovery import DiscoveryHead
-from objloc_ros.engine.heads import HEADS, Models
-from objloc_ros.engine.loading import Loader
-from objloc_ros.engine.memory import Memory
+from objloc_ros.engine.backbone import Backbone, resolve_device
+from objloc_ros.engine.heads.discovery import DiscoveryHead
+from objloc_ros.engine.loader import HEADS, Loader, Models
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
-from objloc_ros.engine.results import HeadResult, Result
+from objloc_ros.engine.results import Batch, Head, HeadResult, Result
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import FineTimings, timed
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry

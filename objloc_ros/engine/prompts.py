@@ -13,9 +13,8 @@ from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
 from objloc_ros.backbones.clip import clip_spec
-from objloc_ros.backbones.clip_text import ClipText, check_lengths, filled
-from objloc_ros.backbones.clip_weights import load_clip_text
-from objloc_ros.backbones.tokens import Tokenizer
+from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, filled
+from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import LabelSet
 

@@ -1,1 +1,1 @@
-"""Measuring the methods: metrics, held-out scenes, recordings."""
+"""Methods measured on data sets and on held-out scenes, and the papers' tables."""

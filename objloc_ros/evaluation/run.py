@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from objloc_ros import __version__
-from objloc_ros.engine.pass_lane import use_threads
+from objloc_ros.data import Dataset, open_dataset
+from objloc_ros.data.coco_index import stamp
+from objloc_ros.engine.config import Model
+from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation import tasks
-from objloc_ros.evaluation.datasets import Dataset, open_dataset
-from objloc_ros.evaluation.datasets.coco_index import stamp
-from objloc_ros.evaluation.model import Model
 from objloc_ros.evaluation.report.results import FILE, FORMAT
-from objloc_ros.evaluation.shards import Shard, Work
-from objloc_ros.ops.files import read_json, write_json, write_text
-from objloc_ros.ops.media import read_image
+from objloc_ros.io.files import read_json, write_json, write_text
+from objloc_ros.io.media import read_image
+from objloc_ros.jobs.shards import Shard, Work
+from objloc_ros.version import __version__
 
 BLOCK = 20
 """Images per block: what a killed run loses at most."""

@@ -16,8 +16,7 @@ from torch import Tensor
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import images_at_a_time, on_host, positive_affinity
-from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.affinity import exact_arithmetic, images_at_a_time, on_host, positive_affinity
 from objloc_ros.ops.regions import components
 from objloc_ros.ops.spectral import SAME, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 from objloc_ros.types import Grid

@@ -13,8 +13,7 @@ from torch import Tensor
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, unit_features
 from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import above, gram_strips, images_at_a_time
-from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.affinity import above, exact_arithmetic, gram_strips, images_at_a_time
 from objloc_ros.ops.regions import component_at
 from objloc_ros.types import Grid
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import Affinity, binary_affinity, images_at_a_time
-from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, images_at_a_time
 from objloc_ros.ops.ncut import Cut, bipartition, first_largest
 from objloc_ros.ops.regions import BoolMap, component_at
 from objloc_ros.types import Grid

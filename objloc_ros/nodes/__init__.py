@@ -1,1 +1,1 @@
-"""ROS 2 nodes: the only layer that imports rclpy and messages."""
+"""ROS 2 nodes: cameras in, messages out."""

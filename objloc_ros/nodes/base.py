@@ -13,20 +13,16 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Float32, Header
 from std_srvs.srv import SetBool
 
-from objloc_ros.engine.age import AgeClock, Arrival, Oddity
-from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError, LatestSlot
-from objloc_ros.engine.stats import FrameStats
+from objloc_ros.engine.frame_stats import AgeClock, Arrival, FrameStats, Oddity
+from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError, LatestSlot
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes.diagnostics import NOT_WANTED, Report
+from objloc_ros.nodes.camera import Frame, ImageInput, Input, InputFactory
+from objloc_ros.nodes.diagnostics import NOT_WANTED, Report, Reporter
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.frame import Frame
-from objloc_ros.nodes.image_input import ImageInput, Input, InputFactory
-from objloc_ros.nodes.live import LiveParameters, Values
+from objloc_ros.nodes.log import Voice
 from objloc_ros.nodes.outputs import Outputs
-from objloc_ros.nodes.params import Table
+from objloc_ros.nodes.params import LiveParameters, Table, Values
 from objloc_ros.nodes.priority import thread_gives_way
-from objloc_ros.nodes.reporter import Reporter
-from objloc_ros.nodes.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class PerceptionNode(LifecycleNode, abc.ABC):
 
     Args:
         name: Node name.
-        table: All parameters of the node, `common_params.CAMERA` among them.
+        table: All parameters of the node, `params.CAMERA` among them.
         open_camera: Makes the node's way to its camera.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
 

@@ -1,17 +1,20 @@
-"""What a node tells the robot's diagnostics about itself, once a second."""
+"""A node's report on `/diagnostics`: once a second, and whenever a long step of its start begins."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 
-from objloc_ros.engine.scheduler import FAILED, OUT_OF_MEMORY, SHUTDOWN, SUPERSEDED, TOO_OLD
-from objloc_ros.engine.stats import Percentiles, Snapshot
+from objloc_ros.engine.frame_stats import Percentiles, Snapshot
+from objloc_ros.engine.latest_slot import FAILED, OUT_OF_MEMORY, SHUTDOWN, SUPERSEDED, TOO_OLD
+from objloc_ros.nodes import qos
 
 NOT_WANTED = "not_wanted"
 HARMLESS = frozenset({SUPERSEDED, SHUTDOWN, NOT_WANTED})
@@ -110,3 +113,28 @@ def device_memory_mb(device: str) -> float:
 
 def _percentiles(name: str, values: Percentiles) -> dict[str, str]:
     return {f"{name}_{p}": f"{getattr(values, p):.1f}" for p in ("p50", "p95", "p99")}
+
+
+PERIOD_S = 1.0
+
+
+class Reporter:
+    """Publishes a node's reports.
+
+    Args:
+        node: Whose they are.
+        report: Makes one.
+    """
+
+    def __init__(self, node: Node, report: Callable[[], Report]) -> None:
+        self._node, self._report = node, report
+        self._diagnoser = Diagnoser(node.get_fully_qualified_name())
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
+        # Steady time: a paused or absent simulation clock must not silence the diagnostics.
+        node.create_timer(PERIOD_S, self.speak, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def speak(self) -> None:
+        """Publish now."""
+        message = DiagnosticArray(status=[self._diagnoser.status(self._report())])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)

@@ -10,27 +10,25 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.age import continues
-from objloc_ros.engine.discovery import METHODS
-from objloc_ros.engine.memory import Memory
+from objloc_ros.engine.frame_stats import continues
+from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.results import InstanceResult
-from objloc_ros.engine.tracking import Tracker
-from objloc_ros.nodes import common_params, process
+from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.io import drawing
+from objloc_ros.nodes import params, process
 from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.live import Values
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.messages import detections_to_msg
+from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
-from objloc_ros.ops import drawing
 from objloc_ros.types import size_of
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
 PARAMETERS = Table(
-    *common_params.BACKBONE,
-    common_params.IDLE_PRIORITY,
+    *params.BACKBONE,
+    params.IDLE_PRIORITY,
     Spec("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
     Spec(
         "max_objects",

@@ -11,15 +11,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
+from objloc_ros.io import drawing
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import common_params, process
+from objloc_ros.nodes import params, process
 from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.live import Values
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.messages import detections_to_msg
+from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
-from objloc_ros.ops import drawing
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULTS = FoundOptions()
 
 PARAMETERS = Table(
-    *common_params.BACKBONE,
+    *params.BACKBONE,
     Spec("head_weights", "", "Path of the FOUND head's weights; empty takes the registered ones."),
     Spec(
         "threshold",

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
+from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, read_image
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.ops.media import IMAGE_SUFFIXES, VideoReader, read_image
 from objloc_ros.scenes.video import drive_video
 
 SCENE_SIZE = (640, 480)

@@ -8,7 +8,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
-from objloc_ros.engine.scheduler import SHUTDOWN, FrameDroppedError
+from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError
 from objloc_ros.nodes import qos
 
 try:

@@ -1,18 +1,21 @@
-"""One declarative table per node: descriptors, validation and the README's table are all read from it.
+"""One declarative table of parameters per node: descriptors, validation and documentation are all read from it.
 
-`python -m objloc_ros.nodes.params` prints the tables as Markdown.
+On a running node a table is declared, guarded against bad values, and applied all at once.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from objloc_ros.errors import ParameterError
+from objloc_ros.nodes.camera import TRANSPORTS
 
 Value = bool | int | float | str | tuple[str, ...]
 """A tuple stands for ROS's array of strings."""
@@ -136,31 +139,97 @@ class Table(Mapping[str, Spec]):
         return "\n".join(rows)
 
 
-def tables() -> dict[str, Table]:
-    """Parameter tables of all nodes, by node name."""
-    from objloc_ros.nodes import discovery, found, image_source, perception, segmentation
+CAMERA = (
+    Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
+    Spec("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
+    Spec(
+        "max_age_ms",
+        500.0,
+        "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
+        live=True,
+        minimum=0.0,
+        maximum=60_000.0,
+    ),
+)
+"""Of every perception node."""
 
-    nodes = {
-        "found": found,
-        "discovery": discovery,
-        "segmentation": segmentation,
-        "perception": perception,
-        "image_source": image_source,
-    }
-    return {name: module.PARAMETERS for name, module in nodes.items()}
+BACKBONE = (
+    Spec("backbone", "tiny", "Backbone by its name in the weights registry."),
+    Spec("device", "auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."),
+    Spec("weights", "", "Path of the backbone's weights; empty takes the registered ones."),
+    Spec(
+        "short_side",
+        0,
+        "Images are scaled down until their shorter side has this many pixels; 0 takes the backbone's own size.",
+        minimum=0,
+        maximum=4096,
+    ),
+    *CAMERA,
+)
+"""Of every node with a backbone."""
+
+IDLE_PRIORITY = Spec(
+    "idle_priority",
+    True,
+    "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
+)
+"""Of nodes that follow the camera at the pace they can."""
 
 
-def marked(name: str, table: Table) -> str:
-    """Put the table between the markers that the README carries."""
-    return f"<!-- parameters:{name} -->\n{table.markdown()}\n<!-- /parameters -->"
+Values = dict[str, Any]
 
 
-def main() -> int:
-    """Print every node's table as Markdown."""
-    for name, table in tables().items():
-        sys.stdout.write(f"{marked(name, table)}\n")
-    return 0
+class LiveParameters:
+    """Binds a parameter table to a node.
 
+    A set of one or several parameters is first checked, without side effects, and refused with a reason as a whole;
+    once the node holds the new values, `apply` gets all of them in one call.
 
-if __name__ == "__main__":
-    sys.exit(main())
+    Args:
+        node: Declares the parameters.
+        table: What to declare.
+        check: Validates the complete set of values that would result; raises ParameterError, changes nothing.
+        apply: Takes over the complete set of values after a change.
+
+    Raises:
+        ParameterError: A value given at start-up breaks a constraint that ROS itself does not check.
+        rclpy.exceptions.ParameterException: It breaks one that ROS checks (a type, a range).
+    """
+
+    def __init__(
+        self, node: Node, table: Table, *, check: Callable[[Values], None], apply: Callable[[Values], None]
+    ) -> None:
+        self._node, self._table, self._check, self._apply = node, table, check, apply
+        for spec in table.values():
+            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+        table.check(self.values())
+        check(self.values())
+        node.add_on_set_parameters_callback(self._on_set)
+        add_post_set = getattr(node, "add_post_set_parameters_callback", None)
+        if add_post_set is not None:
+            add_post_set(self._on_changed)
+            self._changed_soon: Callable[[], None] = lambda: None
+        else:
+            # Humble has no callback after a set, and while this one runs another may still refuse. A guard condition
+            # runs right after, reads what the node then holds, and thus applies a refused set as no change.
+            self._changed_soon = node.create_guard_condition(self._on_changed).trigger
+
+    def values(self) -> Values:
+        """Read the current values of the table's parameters."""
+        return {name: self._node.get_parameter(name).value for name in self._table}
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in self._table}
+        try:
+            self._table.check(changes)
+            if changes:
+                self._check({**self.values(), **changes})
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if changes:
+            self._changed_soon()
+        return SetParametersResult(successful=True)
+
+    def _on_changed(self, parameters: list[Parameter] | None = None) -> None:
+        if parameters is None or any(parameter.name in self._table for parameter in parameters):
+            self._apply(self.values())

@@ -16,16 +16,16 @@ from rclpy.node import Node
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes import process
+from objloc_ros.nodes.camera import Input
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.nodes.found import FoundNode
-from objloc_ros.nodes.image_input import Input
 from objloc_ros.nodes.params import Spec, Table
 from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
 from objloc_ros.nodes.segmentation import SegmentationNode
 from objloc_ros.nodes.shared_camera import SharedCamera
 
 if TYPE_CHECKING:
-    from objloc_ros.engine.loading import SharedLoader
+    from objloc_ros.engine.loader import SharedLoader
     from objloc_ros.engine.pipeline import Pipeline
 
 NODES: Mapping[str, Callable[..., PipelineNode]] = {
@@ -147,7 +147,7 @@ class CameraGroup:
 
 def shared_loader(max_batch: int) -> SharedLoader:
     """What the pipelines share; its imports take seconds and wait until the parameters have been found good."""
-    from objloc_ros.engine.loading import SharedLoader
+    from objloc_ros.engine.loader import SharedLoader
 
     return SharedLoader(max_batch)
 

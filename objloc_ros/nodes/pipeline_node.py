@@ -15,8 +15,7 @@ from objloc_ros.nodes.base import PerceptionNode
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.live import Values
-from objloc_ros.nodes.params import Table
+from objloc_ros.nodes.params import Table, Values
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +47,7 @@ class PipelineNode(PerceptionNode):
 
     Args:
         name: Node name.
-        table: All parameters of the node, `common_params.BACKBONE` among them.
+        table: All parameters of the node, `params.BACKBONE` among them.
         methods: Heads to load.
         pipeline_factory: Builds the engine from the arguments of `objloc_ros.load_pipeline`.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.

@@ -1,8 +1,10 @@
-"""Quality of service, all four fields spelled out, and words for the times it does not fit."""
+"""Quality of service of cameras and results, and why messages do not arrive: other policies, no room in Fast DDS."""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
@@ -96,3 +98,19 @@ def silent_publisher(topic: str, publishers: int, seconds: float) -> str:
         f"{line}: Fast DDS loses images between processes when they exceed its 512 KB of shared memory. Fix: start "
         f"camera and node with {PROFILE_VARIABLES[0]}=<share/objloc_ros>/config/fastdds_shm.xml"
     )
+
+
+def fast_dds_profile() -> Path | None:
+    """Path of `fastdds_shm.xml`, or None where the package was installed without it."""
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    folders = [Path(prefix) / "share" / "objloc_ros" for prefix in prefixes if prefix]
+    candidates = [folder / "config" / "fastdds_shm.xml" for folder in (Path(__file__).parents[2], *folders)]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def fast_dds_environment() -> dict[str, str]:
+    """Variables to start a process with, unless the user has chosen a profile; none where there is no profile."""
+    profile = fast_dds_profile()
+    if profile is None or any(os.environ.get(name) for name in PROFILE_VARIABLES):
+        return {}
+    return dict.fromkeys(PROFILE_VARIABLES, str(profile))

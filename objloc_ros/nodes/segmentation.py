@@ -5,32 +5,78 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
-from objloc_ros.engine.age import JUMP_NS
-from objloc_ros.engine.segmentation import METHODS
-from objloc_ros.nodes import common_params, process
+from objloc_ros.engine.frame_stats import JUMP_NS
+from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.io import drawing
+from objloc_ros.nodes import params, process
 from objloc_ros.nodes.conversions import mask_to_image
-from objloc_ros.nodes.detections import detections_to_msg
 from objloc_ros.nodes.encodings import RgbImage
-from objloc_ros.nodes.labels import label_info_qos, labels_to_msg
-from objloc_ros.nodes.live import Values
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.messages import detections_to_msg, label_info_qos, labels_to_msg
+from objloc_ros.nodes.params import Spec, Table, Values
 from objloc_ros.nodes.pipeline_node import WARM_UP_SIZE, PipelineNode, load_pipeline
-from objloc_ros.nodes.prompt_worker import PromptWorker
-from objloc_ros.ops import legend
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.prompts import EncodedPrompts
 
+
+T = TypeVar("T")
+
+
+class PromptWorker(Generic[T]):
+    """A thread that handles the newest request and forgets those that were overtaken.
+
+    Args:
+        handle: Called in the thread, one request at a time.
+        on_error: Called in the thread with what `handle` raised; the thread goes on.
+        name: Thread name.
+    """
+
+    def __init__(self, handle: Callable[[T], None], on_error: Callable[[Exception], None], *, name: str) -> None:
+        self._handle, self._on_error = handle, on_error
+        self._wake = threading.Condition()
+        self._request: tuple[T] | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, request: T) -> None:
+        """Hand over a request; returns at once."""
+        with self._wake:
+            self._request = (request,)
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """Finish the request in work, drop the one that waits, end the thread; safe to call more than once."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopped or self._request is not None)
+                if self._stopped or self._request is None:
+                    return
+                (request,) = self._request
+                self._request = None
+            try:
+                self._handle(request)
+            except Exception as error:  # noqa: BLE001 - told by on_error; the next request must find the thread alive
+                self._on_error(error)
+
+
 PARAMETERS = Table(
-    *common_params.BACKBONE,
-    common_params.IDLE_PRIORITY,
+    *params.BACKBONE,
+    params.IDLE_PRIORITY,
     Spec("head_weights", "", "Path of FOUND's head; empty takes the registered one."),
     Spec("clip", "tiny_clip", "CLIP model by its name in the weights registry."),
     Spec("clip_weights", "", "Path of its weights; empty takes the registered ones."),
@@ -187,7 +233,7 @@ class SegmentationNode(PipelineNode):
         self.outputs.publish("mask", lambda: mask_to_image(found.classes_u8(), header))
         self.outputs.publish("confidence", lambda: mask_to_image(found.confidence_u8(), header))
         self.outputs.publish("detections", lambda: detections_to_msg(found.detections, header))
-        self.publish_picture(lambda: legend.label_overlay(rgb, found.classes_u8(), found.labels.names()), header)
+        self.publish_picture(lambda: drawing.label_overlay(rgb, found.classes_u8(), found.labels.names()), header)
 
     def _encode(self, pipeline: Pipeline, parameters: Values) -> None:
         """Encode prompts in their thread; between two frames a change is taken over at once, in a frame by its end."""

@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 from rclpy.node import Node
 
-from objloc_ros.engine.scheduler import SUPERSEDED
-from objloc_ros.nodes.frame import Frame
-from objloc_ros.nodes.image_input import ImageInput, OnFrame, Warn
-from objloc_ros.nodes.voice import Voice
+from objloc_ros.engine.latest_slot import SUPERSEDED
+from objloc_ros.nodes.camera import Frame, ImageInput, OnFrame, Warn
+from objloc_ros.nodes.log import Voice
 
 
 class Client(Protocol):

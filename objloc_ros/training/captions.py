@@ -13,7 +13,7 @@ import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
-from objloc_ros.backbones.tokens import byte_pairs
+from objloc_ros.backbones.clip_text import byte_pairs
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, Attributes
 
 GROUND = "background"

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.media import read_image
+from objloc_ros.io.media import read_image
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, attribute_scene
 from objloc_ros.scenes.compose import Bank, Camera, render
 from objloc_ros.scenes.textures import Array
-from objloc_ros.training.head_data import Item
-from objloc_ros.training.scene_images import SceneImages
+from objloc_ros.training.found_data import Item
+from objloc_ros.training.views import SceneImages
 from objloc_ros.types import Image, Size, check_image, size_of
 
 CAMERA = Camera(strength=0.6, grey=0.0)

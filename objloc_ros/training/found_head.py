@@ -24,8 +24,7 @@ from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import head_logits
 from objloc_ros.ops.regions import BoolMap
-from objloc_ros.training.head_data import Batch, HeadTraining, Item, prepared_batches
-from objloc_ros.training.pseudo_labels import refine_patches, start_worker
+from objloc_ros.training.found_data import Batch, HeadTraining, Item, prepared_batches, refine_patches, start_worker
 
 Log = list[dict[str, float]]
 Progress = Callable[[int, dict[str, float]], None]

@@ -22,14 +22,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_text import embed_tokens
-from objloc_ros.backbones.tokens import SPECIAL, Tokenizer
+from objloc_ros.backbones.clip_text import SPECIAL, Tokenizer, embed_tokens
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
-from objloc_ros.training.clip_views import IGNORED, ClipBatch, ClipBatches
 from objloc_ros.training.state import Progress, TrainingState
 from objloc_ros.training.tiny import normalise
+from objloc_ros.training.views import IGNORED, ClipBatch, ClipBatches
 
 NAME = "tiny_clip"
 

@@ -6,9 +6,9 @@ Every batch depends only on the seed and the step, so a resumed training sees wh
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from objloc_ros.scenes.compose import Bank, Scene, Window, moved, random_ground, random_scene, render
-from objloc_ros.types import Image
+from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, Attributes, attribute_scene
+from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_ground, random_scene, render
+from objloc_ros.scenes.textures import Array
+from objloc_ros.training.captions import GROUPS, captions, targets
+from objloc_ros.types import Image, Size
 
 T = TypeVar("T", covariant=True)
 
@@ -174,3 +177,187 @@ class Schedule:
         if step < self.cooldown_start:
             return min(1.0, (step + 1) / self.warmup)
         return (self.steps - step) / (self.steps - self.cooldown_start)
+
+
+CAMERA = Camera(strength=0.6, grey=0.0)
+EASY_BLUR = 28.0
+"""Standard deviation of the blur of easy backgrounds in pixels of the bank."""
+
+IGNORED = -1
+"""Kind of a token that straddles an object's edge."""
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """One training step's pictures and captions; all lists have an entry per group of `captions.GROUPS`.
+
+    Args:
+        crops: uint8 [B, S, S, 3] RGB.
+        truth: float32 [B, kinds + 1], rows summing to 1: the captions that are true of each crop.
+        scenes: uint8 [C, H, W, 3] RGB.
+        tokens: int64 [C, N], the kind that each token shows, or IGNORED.
+        captions: kinds + 1 texts.
+    """
+
+    crops: Tensor
+    truth: list[Tensor]
+    scenes: Tensor
+    tokens: list[Tensor]
+    captions: list[list[str]]
+
+
+class ClipBatches(Stream[ClipBatch]):
+    """An endless stream of `ClipBatch` from step `start` on.
+
+    Args:
+        bank: Pictures to compose.
+        seed: Seed of the stream.
+        start: First step.
+        easy: Steps at the beginning with backgrounds so blurred that contours are all there is to see.
+        crops: Crops per step.
+        scenes: Scenes per step.
+        crop_side: Side of a crop in pixels.
+        scene_side: Side of a scene in pixels.
+        patch: Token side in pixels.
+    """
+
+    def __init__(
+        self,
+        bank: AttributeBank,
+        *,
+        seed: int,
+        start: int,
+        easy: int,
+        crops: int,
+        scenes: int,
+        crop_side: int = 48,
+        scene_side: int = 128,
+        patch: int = 8,
+    ) -> None:
+        super().__init__(start)
+        self.bank, self.seed, self.easy = bank, seed, easy
+        self._easy_bank = bank.blurred(EASY_BLUR)
+        self.crops, self.scenes, self.patch = crops, scenes, patch
+        self.crop_side, self.scene_side = crop_side, scene_side
+
+    def batch(self, step: int) -> ClipBatch:
+        """The batch of one step."""
+        rng = np.random.default_rng([self.seed, step])
+        bank = self._easy_bank if step < self.easy else self.bank
+        crops, visible = self._crops(rng, bank)
+        scenes, tokens = zip(*(self._scene(rng, bank) for _ in range(self.scenes)), strict=True)
+        return ClipBatch(
+            torch.from_numpy(crops),
+            [torch.from_numpy(table) for table in targets(GROUPS, visible)],
+            torch.from_numpy(np.stack(scenes)),
+            [torch.from_numpy(np.stack(kinds)) for kinds in zip(*tokens, strict=True)],
+            [captions(rng, group) for group in GROUPS],
+        )
+
+    def _crops(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[list[Attributes]]]:
+        """Crops of several scenes, up to three of each, and the objects that each one shows."""
+        images: list[Image] = []
+        visible: list[list[Attributes]] = []
+        while len(images) < self.crops:
+            scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
+            for _ in range(3):
+                window = crop_window(rng, scene)
+                image, identities = render(
+                    rng, bank, scene, (self.crop_side,) * 2, window=window, mirrored=rng.random() < 0.5, camera=CAMERA
+                )
+                objects = in_sight(scene, identities, window)
+                if objects or np.count_nonzero(identities) < 0.03 * identities.size:
+                    images.append(image)
+                    visible.append([bank.attributes[scene.objects[i].index] for i in objects])
+        return np.stack(images[: self.crops]), visible[: self.crops]
+
+    def _scene(self, rng: np.random.Generator, bank: AttributeBank) -> tuple[Image, list[npt.NDArray[np.int64]]]:
+        """A scene, and for each group the kind of every token."""
+        scene = attribute_scene(rng, bank, kept_out=KEPT_OUT)
+        window = random_window(rng, scene, (0.5, 1.0))
+        size = (self.scene_side,) * 2
+        image, identities = render(rng, bank, scene, size, window=window, mirrored=rng.random() < 0.5, camera=CAMERA)
+        labels = token_labels(identities, self.patch)
+        shown = [None, *(bank.attributes[placed.index] for placed in scene.objects)]
+        return np.ascontiguousarray(image), [_kinds(labels, [group.index(one) for one in shown]) for group in GROUPS]
+
+
+def crop_window(rng: np.random.Generator, scene: Scene) -> Window:
+    """A square part of the canvas, which it may leave: an object in the middle, one somewhere in it, or any part."""
+    kind = rng.random()
+    if scene.objects and kind < 0.8:
+        target = scene.objects[int(rng.integers(len(scene.objects)))]
+        zoom, shift = ((1.1, 1.6), 0.05) if kind < 0.5 else ((0.75, 2.2), 0.15)
+        height = float(target.size * rng.uniform(*zoom))
+        x, y = np.array([target.x, target.y]) + rng.normal(0, shift, 2) * target.size - height / 2
+        return Window(float(x), float(y), height)
+    height = float(rng.uniform(0.2, 1.0))
+    x, y = rng.uniform(0, 1 - height, 2)
+    return Window(float(x), float(y), height)
+
+
+def in_sight(scene: Scene, identities: Image, window: Window) -> list[int]:
+    """Numbers of the objects that a crop shows: a good part of each, and large enough to be what it is about."""
+    found = []
+    for number, placed in enumerate(scene.objects, start=1):
+        share = np.count_nonzero(identities == number) / identities.size
+        whole = 0.5 * (placed.size / window.height) ** 2  # about what its outline covers
+        if share > 0.06 and share > 0.3 * min(whole, 1.0):
+            found.append(number - 1)
+    return found
+
+
+def _kinds(labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Replace the layers of `token_labels` by the numbers of their kinds."""
+    table = np.full(256, IGNORED, np.int64)
+    table[: len(numbers)] = numbers
+    table[UNCLEAR] = IGNORED
+    return table[labels]
+
+
+SIZES = (0.3, 1.2)
+"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
+
+
+class SceneImages(Sequence[Image]):
+    """`count` scenes, each composed anew from its index whenever it is asked for: RGB uint8 [H, W, 3].
+
+    Args:
+        bank: Pictures to compose from.
+        seed: Seed of the scenes.
+        count: Number of scenes.
+        size: Height and width in pixels.
+    """
+
+    def __init__(self, bank: Bank, *, seed: int, count: int, size: Size = (240, 320)) -> None:
+        self._bank, self._seed, self._count, self._size = bank, seed, count, size
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        """The scene of an index; the same one every time."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"scene {index} of {self._count}")
+        rng = np.random.default_rng([self._seed, index % self._count])
+        scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0], sizes=SIZES)
+        return np.ascontiguousarray(render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)[0])
+
+
+def surface_photographs() -> list[Array]:
+    """Brick, grass and gravel as scikit-image ships them: float32 [512, 512] in [0, 1], grey.
+
+    Raises:
+        ModuleNotFoundError: If scikit-image is not installed.
+    """
+    from skimage import data
+
+    return [surface().astype(np.float32) / 255 for surface in (data.brick, data.grass, data.gravel)]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from objloc_ros.backbones.clip_weights import load_clip_image, load_clip_text
 from objloc_ros.backbones.registry import REGISTRY
+from objloc_ros.backbones.weights import load_clip_image, load_clip_text
 from objloc_ros.errors import WeightsError
 
 LARGE = ("clip_vitb32", "clip_vitb16", "clip_vitb32_openai", "clip_vitb16_openai")

@@ -6,8 +6,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from objloc_ros.backbones import clip_text
 from objloc_ros.backbones.clip import CLIP_SPECS, ClipSpec, build_text_transformer
-from objloc_ros.backbones.clip_text import ClipText, check_lengths, embed_tokens, filled, shortened
-from objloc_ros.backbones.tokens import Tokenizer
+from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, embed_tokens, filled, shortened
 from objloc_ros.errors import ParameterError
 
 SMALL = ClipSpec(patch=4, embed_dim=10, text_width=16, text_layers=2, text_heads=2, context=12)

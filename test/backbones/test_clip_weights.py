@@ -9,11 +9,11 @@ from open_clip.model import CLIP
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from objloc_ros.backbones import clip_weights
+from objloc_ros.backbones import weights
 from objloc_ros.backbones.clip import CLIP_SPECS, ClipSpec
-from objloc_ros.backbones.clip_weights import load_clip_image, load_clip_text, read_some
+from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
 from objloc_ros.backbones.store import record_hash
-from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
+from objloc_ros.backbones.weights import load_clip_image, load_clip_text, read_some
 from objloc_ros.errors import ParameterError, WeightsError
 
 SIZES = {
@@ -147,7 +147,7 @@ def test_only_the_wanted_tensors_are_read(which, state, tmp_path, monkeypatch):
             return self.entered.get_tensor(key)
 
     path = saved(tmp_path / "clip.safetensors", state)
-    monkeypatch.setattr(clip_weights, "safe_open", Recorder)
+    monkeypatch.setattr(weights, "safe_open", Recorder)
     LOAD[which]("small", path=path)
     wanted = [key for key in state if key.startswith("visual.") == (which == "image") and key != "logit_scale"]
     assert sorted(read) == sorted(wanted)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from objloc_ros.backbones.tokens import PAD, SPECIAL, START, UNKNOWN, Tokenizer, byte_pairs
+from objloc_ros.backbones.clip_text import PAD, SPECIAL, START, UNKNOWN, Tokenizer, byte_pairs
 
 TEXTS = [
     "",

@@ -17,7 +17,7 @@ pytest.importorskip("rclpy")
 import bag_making as making
 from lockstep_making import TRUTH_OPTIONS, bag, report
 
-from objloc_ros.evaluation.bags.rosbag import read_bag
+from objloc_ros.bags.writer import read_bag
 
 
 def test_what_is_done_is_not_done_again(square: Path, tmp_path: Path, capsys: Any) -> None:

@@ -22,11 +22,11 @@ pytest.importorskip("rclpy")
 import bag_making as making
 from sensor_msgs.msg import CompressedImage
 
-from objloc_ros.cli.bag_realtime import Realtime
-from objloc_ros.cli.children import ChildFailedError
+from objloc_ros.bags.processes import ChildFailedError
+from objloc_ros.bags.realtime import Realtime
+from objloc_ros.bags.writer import read_bag
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.bags.rosbag import read_bag
-from objloc_ros.evaluation.model import Model
+from objloc_ros.engine.config import Model
 
 TRUTH = ("--truth", "/front/truth")
 

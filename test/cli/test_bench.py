@@ -7,9 +7,9 @@ import cv2
 import pytest
 import torch
 
-from objloc_ros.cli import bench_options
+from objloc_ros.benchmark.run import FRAMES
+from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.speed.run import FRAMES
 
 SMALL = ["bench", "--smoke", "--methods", "found", "--batches", "1", "--cameras", "1", "--threads", "1"]
 
@@ -143,7 +143,7 @@ def test_another_machine_is_refused_before_anything_runs(tmp_path, capsys, smoke
 
 
 def test_without_rclpy_publishing_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "objloc_ros.nodes.loopback", None)
+    monkeypatch.setitem(sys.modules, "objloc_ros.benchmark.ros", None)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     done = document(tmp_path)
     assert [text.partition(":")[0] for text in done["left_out"]] == ["publish"]
@@ -152,7 +152,7 @@ def test_without_rclpy_publishing_is_left_out(tmp_path, monkeypatch):
 
 
 def test_without_ros_the_engine_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "objloc_ros.nodes.stages", None)
+    monkeypatch.setitem(sys.modules, "objloc_ros.benchmark.ros", None)
     assert main([*SMALL, "--cameras", "2", "--out", str(tmp_path)]) == 0
     done = document(tmp_path)
     assert [text.partition(":")[0] for text in done["left_out"]] == ["decode, message and publish"]
@@ -199,6 +199,6 @@ def test_output_that_cannot_be_written_is_said(tmp_path, capsys):
 
 
 def test_smoke_only_changes_what_was_not_given():
-    axes = bench_options.FULL.keys()
-    assert bench_options.SMOKE.keys() == axes == bench_options.HELP.keys()
+    axes = bench.FULL.keys()
+    assert bench.SMOKE.keys() == axes == bench.HELP.keys()
     assert FRAMES > 1  # so that cameras meet in a batch

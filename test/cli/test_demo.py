@@ -17,8 +17,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from objloc_ros.bags.writer import read_bag
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.bags.rosbag import read_bag
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("demo_driver.py")

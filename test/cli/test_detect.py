@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
-from objloc_ros.ops.media import VideoReader, VideoWriter, read_image, write_image
+from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 
 
 @pytest.fixture(scope="module")

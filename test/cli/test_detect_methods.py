@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from objloc_ros.cli.detect_output import CELL
+from objloc_ros.cli.detect import CELL
 from objloc_ros.cli.main import main
-from objloc_ros.engine.discovery import METHODS
-from objloc_ros.engine.heads import HEADS
-from objloc_ros.engine.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.loader import HEADS
+from objloc_ros.io.contact_sheet import contact_sheet
+from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
-from objloc_ros.ops.contact_sheet import contact_sheet
-from objloc_ros.ops.media import VideoReader, VideoWriter, read_image, write_image
 
 
 def scene(shift=0):

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
 from objloc_ros.cli.main import main
-from objloc_ros.ops.legend import label_overlay
-from objloc_ros.ops.media import VideoReader, VideoWriter, read_image, write_image
+from objloc_ros.io.drawing import label_overlay
+from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 from objloc_ros.types import UNLABELLED
 
 PROMPTS = "red object, blue circle"

@@ -7,7 +7,7 @@ import torch
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.open_vocabulary import ROWS
+from objloc_ros.evaluation.held_out_prompts import ROWS
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
@@ -37,7 +37,7 @@ def test_scenes_are_printed_as_a_table_or_json(model, capsys):
 
 
 def test_videos_are_printed_as_a_table_or_json(model, capsys, monkeypatch):
-    monkeypatch.setattr("objloc_ros.evaluation.video.FRAMES", 3)
+    monkeypatch.setattr("objloc_ros.evaluation.held_out_scenes.FRAMES", 3)
     arguments = ["evaluate", "scenes", "--video", "--scenes", "1", *model]
     assert main(arguments) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones import onnx_export
-from objloc_ros.backbones.exported import load_exported
+from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.registry import entry_of
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main

@@ -14,9 +14,9 @@ import bag_making as making
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
-from objloc_ros.cli.background import Background
+from objloc_ros.bags.processes import Background
+from objloc_ros.bags.recorder import Recorder, Tap
 from objloc_ros.cli.main import main
-from objloc_ros.nodes.recorder import Recorder, Tap
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from prelabel_making import COCO_FILE, bag, document, pictures, video
 
-from objloc_ros.evaluation.coco_masks import decode
+from objloc_ros.io.rle import decode
 
 METHODS = {
     "tracks of one class": ("--method", "maskcut"),

@@ -14,7 +14,7 @@ import pytest
 from faster_coco_eval import COCO
 from prelabel_making import COCO_FILE, bag, document, pictures, video
 
-from objloc_ros.ops.media import write_image
+from objloc_ros.io.media import write_image
 from objloc_ros.types import Image
 
 
@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on_where_it_was(prelabel, tmp_path: Path, monkeypatch
     looked_at: list[str] = []
 
     def interrupted(path: Path) -> Image:
-        from objloc_ros.ops.media import read_image
+        from objloc_ros.io.media import read_image
 
         if path.name == "2.png" and "2.png" not in looked_at:
             looked_at.append(path.name)
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_where_it_was(prelabel, tmp_path: Path, monkeypatch
         looked_at.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr("objloc_ros.evaluation.prelabels.frames.read_image", interrupted)
+    monkeypatch.setattr("objloc_ros.prelabels.sources.read_image", interrupted)
     assert prelabel("--block", "1") == 130
     assert not (tmp_path / "out" / COCO_FILE).exists()
     assert prelabel("--block", "1") == 0

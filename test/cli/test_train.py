@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.backbones.clip_weights import load_clip_image
 from objloc_ros.backbones.vit import build_vit
-from objloc_ros.backbones.weights import load_backbone, load_found_head
+from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
 from objloc_ros.cli import train
 from objloc_ros.cli.main import main
 from objloc_ros.training.found_head import save_head

@@ -7,8 +7,8 @@ from segmentation_making import PROMPTS, normalised, picture
 
 import objloc_ros
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
-from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
-from objloc_ros.engine.segmentation import METHODS
+from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
+from objloc_ros.engine.heads.segmentation import METHODS
 from objloc_ros.methods.maskclip import value_features
 
 
@@ -40,7 +40,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def single(monkeypatch):
     """Single precision, whatever this machine's CPU prefers: only then are two ways of computing comparable."""
-    for module in ("backbone", "segmentation"):
+    for module in ("backbone", "heads.segmentation"):
         monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device: False)
 
 

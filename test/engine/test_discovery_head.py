@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.engine.discovery import METHODS, result
-from objloc_ros.engine.memory import Memory
+from objloc_ros.engine.heads.discovery import METHODS, result
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.scenes import held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import held_out_scenes
 from objloc_ros.methods.patch_object import PatchObject
 from objloc_ros.ops.geometry import plan
 

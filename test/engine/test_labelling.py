@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.engine.labelling import SegmentationOptions, choose, labelled, regions
+from objloc_ros.engine.heads.labelling import SegmentationOptions, choose, labelled, regions
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import UNLABELLED, LabelSet

@@ -6,12 +6,11 @@ import torch
 
 import objloc_ros
 from objloc_ros.backbones.vit import build_vit
-from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.device import resolve_device
-from objloc_ros.engine.found import FoundHead
+from objloc_ros.engine.backbone import Backbone, resolve_device
+from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
-from objloc_ros.evaluation.scenes import held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import held_out_scenes
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
 

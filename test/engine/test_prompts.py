@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image, build_text_transformer
-from objloc_ros.backbones.clip_weights import load_clip_text
-from objloc_ros.backbones.tokens import SPECIAL, byte_pairs
+from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
 from objloc_ros.backbones.vit import build_vit
+from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import (

@@ -7,7 +7,7 @@ import pytest
 from segmentation_making import BOTH, PROMPTS, picture, scene
 
 import objloc_ros
-from objloc_ros.engine.segmentation import ClipDiyOptions, MaskClipOptions
+from objloc_ros.engine.heads.segmentation import ClipDiyOptions, MaskClipOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import UNLABELLED
 
@@ -173,7 +173,7 @@ def test_options_are_checked(load):
 def test_bfloat16_changes_little(weights, monkeypatch):
     confidences = []
     for units in (False, True):
-        for module in ("backbone", "segmentation"):
+        for module in ("backbone", "heads.segmentation"):
             monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device, units=units: units)
         pipeline = objloc_ros.load_pipeline(BOTH, device="cpu", clip_weights=weights)
         pipeline.set_prompts(PROMPTS)

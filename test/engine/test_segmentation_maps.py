@@ -7,7 +7,7 @@ import torch
 from segmentation_making import BOTH, PROMPTS, normalised, picture, scene
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip_weights import load_clip_image
+from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.types import UNLABELLED
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from objloc_ros.backbones.vit import build_vit
-from objloc_ros.engine.lane import OutOfMemoryError
-from objloc_ros.engine.loading import SharedLoader
+from objloc_ros.engine.batcher import OutOfMemoryError
+from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError
 from objloc_ros.training.found_head import save_head
@@ -134,7 +134,7 @@ def test_an_image_that_can_change_is_seen_anew(make):
 
 
 def test_ready_frames_of_several_cameras_go_together_where_batches_pay(make, monkeypatch):
-    monkeypatch.setattr("objloc_ros.engine.pass_lane.batches_pay", lambda device: True)
+    monkeypatch.setattr("objloc_ros.engine.shared_backbone.batches_pay", lambda device: True)
     cameras = [make(f"camera{number}") for number in range(4)]
     alone = [cameras[0].run(picture(number))["found"].saliency for number in range(4)]
     passes = Passes(cameras[0])

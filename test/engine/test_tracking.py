@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.engine.tracking import PATIENCE, Tracker
+from objloc_ros.engine.temporal import MAX_STALE_FRAMES, Tracker
 from objloc_ros.types import Detections
 
 SIZE = (480, 640)
@@ -27,7 +27,7 @@ def test_ids_follow_the_boxes_and_not_their_order():
         assert dict(zip(order, ids, strict=True)) == {a: "2", b: "1"}  # named in the order of the first frame
 
 
-@pytest.mark.parametrize(("gap", "kept"), [(1, True), (3, True), (PATIENCE + 3, False)])
+@pytest.mark.parametrize(("gap", "kept"), [(1, True), (3, True), (MAX_STALE_FRAMES + 3, False)])
 def test_a_track_outlives_a_gap_but_not_for_ever(gap, kept):
     tracker = Tracker()
     for _ in range(6):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objloc_ros.evaluation.coco_masks import encode
-from objloc_ros.evaluation.metrics import Scored, object_metrics
-from objloc_ros.evaluation.tasks_objects import summarise_objects
+from objloc_ros.evaluation.tasks import summarise_objects
+from objloc_ros.io.rle import encode
+from objloc_ros.metrics import Scored, object_metrics
 
 
 def rectangle(x1: int, y1: int, x2: int, y2: int) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from safetensors.torch import save_file
 from objloc_ros.backbones.clip import clip_spec
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.errors import ParameterError, WeightsError
-from objloc_ros.methods.clip_dinoiser import DinoiserHead
-from objloc_ros.methods.dinoiser_weights import load_dinoiser_head, save_dinoiser_head
+from objloc_ros.methods.clip_dinoiser import DinoiserHead, load_dinoiser_head, save_dinoiser_head
 
 
 def released(seed: int = 0, width: int = 768) -> dict[str, torch.Tensor]:

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.methods.found import (
-    FoundOptions,
-    background_mask,
-    background_seed,
-    head_logits,
-    head_weights,
-    localise,
-)
+from objloc_ros.methods.found import FoundOptions, background_mask, background_seed, head_logits, head_weights, localise
 from objloc_ros.ops.geometry import plan
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"

@@ -17,13 +17,7 @@ from std_msgs.msg import Header
 
 from objloc_ros.errors import InputError
 from objloc_ros.nodes import conversions
-from objloc_ros.nodes.conversions import (
-    ImageMessageError,
-    image_to_rgb,
-    mask_to_image,
-    rgb_to_compressed,
-    rgb_to_image,
-)
+from objloc_ros.nodes.conversions import ImageMessageError, image_to_rgb, mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.encodings import ENCODINGS, decode, stretch
 
 

@@ -3,9 +3,9 @@ import mmap
 import pytest
 from waiting import wait_for
 
-from objloc_ros.engine.stats import FrameStats, Percentiles, Snapshot
+from objloc_ros.engine.frame_stats import FrameStats, Percentiles, Snapshot
 from objloc_ros.nodes.diagnostics import Diagnoser, Report, device_memory_mb
-from objloc_ros.nodes.throttle import Throttle
+from objloc_ros.nodes.log import Throttle
 
 OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 

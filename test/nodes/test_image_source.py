@@ -18,9 +18,9 @@ import rclpy
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from objloc_ros.io.media import write_image
 from objloc_ros.nodes.conversions import image_to_rgb
 from objloc_ros.nodes.image_source import PARAMETERS
-from objloc_ros.ops.media import write_image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
 from waiting import wait_for
 
-from objloc_ros.engine.scheduler import FrameDroppedError
+from objloc_ros.engine.latest_slot import FrameDroppedError
 from objloc_ros.nodes.outputs import Outputs
 
 

@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.live import LiveParameters
-from objloc_ros.nodes.params import Spec, Table, marked, tables
+from objloc_ros.nodes.parameter_docs import marked, tables
+from objloc_ros.nodes.params import LiveParameters, Spec, Table
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -100,7 +100,7 @@ def test_the_readme_carries_the_tables():
     for name, table in tables().items():
         found = re.search(rf"<!-- parameters:{name} -->.*?<!-- /parameters -->", text, re.DOTALL)
         assert found, f"README.md lacks the markers of {name}"
-        assert found[0] == marked(name, table), "run python -m objloc_ros.nodes.params and paste its output"
+        assert found[0] == marked(name, table), "run python -m objloc_ros.nodes.parameter_docs and paste its output"
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("rclpy")
-from objloc_ros.nodes import profile
-from objloc_ros.nodes.profile import fast_dds_environment, fast_dds_profile
-from objloc_ros.nodes.qos import PROFILE_VARIABLES
+from objloc_ros.nodes import qos
+from objloc_ros.nodes.qos import PROFILE_VARIABLES, fast_dds_environment, fast_dds_profile
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """As if installed: no source tree around the module, no variables set."""
-    monkeypatch.setattr(profile, "__file__", str(tmp_path / "site-packages" / "objloc_ros" / "nodes" / "profile.py"))
-    monkeypatch.setattr(profile.sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setattr(qos, "__file__", str(tmp_path / "site-packages" / "objloc_ros" / "nodes" / "profile.py"))
+    monkeypatch.setattr(qos.sys, "prefix", str(tmp_path / "venv"))
     for name in (*PROFILE_VARIABLES, "AMENT_PREFIX_PATH"):
         monkeypatch.delenv(name, raising=False)
 

@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from objloc_ros.ops import affinity
-from objloc_ros.ops.affinity import binary_affinity, gram_strips, positive_affinity, thresholded_affinity
-from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.affinity import (
+    binary_affinity,
+    exact_arithmetic,
+    gram_strips,
+    positive_affinity,
+    thresholded_affinity,
+)
 
 TAU, EPS = 0.15, 1e-5
 

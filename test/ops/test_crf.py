@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions, DenseCrf
-from objloc_ros.ops.permutohedral import Lattice
+from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions, DenseCrf, Lattice
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "maskcut"
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.permutohedral import Lattice, _simplices, _to_lattice
+from objloc_ros.ops.crf import Lattice, _simplices, _to_lattice
 
 
 def gaussian(points, values):

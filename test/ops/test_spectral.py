@@ -6,8 +6,7 @@ import torch
 from scipy.linalg import block_diag, eigh
 
 from objloc_ros.ops import spectral
-from objloc_ros.ops.affinity import Affinity, binary_affinity, positive_affinity
-from objloc_ros.ops.arithmetic import exact_arithmetic
+from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, positive_affinity
 from objloc_ros.ops.krylov import KrylovSpace
 from objloc_ros.ops.spectral import SAME, dense_eigenpairs, refined_eigenpairs, smallest_eigenpairs
 

@@ -52,7 +52,7 @@ def settings_of(preset):
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_presets_hold_declared_parameters_with_valid_values(preset):
     pytest.importorskip("rclpy")
-    from objloc_ros.nodes.params import tables
+    from objloc_ros.nodes.parameter_docs import tables
 
     known = tables()
     for node, name, value in settings_of(preset):
@@ -63,7 +63,7 @@ def test_presets_hold_declared_parameters_with_valid_values(preset):
 @pytest.mark.parametrize("node", ["found", "discovery", "segmentation"])
 def test_a_nodes_preset_is_its_defaults_written_out(node):
     pytest.importorskip("rclpy")
-    from objloc_ros.nodes.params import tables
+    from objloc_ros.nodes.parameter_docs import tables
 
     table = tables()[node]
     for _, name, value in settings_of(CONFIG / f"{node}.yaml"):

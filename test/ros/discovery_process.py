@@ -12,7 +12,7 @@ from gate import Gate
 
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.methods.maskcut import MaskCutOptions
-from objloc_ros.nodes import process, reporter
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.ops.geometry import plan
 from objloc_ros.ops.regions import components
@@ -54,5 +54,5 @@ class BrightEngine:
 
 
 if __name__ == "__main__":
-    reporter.PERIOD_S = 0.1
+    diagnostics.PERIOD_S = 0.1
     sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine())))

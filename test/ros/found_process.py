@@ -10,7 +10,7 @@ import numpy as np
 from gate import Gate
 
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import process, reporter
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.found import FoundNode
 from objloc_ros.types import Detections
 
@@ -68,6 +68,6 @@ class FlakyFactory:
 
 
 if __name__ == "__main__":
-    reporter.PERIOD_S = 0.1
+    diagnostics.PERIOD_S = 0.1
     factory = FlakyFactory()
     sys.exit(process.run(lambda: FoundNode(pipeline_factory=factory)))

@@ -13,13 +13,13 @@ import torch
 from gate import Gate
 from torch.nn import functional as F
 
-from objloc_ros.engine import pass_lane
+from objloc_ros.engine import shared_backbone
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.discovery import DiscoveryHead
-from objloc_ros.engine.found import FoundHead
-from objloc_ros.engine.loading import Loader, SharedLoader
+from objloc_ros.engine.heads.discovery import DiscoveryHead
+from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.results import InstanceResult
-from objloc_ros.nodes import perception, process, reporter
+from objloc_ros.nodes import diagnostics, perception, process
 from objloc_ros.types import Features
 
 PATCH = 8
@@ -78,7 +78,7 @@ class StubLoader(Loader):
 
 
 if __name__ == "__main__":
-    pass_lane.batches_pay = lambda device: True  # as on a GPU
-    reporter.PERIOD_S = 0.1
+    shared_backbone.batches_pay = lambda device: True  # as on a GPU
+    diagnostics.PERIOD_S = 0.1
     groups = partial(perception.make_groups, lambda max_batch: SharedLoader(max_batch, StubLoader()))
     sys.exit(process.run_groups(groups))

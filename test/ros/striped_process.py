@@ -14,11 +14,11 @@ import torch
 from gate import Gate
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.labelling import labelled
+from objloc_ros.engine.heads.labelling import labelled
+from objloc_ros.engine.heads.segmentation import METHODS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
-from objloc_ros.engine.segmentation import METHODS
-from objloc_ros.nodes import process, reporter
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.segmentation import SegmentationNode
 
 SURE = {"clip_diy": 0.2, "maskclip": 0.4, "clip_dinoiser": 0.6}
@@ -74,6 +74,6 @@ def load(frame_s, encode_s):
 
 
 if __name__ == "__main__":
-    reporter.PERIOD_S = 0.1
+    diagnostics.PERIOD_S = 0.1
     frame_s, encode_s = (float(word) / 1e3 for word in sys.argv[1:3])
     sys.exit(process.run(lambda: SegmentationNode(pipeline_factory=lambda **_: load(frame_s, encode_s))))

@@ -14,9 +14,9 @@ import bag_making as making
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.evaluation.bags.lockstep import Lockstep
-from objloc_ros.evaluation.bags.rosbag import read_bag
-from objloc_ros.evaluation.model import Model
+from objloc_ros.bags.lockstep import Lockstep
+from objloc_ros.bags.writer import read_bag
+from objloc_ros.engine.config import Model
 
 OUTPUTS = {
     "found/detections": Detection2DArray,

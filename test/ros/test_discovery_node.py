@@ -11,8 +11,8 @@ pytest.importorskip("vision_msgs")
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.memory import Memory
 from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.scenes.video import drive_video
 
 SCRIPT = str(Path(__file__).with_name("discovery_process.py"))

@@ -10,11 +10,11 @@ import torch
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
-from objloc_ros.engine.loading import SharedLoader
+from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.discovery import DiscoveryNode
 from objloc_ros.nodes.found import FoundNode
-from objloc_ros.nodes.frame import Frame
 from objloc_ros.nodes.segmentation import SegmentationNode
 
 

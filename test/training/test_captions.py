@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.backbones.tokens import UNKNOWN, Tokenizer
+from objloc_ros.backbones.clip_text import UNKNOWN, Tokenizer
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, Attributes
 from objloc_ros.training.captions import (
     COLOURS_RULED_OUT,

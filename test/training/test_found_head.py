@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.training.found_data import HeadTraining, item_batches
 from objloc_ros.training.found_head import save_head, train_head
-from objloc_ros.training.head_data import HeadTraining, item_batches
 from objloc_ros.types import Features
 
 SIZE = 64

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.training.pseudo_labels import any_centre_pixel, augmented, image_files, refine_patches
+from objloc_ros.training.found_data import any_centre_pixel, augmented, image_files, refine_patches
 
 
 def scene(size: int = 64, low: int = 20, high: int = 45) -> np.ndarray:

@@ -11,10 +11,17 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.compose import Bank
-from objloc_ros.training.losses import MARGIN, OTHER_OBJECT, SHARPNESS, attention_loss, grouping_loss
-from objloc_ros.training.scene_images import SceneImages
-from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
-from objloc_ros.training.views import UNCLEAR, Schedule, ViewPairs, token_labels
+from objloc_ros.training.tiny import (
+    MARGIN,
+    OTHER_OBJECT,
+    SHARPNESS,
+    TinyTraining,
+    attention_loss,
+    grouping_loss,
+    save_backbone,
+    train_tiny,
+)
+from objloc_ros.training.views import UNCLEAR, SceneImages, Schedule, ViewPairs, token_labels
 
 SMALL = TinyTraining(Schedule(6, side=32, scenes=2, final_side=40, final_scenes=1, warmup=2), bank=(4, 8))
 

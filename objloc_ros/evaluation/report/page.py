@@ -1,29 +1,190 @@
-"""One page about one run: what was measured beside what was published, plots, and the best and the worst images."""
+"""One page about one run: what was measured beside what was published, plots, and the best and the worst images.
+
+Every value is escaped, and everything a page needs is inside it. Plots are SVG: text stays text, and lines take the
+colour of the page's text.
+"""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
 import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from objloc_ros.errors import InputError, ObjlocError
-from objloc_ros.evaluation.report import plots
+from objloc_ros.evaluation.report.markup import (
+    DAGGER,
+    NONE,
+    PROTOCOLS,
+    cell_text,
+    header_texts,
+    label_columns,
+    labels,
+    notes,
+    part_note,
+    percent,
+    published_text,
+    remarks,
+)
 from objloc_ros.evaluation.report.published import MEMORY, Published, published_for
 from objloc_ros.evaluation.report.results import RunResult, parse_result
-from objloc_ros.evaluation.report.tables import KINDS, METHODS, images_of, place_of
-from objloc_ros.evaluation.report.web import render
-from objloc_ros.evaluation.report.wording import DAGGER, NONE, PROTOCOLS, part_note, percent, published_text
-from objloc_ros.ops.contact_sheet import fitted
-from objloc_ros.ops.files import is_number, write_text
+from objloc_ros.evaluation.report.tables import KINDS, METHODS, Report, Table, images_of, place_of
+from objloc_ros.io.contact_sheet import fitted
+from objloc_ros.io.files import is_number, write_text
 from objloc_ros.types import Image, check_image
+
+_INK = "#010203"
+"""Stands for the page's colour of text, which follows the reader's choice of dark or light."""
+
+BLUE, ORANGE, GREEN = "#4a7fb5", "#d9822b", "#3f9c6e"
+"""Readable on white and on black."""
+
+_WIDTH, _HEIGHT = 5.2, 2.9
+"""Inches, at 72 units each."""
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+}
+
+_DROPPED = re.compile(r"<metadata>.*?</metadata>|<\?xml[^>]*>|<!DOCTYPE[^>]*>|<!--.*?-->|<style.*?</style>", re.DOTALL)
+
+
+def histogram(scores: Sequence[float], label: str) -> str:
+    """How many images have which score.
+
+    Args:
+        scores: Finite; at least one.
+        label: What the plot shows, for those who do not see it.
+
+    Returns:
+        An `<svg>` element. The axis is [0, 1] where the scores fit, else their range; a line marks their mean.
+    """
+    values = np.asarray(scores, np.float64)
+    ends = (0.0, 1.0) if values.min() >= 0 and values.max() <= 1 else (float(values.min()), float(values.max()))
+
+    def draw(axes: Axes) -> None:
+        axes.hist(values, bins=20, range=ends, color=BLUE, rwidth=0.92)
+        axes.axvline(values.mean(), color=ORANGE, linestyle="--", label=f"mean {values.mean():.3f}")
+        axes.set(xlabel="score of an image", ylabel="images")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+
+    return _svg(draw, label)
+
+
+def curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str:
+    """Fractions over thresholds.
+
+    Args:
+        lines: By name, [T] each: the value at threshold i / T.
+        label: What the plot shows, for those who do not see it.
+    """
+
+    def draw(axes: Axes) -> None:
+        for (name, values), colour, style in zip(lines.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+            axes.plot(np.arange(len(values)) / len(values), values, style, color=colour, label=name)
+        axes.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(frameon=False)
+
+    return _svg(draw, label)
+
+
+def bars(values: Mapping[str, float | None], label: str) -> str:
+    """A horizontal bar of a fraction for each name, the highest on top; without one there is no bar.
+
+    Args:
+        values: In [0, 1] by name; at least one.
+        label: What the plot shows, for those who do not see it.
+    """
+    order = sorted(values, key=lambda name: -1.0 if values[name] is None else float(values[name] or 0.0))
+    lengths = [values[name] for name in order]
+
+    def draw(axes: Axes) -> None:
+        axes.barh(range(len(order)), [length or 0.0 for length in lengths], color=BLUE)
+        for place, length in enumerate(lengths):
+            axes.text((length or 0.0) + 0.01, place, "–" if length is None else f"{100 * length:.1f}", va="center")
+        axes.set(xlim=(0, 1.08), ylim=(-0.6, len(order) - 0.4), xlabel="IoU")
+        axes.set_yticks(range(len(order)), order)
+
+    return _svg(draw, label, height=0.9 + 0.21 * len(order))
+
+
+def _svg(draw: Callable[[Axes], None], label: str, height: float = _HEIGHT) -> str:
+    """Draw on a figure of its own, and tidy up what matplotlib writes: it is meant for a file of its own."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure.subplots())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = _DROPPED.sub("", file.getvalue()).replace(_INK, "currentColor")
+    text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
+    box = re.search(r'viewBox="[^"]*"', text)
+    opening = f'<svg {box.group() if box else ""} role="img" aria-label="{escape(label)}">'
+    return (opening + text[text.index(">", text.index("<svg")) + 1 :]).strip()
+
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template; plain text is escaped, `Markup` is taken as it is.
+
+    Args:
+        template: File name in `templates/`.
+        values: What it asks for; one that is missing is an error.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # our own file
+    return environment.get_template(template).render(style=style, **values)
+
+
+def tables_page(report: Report, title: str = "Evaluation results") -> str:
+    """All tables of a report as one page."""
+    return render("tables.html", title=title, tables=[_table(t) for t in report.tables], remarks=remarks(report))
+
+
+def _table(table: Table) -> dict[str, Any]:
+    metrics = KINDS[table.name].metrics
+    several = len(metrics) > 1
+    groups = [(place.title, len(list(some))) for place, some in groupby(table.columns, key=lambda column: column[0])]
+    return {
+        "name": table.name,
+        "title": KINDS[table.name].title,
+        "front": label_columns(table),
+        "groups": groups if several else [],
+        "heads": [metrics[metric] for _, metric in table.columns] if several else header_texts(table),
+        "rows": [(front, map(cell_text, row.cells)) for front, row in zip(labels(table), table.rows, strict=True)],
+        "notes": notes(table),
+    }
+
 
 PICTURES = 6
 """Best images shown, and worst ones."""
@@ -174,14 +335,14 @@ def _plots(run: RunResult, images: Sequence[Mapping[str, Any]], scored: Sequence
     if scored:
         caption = f"Scores of {len(scored)} images"
         caption += f"; {len(images) - len(scored)} without one" if len(scored) < len(images) else ""
-        found.append((plots.histogram([image.score for image in scored], caption), caption))
+        found.append((histogram([image.score for image in scored], caption), caption))
     lines = _threshold_lines(images)
     if lines:
         caption = f"Precision, recall and F (β² {BETA2}) over thresholds of the saliency, averaged over images"
-        found.append((plots.curves(lines, caption), caption))
+        found.append((curves(lines, caption), caption))
     if run.per_class:
         caption = f"IoU of each of {len(run.per_class)} classes"
-        found.append((plots.bars(run.per_class, caption), caption))
+        found.append((bars(run.per_class, caption), caption))
     return [{"svg": Markup(svg), "caption": caption} for svg, caption in found]  # matplotlib's own, text escaped
 
 

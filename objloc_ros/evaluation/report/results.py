@@ -10,7 +10,7 @@ from reprlib import repr as short
 from typing import Any
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.files import is_number, read_json
+from objloc_ros.io.files import is_number, read_json
 
 FORMAT = "objloc_ros evaluation 1"
 FILE = "result.json"

@@ -13,9 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from objloc_ros.evaluation.report.benchmarks import BENCHMARKS, benchmark_of
-from objloc_ros.evaluation.report.published import Published, defaults_of, numbers_of, published_for, rows_for
-from objloc_ros.evaluation.report.published_rows import ROWS
+from objloc_ros.evaluation.report.published import (
+    BENCHMARKS,
+    ROWS,
+    Published,
+    benchmark_of,
+    defaults_of,
+    numbers_of,
+    published_for,
+    rows_for,
+)
 from objloc_ros.evaluation.report.results import RunResult
 
 METHODS = {

@@ -7,10 +7,8 @@ import math
 import pytest
 
 from objloc_ros.backbones.registry import REGISTRY
-from objloc_ros.engine.heads import HEADS
-from objloc_ros.evaluation.report.benchmarks import BENCHMARKS, benchmark_of
-from objloc_ros.evaluation.report.published import defaults_of, published_for
-from objloc_ros.evaluation.report.published_rows import ROWS
+from objloc_ros.engine.loader import HEADS
+from objloc_ros.evaluation.report.published import BENCHMARKS, ROWS, benchmark_of, defaults_of, published_for
 
 S16, S8, B16 = "dino_vits16", "dino_vits8", "dino_vitb16"
 BS = {"post": "bilateral"}

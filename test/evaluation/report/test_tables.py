@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from objloc_ros.evaluation.report.markup import cell_text, header_texts, labels, notes
 from objloc_ros.evaluation.report.tables import assemble, settings_of
-from objloc_ros.evaluation.report.wording import cell_text, header_texts, labels, notes
 
 SALIENCY = {"accuracy": 0.9, "iou": 0.7, "maxf_selfmask": 0.8, "maxf_tokencut": 0.75, "mae": 0.05}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from jinja2 import UndefinedError
 
+from objloc_ros.evaluation.report.page import render, tables_page
 from objloc_ros.evaluation.report.tables import assemble
-from objloc_ros.evaluation.report.web import render, tables_page
 
 
 def test_tables_and_remarks_are_there(run, outline) -> None:

@@ -1,0 +1,7 @@
+"""The papers' data sets, read from the user's folder in the layout in which they are published, and one's own."""
+
+from objloc_ros.data.base import Dataset, Sample
+from objloc_ros.data.convert import to_coco
+from objloc_ros.data.registry import DATASETS, open_dataset, options_of
+
+__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "options_of", "to_coco"]

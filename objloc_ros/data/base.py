@@ -1,0 +1,307 @@
+"""What all data sets have in common: images in a fixed order, and a truth for each, maps of PNG files among them."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from objloc_ros.errors import InputError
+from objloc_ros.io.media import image_size
+from objloc_ros.io.rle import Rle
+from objloc_ros.types import Image, Size
+
+
+def pair(predictions: Path, truth: Path) -> list[tuple[str, Path, Path]]:
+    """Find the prediction of each true map, by name without suffix.
+
+    Returns:
+        Name, prediction and truth of each map, by name.
+
+    Raises:
+        InputError: If a folder is missing or empty, or a true map has no prediction or the other way round.
+    """
+    answers, truths = _maps(predictions), _maps(truth)
+    for missing, folder in ((set(truths) - set(answers), predictions), (set(answers) - set(truths), truth)):
+        if missing:
+            names = ", ".join(sorted(missing)[:3])
+            raise InputError(
+                f"{folder} lacks {len(missing)} of {len(truths)} maps: {names}{', ...' * (len(missing) > 3)}"
+            )
+    return [(name, answers[name], truths[name]) for name in sorted(truths)]
+
+
+def read_map(path: Path) -> Image:
+    """Read an 8-bit map [H, W] with the values that the file holds: palettes are not turned into colours.
+
+    Raises:
+        InputError: If it is not a whole image, or has no single channel of 8 bits.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            if image.mode not in ("L", "P", "1"):
+                image = _single_channel(path, image)
+            pixels = np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    return pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
+
+
+def _single_channel(path: Path, image: PIL.Image.Image) -> PIL.Image.Image:
+    """Some published masks are grey pictures saved in colour."""
+    pixels = np.array(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or (pixels[..., :3] != pixels[..., :1]).any():
+        raise InputError(f"{path} is not a map of one channel of 8 bits, but {image.mode}")
+    return PIL.Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+
+
+def _maps(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    maps = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".png", ".bmp")}
+    if not maps:
+        raise InputError(f"the folder {folder} holds no PNG file")
+    return maps
+
+
+Kind = Literal["boxes", "saliency", "semantic"]
+Convention = Literal["mmseg", "clip_diy"]
+Boxes = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image.
+
+    Args:
+        key: Its name, different from all others'.
+        image: The picture.
+        truth: The file with its truth.
+    """
+
+    key: str
+    image: Path
+    truth: Path
+
+
+@dataclass(frozen=True)
+class Object:
+    """A true object, or a region that is none.
+
+    Args:
+        box: (x1, y1, x2, y2), max side exclusive.
+        label: What it is called.
+        ignored: Whether it neither has to be found nor is wrong to find: crowds of COCO, "DontCare" of KITTI.
+        flags: VOC's "difficult" and "truncated", where they are set.
+        mask: Its pixels, where the data set has them.
+    """
+
+    box: tuple[float, float, float, float]
+    label: str = "object"
+    ignored: bool = False
+    flags: tuple[str, ...] = ()
+    mask: Rle | None = None
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """Images and truth; opened twice, it has the same samples in the same order.
+
+    Args:
+        name: Its name in the registry.
+        split: Which part of it.
+        samples: The images, in the order of the published list, or by name where there is none.
+        classes: Names of the classes of a semantic data set, the background first.
+        convention: How mIoU is computed: "mmseg" at full size, absent classes left out; "clip_diy" at a shorter side
+            of 448 pixels, absent classes counting as 0; None: as in the paper of the method.
+        masks: Whether every object has a mask.
+        rounded: Whether CorLoc is about boxes rounded to whole pixels, halves to even, as LOST does with COCO.
+    """
+
+    name: str
+    split: str
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...] = ()
+    convention: Convention | None = None
+    masks: bool = False
+    rounded: bool = False
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind:
+        """What its truth is."""
+
+    @property
+    def title(self) -> str:
+        """Name and split."""
+        return f"{self.name} {self.split}".strip()
+
+    def objects(self, sample: Sample) -> list[Object]:
+        """True objects and ignored regions; of data sets of the kind "boxes".
+
+        Raises:
+            InputError: If the annotation is damaged or has a box that is none.
+        """
+        raise InputError(f"{self.name} has no boxes")
+
+    def boxes(self, sample: Sample) -> Boxes:
+        """Boxes of the objects that count, float64 [n, 4]; `InputError` as in `objects`."""
+        return boxes_of(self.objects(sample))
+
+    def size(self, sample: Sample) -> Size | None:
+        """Height and width that the truth is for; None where it does not say."""
+        return None
+
+    def mask(self, sample: Sample) -> Image:
+        """The true map, uint8 [H, W]: saliency 0-255, or class ids with 255 where there is no truth.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        return read_map(sample.truth)
+
+    def first(self, count: int) -> Dataset:
+        """The first images only."""
+        return replace(self, samples=self.samples[:count])
+
+    def check(self) -> None:
+        """Look whether every image and its truth are there.
+
+        Raises:
+            InputError: Something is missing: how much, and the first names.
+        """
+        wanted = list(dict.fromkeys(path for sample in self.samples for path in (sample.image, sample.truth)))
+        there = {folder: set(_listed(folder)) for folder in {path.parent for path in wanted}}
+        missing = [path for path in wanted if path.name not in there[path.parent]]
+        if missing:
+            names = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise InputError(f"{self.title}: {len(missing)} of {len(wanted)} files are missing: {names}")
+
+
+class MapSet(Dataset):
+    """Images with a map of the same size each."""
+
+    def check(self) -> None:
+        """Look whether every image and its map are there, and of one size by their headers.
+
+        Files that are no images pass here: each is named as its turn comes, and the others count.
+
+        Raises:
+            InputError: Something is missing or of another size: how much, and the first names.
+        """
+        super().check()
+        with ThreadPoolExecutor() as pool:
+            wrong = [text for text in pool.map(_other_size, self.samples) if text]
+        if wrong:
+            names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
+            raise InputError(
+                f"{self.title}: {len(wrong)} of {len(self.samples)} maps are not of their image's size: {names}"
+            )
+
+
+class SaliencySet(MapSet):
+    """Images with a map of what is salient."""
+
+    @property
+    def kind(self) -> Kind:
+        """Saliency."""
+        return "saliency"
+
+
+class SemanticSet(MapSet):
+    """Images with a class for each pixel."""
+
+    @property
+    def kind(self) -> Kind:
+        """Semantic."""
+        return "semantic"
+
+
+def boxes_of(objects: Iterable[Object], *, ignored: bool = False) -> Boxes:
+    """Boxes of the objects that count, or of the ignored regions: float64 [n, 4]."""
+    return np.array([one.box for one in objects if one.ignored == ignored], np.float64).reshape(-1, 4)
+
+
+def check_size(dataset: Dataset, sample: Sample, size: Size) -> None:
+    """Compare the size of an image, (H, W), with what its truth is for.
+
+    Raises:
+        InputError: They differ.
+    """
+    wanted = dataset.size(sample)
+    if wanted is not None and wanted != size:
+        raise InputError(f"{sample.image} has {pixels(size)} pixels, by {sample.truth} it has {pixels(wanted)}")
+
+
+def pixels(size: Sequence[int]) -> str:
+    """(H, W) as people write it, width first."""
+    return f"{size[1]}x{size[0]}"
+
+
+def folder_in(root: Path, candidates: Iterable[str]) -> Path:
+    """The first of some folders below `root` that exists.
+
+    Raises:
+        InputError: None of them does.
+    """
+    tried = list(candidates)
+    for name in tried:
+        if (root / name).is_dir():
+            return root / name
+    raise InputError(f"{root} has none of the folders {', '.join(tried)}")
+
+
+def file_in(root: Path, candidates: Iterable[str], what: str) -> Path:
+    """The first of some files below `root` that exists.
+
+    Raises:
+        InputError: None of them does; `what` says what it is and where to get it.
+    """
+    tried = list(candidates)
+    for name in tried:
+        if (root / name).is_file():
+            return root / name
+    raise InputError(f"{root} has no {' or '.join(tried)}: {what}")
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the first word of each line of a list of images.
+
+    Raises:
+        InputError: If the list is missing, empty, or has a name twice.
+    """
+    try:
+        names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list of images {path}: {error}") from error
+    if not names:
+        raise InputError(f"the list of images {path} is empty")
+    if len(set(names)) != len(names):
+        raise InputError(f"the list of images {path} has {_twice(names)!r} twice")
+    return names
+
+
+def _other_size(sample: Sample) -> str:
+    """How a map differs from its image; nothing if it does not, or one of them has no header to tell."""
+    try:
+        image, truth = image_size(sample.image), image_size(sample.truth)
+    except InputError:
+        return ""
+    return "" if image == truth else f"{sample.truth} ({pixels(truth)}, its image {pixels(image)})"
+
+
+def _listed(folder: Path) -> Sequence[str]:
+    return os.listdir(folder) if folder.is_dir() else ()
+
+
+def _twice(names: Sequence[str]) -> str:
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]

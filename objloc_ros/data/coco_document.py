@@ -1,0 +1,312 @@
+"""COCO-style documents of truth and of predictions: written, and checked before anything is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from objloc_ros.errors import InputError
+from objloc_ros.io.files import is_number, read_json
+from objloc_ros.io.rle import Rle, to_rle
+from objloc_ros.types import Detections, Size
+
+
+class CocoRecords:
+    """Collects the detections of one run.
+
+    Args:
+        info: What made them (version, method, backbone, options); any JSON values.
+        categories: Labels that the detections may have; further ones are added as they come.
+    """
+
+    def __init__(self, info: dict[str, Any], categories: Sequence[str] = ("object",)) -> None:
+        self._info = info
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._categories = {name: number for number, name in enumerate(categories, start=1)}
+        self._failures: list[dict[str, str]] = []
+
+    def add(self, file_name: str, size: Size, detections: Detections, **extra: Any) -> None:
+        """Record one image and what was found in it.
+
+        Args:
+            file_name: The image, or the video that it is a frame of.
+            size: Height and width in pixels.
+            detections: Boxes in pixels of the image.
+            extra: Further fields of the image record.
+        """
+        image = {"id": len(self._images) + 1, "file_name": file_name, "width": size[1], "height": size[0], **extra}
+        self._images.append(image)
+        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
+            x1, y1, x2, y2 = (round(float(value), 2) for value in box)
+            bbox = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": image["id"],
+                    "category_id": self._categories.setdefault(label, len(self._categories) + 1),
+                    "bbox": bbox,
+                    "area": round(bbox[2] * bbox[3], 2),
+                    "iscrowd": 0,
+                    "score": round(float(score), 4),
+                }
+            )
+
+    def fail(self, file_name: str, reason: str) -> None:
+        """Record a file that could not be used."""
+        self._failures.append({"file_name": file_name, "reason": reason})
+
+    def document(self) -> dict[str, Any]:
+        """Return the COCO-style document.
+
+        `images` (id, file_name, width, height), `annotations` (image_id, category_id, bbox as [x, y, width, height]
+        in pixels, area of the box, score), `categories`; and beyond COCO `info` and `failures`.
+        """
+        return {
+            "info": self._info,
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": [{"id": number, "name": name} for name, number in self._categories.items()],
+            "failures": self._failures,
+        }
+
+
+Record = dict[str, Any]
+HARD = ("difficult", "truncated")
+"""Flags of VOC that `no_hard` goes by."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true objects of a data set.
+
+    Args:
+        path: Where they came from.
+        document: COCO document with images, annotations and categories.
+        ids: The images' ids, in their order.
+    """
+
+    path: Path
+    document: Record
+    ids: tuple[Any, ...]
+
+    def boxes(self, *, no_hard: bool = False, rounded: bool = False) -> dict[Any, npt.NDArray[np.float64]]:
+        """Boxes [n, 4] per image id as (x1, y1, x2, y2), without crowds.
+
+        Args:
+            no_hard: Leave out objects with a flag "difficult" or "truncated", and images that have no other.
+            rounded: Round each side to whole pixels, halves to even, as LOST does with COCO.
+        """
+        boxes: dict[Any, list[list[float]]] = {number: [] for number in self.ids}
+        hard = set()
+        for one in self.document["annotations"]:
+            if one.get("iscrowd"):
+                continue
+            if no_hard and any(one.get(flag) for flag in HARD):
+                hard.add(one["image_id"])
+                continue
+            x, y, width, height = one["bbox"]
+            box = [x, y, x + width, y + height]
+            boxes[one["image_id"]].append([round(side) for side in box] if rounded else box)
+        return {
+            number: np.array(each, np.float64).reshape(-1, 4)
+            for number, each in boxes.items()
+            if each or number not in hard
+        }
+
+
+def read_truth(path: Path) -> Truth:
+    """Read a COCO document of true objects.
+
+    Raises:
+        InputError: If the file is not such a document; the image or annotation at fault is named.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
+        raise InputError(f"{path}: a ground truth must be a COCO document with lists images and annotations")
+    ids = tuple(_field(path, "images", i, image, "id") for i, image in enumerate(document["images"]))
+    if not ids:
+        raise InputError(f"{path}: there are no images")
+    if len(set(ids)) != len(ids):
+        raise InputError(f"{path}: two images have the id {next(n for n in ids if ids.count(n) > 1)!r}")
+    known = set(ids)
+    annotations = [_annotation(path, i, one, known) for i, one in enumerate(document["annotations"])]
+    categories = document.get("categories") or [{"id": 1, "name": "object"}]
+    return Truth(path, {"info": {}, **document, "annotations": annotations, "categories": categories}, ids)
+
+
+def read_predictions(path: Path, truth: Truth, *, masks: bool = False) -> list[Record]:
+    """Read scored objects and bring them to the truth's image ids.
+
+    Args:
+        path: A list of COCO results, or a document with images and scored annotations, such as `objloc detect` writes;
+            the images of the latter are matched by file name, without folder and suffix.
+        truth: What they are for.
+        masks: Whether each must have a mask (`segmentation`, RLE) instead of a box.
+
+    Raises:
+        InputError: If an object has no score, a box or mask that is none, or an image that the truth has not.
+    """
+    document = read_json(path)
+    if isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        numbers = _by_name(path, document.get("images", []), truth)
+        records = document["annotations"]
+    elif isinstance(document, list):
+        numbers, records = {number: number for number in truth.ids}, document
+    else:
+        raise InputError(f"{path}: predictions must be a list of COCO results or a document with annotations")
+    sizes = _sizes(truth) if masks else None
+    return [_prediction(path, i, one, numbers, sizes) for i, one in enumerate(records)]
+
+
+def with_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
+    """The truth's document with the mask of every object as run lengths, and with the size of every image.
+
+    Args:
+        truth: The document.
+        predictions: Scored masks, which say how large images are that nothing else does.
+
+    Raises:
+        InputError: If an object has no mask, a damaged one, or one of another size than its image.
+    """
+    sizes, path = _sizes(truth), truth.path
+    annotations = [
+        {**one, "segmentation": _rle(path, f"annotations[{i}]", one, one["image_id"], sizes[one["image_id"]])}
+        for i, one in enumerate(truth.document["annotations"])
+    ]
+    for one in predictions:
+        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    found = {number: size for number, size in sizes.items() if size is not None}
+    images = [
+        {**image, **dict(zip(("height", "width"), found.get(image["id"], ()), strict=False))}
+        for image in truth.document["images"]
+    ]
+    return {**truth.document, "images": images, "annotations": annotations}
+
+
+def best_boxes(predictions: Sequence[Record]) -> dict[Any, list[float]]:
+    """The box (x1, y1, x2, y2) of highest score per image; of equal ones the first."""
+    best: dict[Any, Record] = {}
+    for one in predictions:
+        if one["image_id"] not in best or one["score"] > best[one["image_id"]]["score"]:
+            best[one["image_id"]] = one
+    boxes = {number: one["bbox"] for number, one in best.items()}
+    return {number: [x, y, x + width, y + height] for number, (x, y, width, height) in boxes.items()}
+
+
+def _annotation(path: Path, place: int, one: Any, known: set[Any]) -> Record:
+    number = _field(path, "annotations", place, one, "image_id")
+    if number not in known:
+        raise InputError(f"{path}: annotations[{place}] is for image {number!r}, which is not listed")
+    box = _box(path, f"annotations[{place}]", one, number)
+    return {"id": place + 1, "category_id": 1, "iscrowd": 0, "area": box[2] * box[3], **one, "bbox": box}
+
+
+def _prediction(
+    path: Path, place: int, one: Any, numbers: Mapping[Any, Any], sizes: Mapping[Any, Size | None] | None
+) -> Record:
+    theirs = _field(path, "prediction", place, one, "image_id")
+    if theirs not in numbers:
+        raise InputError(f"{path}: prediction[{place}] is for image {theirs!r}, which the ground truth has not")
+    score = _field(path, "prediction", place, one, "score")
+    if not is_number(score):
+        raise InputError(f"{path}: prediction[{place}] of image {theirs!r} has the score {score!r}: no finite number")
+    number = numbers[theirs]
+    record = {"image_id": number, "category_id": one.get("category_id", 1), "score": float(score)}
+    if sizes is not None:
+        return {**record, "segmentation": _mask(path, f"prediction[{place}]", one, theirs, sizes[number])}
+    box = _box(path, f"prediction[{place}]", one, theirs)
+    if min(box[2:]) <= 0:
+        raise InputError(
+            f"{path}: prediction[{place}] of image {theirs!r} has the box {box}: its width and height must be > 0"
+        )
+    return {**record, "bbox": box}
+
+
+def _box(path: Path, where: str, one: Record, number: Any) -> list[float]:
+    box = one.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
+        raise InputError(f"{path}: {where} of image {number!r} has the box {box!r}: expected four finite numbers")
+    if min(box[2:]) < 0:
+        raise InputError(
+            f"{path}: {where} of image {number!r} has the box {box}: [x, y, width, height] with a negative size, "
+            "swapped or as corners"
+        )
+    return [float(side) for side in box]
+
+
+def _mask(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
+    mask = one.get("segmentation")
+    if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or "counts" not in mask:
+        raise InputError(f"{path}: {where} of image {number!r} has no RLE mask (segmentation: size, counts)")
+    if size is not None and list(size) != mask["size"]:
+        raise InputError(
+            f"{path}: {where} of image {number!r} has a mask of {mask['size']} rows and columns, the image {list(size)}"
+        )
+    return _rle(path, where, one, number, size)
+
+
+def _rle(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
+    """The mask of an object; where nothing says how large its image is, run lengths say it themselves."""
+    size = size or _own_size(one)
+    if size is None:
+        raise InputError(f"{path}: {where} of image {number!r}: neither the image nor a mask says its height and width")
+    try:
+        return to_rle(one.get("segmentation"), size)
+    except InputError as error:
+        raise InputError(f"{path}: {where} of image {number!r}: {error}") from error
+
+
+def _sizes(truth: Truth) -> dict[Any, Size | None]:
+    """Height and width of each image, by its record or else by its first mask of run lengths; None if neither says."""
+    sizes: dict[Any, Size | None] = {}
+    for image in truth.document["images"]:
+        stated = [image.get("height"), image.get("width")]
+        sizes[image["id"]] = None if None in stated else _size(stated)
+        if None not in stated and sizes[image["id"]] is None:
+            raise InputError(f"{truth.path}: image {image['id']!r} has the height and width {stated}: must be above 0")
+    for one in truth.document["annotations"]:
+        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    return sizes
+
+
+def _own_size(one: Record) -> Size | None:
+    mask = one.get("segmentation")
+    return _size(mask.get("size")) if isinstance(mask, dict) else None
+
+
+def _size(sides: Any) -> Size | None:
+    """Two whole numbers above 0, or None."""
+    if not isinstance(sides, list) or len(sides) != 2:
+        return None
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    return (sides[0], sides[1]) if whole else None
+
+
+def _by_name(path: Path, images: Any, truth: Truth) -> dict[Any, Any]:
+    """The truth's id for each id of the predictions' images; ids themselves where the truth names no files."""
+    names = {
+        Path(i["file_name"]).stem: i["id"] for i in truth.document["images"] if isinstance(i.get("file_name"), str)
+    }
+    matched = {}
+    for place, image in enumerate(images):
+        theirs = _field(path, "images", place, image, "id")
+        if not names:
+            matched[theirs] = theirs
+            continue
+        name = str(_field(path, "images", place, image, "file_name"))
+        if Path(name).stem not in names:
+            raise InputError(f"{path}: the ground truth has no image {name!r}")
+        matched[theirs] = names[Path(name).stem]
+    return matched
+
+
+def _field(path: Path, where: str, place: int, record: Any, name: str) -> Any:
+    if not isinstance(record, dict) or name not in record:
+        raise InputError(f"{path}: {where}[{place}] has no {name}")
+    return record[name]

@@ -1,0 +1,232 @@
+"""What became of every frame: counts that always add up, and ages and rates over a bounded window.
+
+The age of a frame is told from its stamp where the stamp can be believed, and from its arrival elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+import numpy as np
+
+PLAUSIBLE_LAG_NS = 10_000_000_000
+"""A stamp further than this from the clock at arrival was not taken from this clock."""
+
+JUMP_NS = 100_000_000
+"""A stamp that lies this much before the previous one is a jump of time, not frames that overtook each other."""
+
+MAX_PAUSE_NS = 5_000_000_000
+"""Longest time between two frames of one video, nanoseconds."""
+
+
+def continues(before_ns: int, now_ns: int) -> bool:
+    """Whether two stamps in nanoseconds may be of one video: time neither jumped back nor passed without a frame."""
+    return -JUMP_NS <= now_ns - before_ns <= MAX_PAUSE_NS
+
+
+class Oddity(Enum):
+    """What is unusual about a stamp; a node tells its user about it."""
+
+    ZERO_STAMP = "zero_stamp"
+    OTHER_CLOCK = "other_clock"
+    JUMPED_BACK = "jumped_back"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A frame's times, taken when it came in.
+
+    Args:
+        stamp_ns: Acquisition time of the source header, nanoseconds.
+        lag_ns: Clock minus stamp at arrival, nanoseconds; 0 where the stamp cannot be believed.
+        node_ns: Clock at arrival, nanoseconds.
+        steady_ns: Monotonic time at arrival, nanoseconds.
+        oddity: What is unusual about the stamp, if anything.
+    """
+
+    stamp_ns: int
+    lag_ns: int
+    node_ns: int
+    steady_ns: int
+    oddity: Oddity | None
+
+
+class AgeClock:
+    """Ages of the frames of one camera, robust against missing stamps, foreign clocks and looped recordings.
+
+    A stamp is believed when it lies within `PLAUSIBLE_LAG_NS` of the clock. A recording played without its clock, or a
+    camera with its own idea of time, would otherwise make every frame days old and have it dropped for ever.
+
+    Args:
+        now_ns: The clock that stamps refer to, nanoseconds; simulated time may jump.
+        steady_ns: Monotonic time, nanoseconds.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], steady_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._now_ns = now_ns
+        self._steady_ns = steady_ns
+        self._last_stamp_ns = 0
+
+    def arrive(self, stamp_ns: int) -> Arrival:
+        """Note the arrival of a frame; call it once per frame, from one thread."""
+        node_ns = self._now_ns()
+        lag = node_ns - stamp_ns
+        oddity = self._judge(stamp_ns, lag)
+        believed = stamp_ns != 0 and abs(lag) <= PLAUSIBLE_LAG_NS
+        if stamp_ns:
+            self._last_stamp_ns = stamp_ns
+        # A camera clock slightly ahead of ours makes a young frame, not a negative age.
+        return Arrival(stamp_ns, max(lag, 0) if believed else 0, node_ns, self._steady_ns(), oddity)
+
+    def age_ms(self, arrival: Arrival) -> float:
+        """Age now, milliseconds, never negative: where the clock jumped back meanwhile, the monotonic one counts."""
+        elapsed = self._now_ns() - arrival.node_ns
+        if elapsed < 0:
+            elapsed = self._steady_ns() - arrival.steady_ns
+        return (arrival.lag_ns + elapsed) / 1e6
+
+    def _judge(self, stamp_ns: int, lag_ns: int) -> Oddity | None:
+        if stamp_ns == 0:
+            return Oddity.ZERO_STAMP
+        if stamp_ns < self._last_stamp_ns - JUMP_NS:
+            return Oddity.JUMPED_BACK
+        return Oddity.OTHER_CLOCK if abs(lag_ns) > PLAUSIBLE_LAG_NS else None
+
+
+WINDOW_S = 5.0
+"""Rates look back this far, seconds."""
+
+MAX_SAMPLES = 1000
+"""Ages, processing times and event times kept, so that memory does not grow with the hours."""
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Median and tails of a window of durations, milliseconds; zeros while the window is empty."""
+
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+
+    @classmethod
+    def of(cls, samples: deque[float]) -> Percentiles:
+        """Percentiles of the samples, interpolated linearly."""
+        if not samples:
+            return cls()
+        return cls(*(float(value) for value in np.percentile(np.asarray(samples), (50, 95, 99))))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One consistent reading: `received == published + sum(dropped.values()) + in_flight`.
+
+    Args:
+        received: Frames offered since the start.
+        published: Frames whose results went out.
+        dropped: Frames given up, by cause.
+        in_flight: Frames waiting or being processed right now.
+        age_ms: Age of the published frames when their results went out, milliseconds.
+        processing_ms: Time the worker spent on the published frames, milliseconds.
+        rate_in: Frames received per second over the last `WINDOW_S` seconds.
+        rate_out: Frames published per second over the last `WINDOW_S` seconds.
+    """
+
+    received: int = 0
+    published: int = 0
+    dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    in_flight: int = 0
+    age_ms: Percentiles = Percentiles()
+    processing_ms: Percentiles = Percentiles()
+    rate_in: float = 0.0
+    rate_out: float = 0.0
+
+
+class Rate:
+    """Events per second over a sliding window.
+
+    Args:
+        start: Time the counting starts, seconds: a window that has not filled yet is divided by its own length.
+    """
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._times: deque[float] = deque(maxlen=MAX_SAMPLES)
+
+    def tick(self, now: float) -> None:
+        """Count one event."""
+        self._times.append(now)
+
+    def value(self, now: float) -> float:
+        """Events per second up to `now`."""
+        since = max(self._start, now - WINDOW_S)
+        if len(self._times) == MAX_SAMPLES:
+            since = max(since, self._times[0])
+        count = sum(1 for when in self._times if when >= since)
+        return count / max(now - since, 1.0)
+
+
+class FrameStats:
+    """Thread-safe record of the frames of one camera.
+
+    Every frame is `received` once and ends in exactly one of `published` and `dropped`; in between it is in flight.
+
+    Args:
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._received = self._published = self._in_flight = 0
+        self._dropped: Counter[str] = Counter()
+        self._ages: deque[float] = deque(maxlen=MAX_SAMPLES)
+        self._processing: deque[float] = deque(maxlen=MAX_SAMPLES)
+        self._in, self._out = Rate(clock()), Rate(clock())
+
+    def received(self) -> None:
+        """Count a frame that came in."""
+        with self._lock:
+            self._received += 1
+            self._in_flight += 1
+            self._in.tick(self._clock())
+
+    def published(self, *, age_ms: float, processing_ms: float) -> None:
+        """Count a frame whose results went out."""
+        with self._lock:
+            self._published += 1
+            self._in_flight -= 1
+            self._out.tick(self._clock())
+            self._ages.append(age_ms)
+            self._processing.append(processing_ms)
+
+    def dropped(self, cause: str) -> None:
+        """Count a frame that was given up."""
+        with self._lock:
+            self._dropped[cause] += 1
+            self._in_flight -= 1
+
+    def forget_ages(self) -> None:
+        """Start the window of ages afresh; the counts stay."""
+        with self._lock:
+            self._ages.clear()
+
+    def snapshot(self) -> Snapshot:
+        """All numbers as of one instant."""
+        with self._lock:
+            now = self._clock()
+            return Snapshot(
+                received=self._received,
+                published=self._published,
+                dropped=MappingProxyType(dict(self._dropped)),
+                in_flight=self._in_flight,
+                age_ms=Percentiles.of(self._ages),
+                processing_ms=Percentiles.of(self._processing),
+                rate_in=self._in.value(now),
+                rate_out=self._out.value(now),
+            )

@@ -1,0 +1,1 @@
+"""One head per method, on the features that all share."""

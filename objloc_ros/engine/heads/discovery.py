@@ -1,0 +1,141 @@
+"""The discovery methods as heads: patch objects become scored boxes and instance masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from objloc_ros.engine.results import Batch, InstanceResult
+from objloc_ros.engine.temporal import Memory
+from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
+from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
+from objloc_ros.methods.lost import LostOptions, lost
+from objloc_ros.methods.maskcut import MaskCutOptions, maskcut
+from objloc_ros.methods.patch_object import PatchObject, separation
+from objloc_ros.methods.refinement import Post, refine
+from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
+from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions
+from objloc_ros.ops.geometry import Geometry, boxes_to_source, resize
+from objloc_ros.ops.regions import BoolMap, extent
+from objloc_ros.types import Detections, Features, Image
+
+Objects = list[list[PatchObject]]
+"""Objects of each image of a batch."""
+
+
+def _lost(features: Features, options: LostOptions) -> Objects:
+    return [[found] for found in lost(features.keys, features.grid, k_patches=options.k_patches)]
+
+
+def _tokencut(features: Features, options: TokenCutOptions) -> Objects:
+    found = tokencut(features.keys, features.grid, tau=options.tau, eps=options.eps, binary=options.binary)
+    return [[one] for one in found]
+
+
+def _deep_spectral(features: Features, options: DeepSpectralOptions) -> Objects:
+    return [[r.object()] for r in deep_spectral(features.keys, features.grid, n_vectors=options.n_vectors)]
+
+
+def _maskcut(features: Features, options: MaskCutOptions) -> Objects:
+    return maskcut(features.keys, features.grid, n_masks=options.n_masks, tau=options.tau, eps=options.eps)
+
+
+def _dino_seg(features: Features, options: DinoSegOptions) -> Objects:
+    found = dino_seg(features.cls_attention, features.grid, head=options.head, mass=options.mass)
+    return [[one] for one in found]
+
+
+METHODS: dict[str, tuple[type, Callable[[Features, Any], Objects]]] = {
+    "lost": (LostOptions, _lost),
+    "tokencut": (TokenCutOptions, _tokencut),
+    "deep_spectral": (DeepSpectralOptions, _deep_spectral),
+    "maskcut": (MaskCutOptions, _maskcut),
+    "dino_seg": (DinoSegOptions, _dino_seg),
+}
+"""Discovery methods by name: their options, and how each reads a batch of features."""
+
+
+class DiscoveryHead:
+    """One discovery method.
+
+    An object's score is its separation: half of how much more its patches resemble each other than the rest of the
+    image, on average. What the features do not determine (`degenerate`) is not reported.
+
+    Args:
+        method: A key of `METHODS`.
+    """
+
+    def __init__(self, method: str) -> None:
+        options, self._find = METHODS[method]
+        self._method = method
+        self._crf = DEEP_SPECTRAL if method == "deep_spectral" else MASKCUT
+        self.default_options = options()
+
+    def reads_features(self, options: Any) -> bool:
+        """Always."""
+        return True
+
+    def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
+        """One result per image of the batch."""
+        features = batch.seen()
+        found = self._find(features, options)
+        each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
+        with batch.post(self._method):
+            return [
+                result(objects, keys, image, geometry, post=options.post, crf=self._crf)
+                for objects, keys, image, geometry in each
+            ]
+
+    def follow(
+        self, features: Features, image: Image, geometry: Geometry, options: Any, memory: Memory
+    ) -> InstanceResult:
+        """The result of a video's next frame, in agreement with its earlier ones."""
+        (found,), (keys,) = self._find(features, options), features.keys
+        several = getattr(options, "n_masks", 1) > 1
+        objects = memory.update(keys, features.grid, [one for one in found if not one.degenerate], several=several)
+        return result(objects, keys, image, geometry, post=options.post, crf=self._crf)
+
+
+def result(
+    objects: Sequence[PatchObject],
+    keys: Tensor,
+    image: Image,
+    geometry: Geometry,
+    *,
+    post: Post = "none",
+    crf: CrfOptions = MASKCUT,
+) -> InstanceResult:
+    """Score the objects of one image and bring them to pixels.
+
+    Args:
+        objects: Patch objects; those that are empty or not determined are left out.
+        keys: Features float32 [N, C], for the scores.
+        image: RGB uint8 [H, W, 3] of the source size, for the refinement.
+        geometry: How the image became the backbone's input.
+        post: Refinement of the masks.
+        crf: The model of the refinement "crf".
+    """
+    objects = [one for one in objects if not one.degenerate and one.mask.any()]
+    scores = separation(keys, [one.mask for one in objects])
+    masks = [_pixels(one, geometry) for one in objects]
+    if post != "none":
+        masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
+    boxes = [extent(mask) for mask in masks]
+    order = [i for i in np.argsort(-scores, kind="stable") if boxes[i] is not None]
+    instances = np.zeros(geometry.resized, np.uint16)
+    for rank, i in reversed(list(enumerate(order, start=1))):  # where refined masks overlap, the better object stays
+        instances[masks[i]] = rank
+    chosen = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
+    detections = Detections.class_free(boxes_to_source(chosen, geometry), scores[order].astype(np.float32))
+    return InstanceResult(detections, geometry, instances > 0, instances)
+
+
+def _pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
+    """The object's patches as pixels of the processed image, bool [h', w']."""
+    patches: npt.NDArray[np.bool_] = found.mask.cpu().numpy()
+    height, width = geometry.resized
+    return patches.repeat(geometry.patch, axis=0).repeat(geometry.patch, axis=1)[:height, :width]

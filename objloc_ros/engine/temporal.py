@@ -1,0 +1,270 @@
+"""What is known from a camera's earlier frames: the objects of discovery, and the ids of tracks.
+
+Masks are carried over by label propagation on the backbone's own features (Jabri et al., "Space-Time Correspondence as
+a Contrastive Random Walk", NeurIPS 2020; Caron et al., ICCV 2021, section 4.2): a patch takes the labels of the patches
+of the previous frame that it resembles most. What is found anew updates the object that it overlaps; an object that is
+not found again stays as long as what is carried over stands out. Ids come from motpy: Kalman filters on boxes, matched
+by IoU.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from motpy import Detection, MultiObjectTracker
+from motpy.tracker import IOUAndFeatureMatchingFunction
+from torch import Tensor
+from torch.nn import functional as F
+
+from objloc_ros.engine.frame_stats import continues
+from objloc_ros.methods.patch_object import PatchObject, separation
+from objloc_ros.ops.regions import components
+from objloc_ros.types import Detections, Grid, Size
+
+NEIGHBOURS = 5
+"""Patches of the previous frame that a patch takes its label from."""
+
+TEMPERATURE = 0.1
+"""Of the softmax over their cosines, as in the papers."""
+
+SAME = 0.3
+"""An object found overlaps a known one by at least this IoU if it is the same."""
+
+COVERED = 0.5
+"""One that shares more than this part of itself, or of a known one, with it is no other object."""
+
+STANDS_OUT = 0.05
+"""Least separation (`patch_object.separation`) of what is carried over."""
+
+KEEPS = 0.7
+"""And the least part of its separation when it was last found."""
+
+MAX_MISSED_FRAMES = 15
+"""Frames for which an object stays without being found again."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """One object.
+
+    Args:
+        found: Its mask and seed in the latest frame.
+        score: Its separation when it was last found.
+        age: Frames since it appeared, 0 in the first.
+        missed: Frames since it was last found.
+        confirmed: Whether it was found in more than one frame.
+    """
+
+    found: PatchObject
+    score: float
+    age: int = 0
+    missed: int = 0
+    confirmed: bool = False
+
+    def still_stands(self, separation: float) -> bool:
+        """Whether the object is kept though it was not found: its carried-over mask stands out by this much."""
+        return self.missed <= MAX_MISSED_FRAMES and separation >= max(STANDS_OUT, KEEPS * self.score)
+
+
+class Memory:
+    """The objects of one camera and one method; call `update` with every frame in turn."""
+
+    def __init__(self) -> None:
+        self._known: list[Known] = []
+        self._features: Tensor | None = None
+        self._grid: Grid = (0, 0)
+
+    def update(
+        self, features: Tensor, grid: Grid, objects: Sequence[PatchObject], *, several: bool = False
+    ) -> list[PatchObject]:
+        """Bring what is known to the next frame.
+
+        Args:
+            features: Keys float32 [N, C] of the frame.
+            grid: Patch rows and columns (h, w). A frame of another grid is the first of a new video.
+            objects: What the method found in this frame alone.
+            several: Whether the method looks for several objects: one that is new and not found again was then an
+                error. A method of one object may just have looked elsewhere.
+
+        Returns:
+            The objects of this frame. One that is new is held back until the next frame: if it was an error, it is not
+            there any more. In the first frame all are returned.
+        """
+        unit = F.normalize(features.float(), dim=1)
+        is_first = self._features is None or self._grid != grid or self._features.shape != unit.shape
+        carried = [] if is_first else self._carry_over(unit, grid)
+        self._features, self._grid = unit, grid
+        self._known = _merge(unit, carried, [one for one in objects if one.mask.any()], several)
+        return [known.found for known in self._known if is_first or known.age]
+
+    def _carry_over(self, unit: Tensor, grid: Grid) -> list[Known]:
+        """Known objects with the masks that the new frame's features give them, empty where there is nothing."""
+        if not self._known or self._features is None:
+            return []
+        similarity, nearest = (unit @ self._features.T).topk(min(NEIGHBOURS, len(unit)), dim=1)
+        labels = torch.stack([known.found.mask.flatten() for known in self._known], dim=1).float()
+        votes = torch.einsum("nk,nko->on", (similarity / TEMPERATURE).softmax(1), labels[nearest])
+        masks = [_largest_part((vote > 0.5).view(grid)) for vote in votes]
+        seeds = [int((vote * mask.flatten()).argmax()) for vote, mask in zip(votes, masks, strict=True)]
+        return [
+            replace(known, found=PatchObject(mask, seed), age=known.age + 1, missed=known.missed + 1)
+            for mask, seed, known in zip(masks, seeds, self._known, strict=True)
+        ]
+
+
+def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject], several: bool) -> list[Known]:
+    """Match what was found with what was carried over, keep what still stands out, and add what is new."""
+    scores = separation(unit, [one.mask for one in objects])
+    own = separation(unit, [known.found.mask for known in carried])
+    match = _pairs([known.found.mask for known in carried], [one.mask for one in objects])
+    merged = []
+    for i, known in enumerate(carried):
+        if i in match:
+            merged.append(Known(objects[match[i]], float(scores[match[i]]), known.age, confirmed=True))
+        elif (known.confirmed or not several) and known.still_stands(own[i]):
+            merged.append(known)
+    fresh = [j for j in range(len(objects)) if j not in match.values()]
+    new = [j for j in fresh if not any(_covers(known.found.mask, objects[j].mask) for known in merged)]
+    return merged + [Known(objects[j], float(scores[j])) for j in new]
+
+
+def _pairs(known: Sequence[Tensor], found: Sequence[Tensor]) -> dict[int, int]:
+    """Index of the object found for each known one, the largest IoU first."""
+    overlaps = [
+        (int((a & b).sum()) / max(int((a | b).sum()), 1), i, j)
+        for i, a in enumerate(known)
+        for j, b in enumerate(found)
+    ]
+    match: dict[int, int] = {}
+    for iou, i, j in sorted(overlaps, key=lambda each: -each[0]):
+        if iou >= SAME and i not in match and j not in match.values():
+            match[i] = j
+    return match
+
+
+def _covers(known: Tensor, found: Tensor) -> bool:
+    return int((known & found).sum()) > COVERED * min(int(known.sum()), int(found.sum()))
+
+
+def _largest_part(mask: Tensor) -> Tensor:
+    pixels = mask.cpu().numpy()
+    parts = components(pixels)
+    return torch.from_numpy(np.asarray((parts.labels == parts.largest()) & pixels)).to(mask.device)
+
+
+UNIT = 1000.0
+"""Boxes are tracked in thousandths of the image's longer side, so that the filters' noise suits any size."""
+
+MAX_STALE_FRAMES = 10
+"""Frames for which a track outlives its last detection."""
+
+MOTION = {
+    "order_pos": 1,
+    "dim_pos": 2,
+    "order_size": 0,
+    "dim_size": 2,
+    "q_var_pos": 300.0,
+    "q_var_size": 100.0,
+    "r_var_pos": 30.0,
+    "r_var_size": 30.0,
+}
+"""Constant velocity, constant size; variances in squared units (and per frame): patches are about 30 units wide."""
+
+MIN_IOU = 0.2
+"""Least overlap of a detection with a track's predicted box."""
+
+
+class Tracker:
+    """Tracks the objects of one camera; call `update` with every frame in turn."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """End all tracks: the next frame is the first of another video."""
+        self._matching = _Recorder(min_iou=MIN_IOU)
+        self._tracker = MultiObjectTracker(
+            dt=1.0,
+            model_spec=dict(MOTION),
+            matching_fn=self._matching,
+            tracker_kwargs={"max_staleness": MAX_STALE_FRAMES},
+        )
+        self._numbers: dict[str, str] = {}
+
+    def update(self, detections: Detections, size: Size) -> tuple[str, ...]:
+        """Name the detections of the next frame.
+
+        Args:
+            detections: Boxes in pixels.
+            size: Height and width of the image.
+
+        Returns:
+            One id per detection, "1", "2", ...: the same as in earlier frames for the same object, and never used again
+            for another.
+        """
+        scale = UNIT / max(size)
+        boxes = detections.boxes.astype(np.float64) * scale
+        known = {track.id for track in self._tracker.trackers}
+        self._tracker.step(
+            [Detection(box=box, score=float(s)) for box, s in zip(boxes, detections.scores, strict=True)]
+        )
+        fresh = iter(track.id for track in self._tracker.trackers if track.id not in known)
+        ids = [self._matching.track_of.get(i) or next(fresh) for i in range(len(boxes))]
+        alive = {track.id for track in self._tracker.trackers}
+        names = tuple(self._name(track) for track in ids)
+        self._numbers = {track: name for track, name in self._numbers.items() if track in alive}
+        return names
+
+    def _name(self, track: str) -> str:
+        if track not in self._numbers:
+            self._count += 1
+            self._numbers[track] = str(self._count)
+        return self._numbers[track]
+
+
+class _Recorder(IOUAndFeatureMatchingFunction):
+    """motpy's matching, which remembers the track of each detection: motpy itself does not tell."""
+
+    def __call__(self, trackers: list, detections: list) -> npt.NDArray[np.int64]:
+        pairs = super().__call__(trackers, detections)
+        self.track_of = {int(detection): trackers[int(track)].id for track, detection in pairs}
+        return pairs
+
+
+class Past:
+    """A camera's memories and trackers.
+
+    Args:
+        methods: Discovery methods that keep their objects from frame to frame.
+
+    `memories` holds what `Pipeline.follow` takes; `trackers` gives one for every key that is asked for.
+    """
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        self._methods = tuple(methods)
+        self.memories = self._fresh()
+        self.trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
+        self._latest_ns: int | None = None
+
+    def notice(self, stamp_ns: int) -> bool:
+        """Tell the stamp of the next frame, nanoseconds.
+
+        Returns:
+            Whether time has jumped, as where a bag starts over or a camera was away: everything is forgotten then.
+        """
+        jumped = self._latest_ns is not None and not continues(self._latest_ns, stamp_ns)
+        if jumped:
+            self.memories = self._fresh()
+            for tracker in self.trackers.values():
+                tracker.forget()
+        self._latest_ns = stamp_ns
+        return jumped
+
+    def _fresh(self) -> dict[str, Memory]:
+        return {method: Memory() for method in self._methods}

@@ -1,7 +1,0 @@
-"""The papers' data sets, read from the user's folder in the layout in which they are published, and one's own."""
-
-from objloc_ros.evaluation.datasets.base import Dataset, Sample
-from objloc_ros.evaluation.datasets.convert import to_coco
-from objloc_ros.evaluation.datasets.registry import DATASETS, open_dataset, options_of
-
-__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "options_of", "to_coco"]

@@ -1,0 +1,1 @@
+"""Many inputs, worked through here or on Ray."""
