@@ -69,8 +69,11 @@ class Node:
         """Close a gate in the process, once the caller has given it reason to get there so many times."""
         gate = Gate(name, self.folder)
         before = self.log.count(gate.word)
-        with gate:
+        gate.close()
+        try:
             yield lambda: wait_for(lambda: self.log.count(gate.word) >= before + times, f"{gate.word} x{times}")
+        finally:
+            gate.open()
 
     def kill(self, number):
         if self.process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import runpy
@@ -12,7 +13,16 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
-IMPORTED = ("rclpy", "torch", "vision_msgs.msg", "objloc_ros.engine.pipeline", "objloc_ros.nodes.perception")
+IMPORTED = (
+    "rclpy",
+    "torch",
+    "vision_msgs.msg",
+    "objloc_ros.engine.pipeline",
+    "objloc_ros.nodes.perception",
+    "objloc_ros.nodes.image_source",
+    "objloc_ros.bags.player",
+    "objloc_ros.cli.main",
+)
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(list(IMPORTED))
@@ -74,7 +84,7 @@ def run(command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) ->
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, source in enumerate((nothing, descriptor, descriptor)):
         os.dup2(source, number)
-    sys.stdin, sys.stdout, sys.stderr = (open(i, mode, buffering=1, closefd=False) for i, mode in enumerate("rww"))
+    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(i, "w", closefd=False), line_buffering=True) for i in (1, 2))
     if command[0] == "-m":
         sys.argv = list(command[1:])
         sys.modules.pop(command[1], None)
