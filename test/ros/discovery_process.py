@@ -30,7 +30,7 @@ class BrightEngine:
             self.maskcut = replace(self.maskcut, **options)
 
     def warm_up(self, size):
-        self.run(np.zeros((*size, 3), np.uint8), ("lost",))
+        pass
 
     def run(self, rgb, methods):
         return {method: self.find(rgb, method, 1.0) for method in methods}

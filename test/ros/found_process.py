@@ -44,7 +44,7 @@ class BrightEngine:
         self.options = FoundOptions(**options)
 
     def warm_up(self, size):
-        self.run(np.zeros((*size, 3), np.uint8))
+        pass
 
     def run(self, rgb):
         options = self.options
