@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,11 @@ def domain():
     pytest.fail("all ROS domains are taken")
 
 
-@pytest.fixture
-def cluster():
-    """A Ray cluster on this machine whose head does no work: tests add nodes to it, and may lose some.
+@contextmanager
+def start_cluster():
+    """A Ray cluster on this machine whose head does no work.
 
-    It misses a lost one after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
+    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
     """
     health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
     made = pytest.importorskip("ray.cluster_utils").Cluster(
@@ -47,3 +48,18 @@ def cluster():
         yield made
     finally:
         made.shutdown()
+
+
+@pytest.fixture
+def cluster():
+    """A Ray cluster for this test alone, which adds nodes to it, and may lose some."""
+    with start_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def steady_cluster():
+    """A Ray cluster with a node of two processors, which nobody may lose."""
+    with start_cluster() as cluster:
+        cluster.add_node(num_cpus=2)
+        yield cluster

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -63,6 +64,23 @@ def forked_children(monkeypatch: pytest.MonkeyPatch) -> Children:
     names = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT", "TimeoutExpired")}
     monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=children.start, **names))
     return children
+
+
+@pytest.fixture
+def start_objloc(tmp_path: Path) -> Iterator[Callable[..., Forked]]:
+    """Start `objloc ARGUMENTS` in a process of its own, in which files may be limited to a number of bytes."""
+    started = []
+
+    def start(*words: object, most_bytes: int | None = None) -> Forked:
+        limited = [str(Path(__file__).with_name("full_disk_process.py")), str(most_bytes)]
+        command = ["-m", "objloc_ros.cli.main"] if most_bytes is None else limited
+        log = tmp_path / f"log{len(started)}.txt"
+        started.append(Forked([*command, *map(str, words)], log=log, env={}, cwd=Path.cwd()))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+from waiting import PATIENCE_S
+
 IMPORTED = (
     "rclpy",
     "torch",
@@ -33,7 +35,7 @@ class Forked:
 
     Args:
         command: A script or `-m` and a module, and arguments.
-        log: File for stdout and stderr.
+        log: File for stdout and stderr; added to.
         env: Changes to this process's environment. `OMP_NUM_THREADS` is always 1.
         cwd: Working directory.
     """
@@ -41,6 +43,7 @@ class Forked:
     def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> None:
         with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # read when libraries are loaded
             forkserver.ensure_running()
+        self.log = log
         log.touch()
         everything = {**os.environ, "OMP_NUM_THREADS": "1", **env}
         self.args = list(command)
@@ -67,6 +70,10 @@ class Forked:
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return self._process.exitcode
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and what it said, once it has ended."""
+        return self.wait(PATIENCE_S), self.log.read_text()
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
