@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from objloc_ros.bags.writer import register, type_name
+from objloc_ros.bags.writer import format_type_name, register_type
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.scenes.video import drive_video
 
@@ -39,7 +39,7 @@ MOST_BEYOND, MOST_GROWTH_MB = 0.10, 20.0
 
 
 @dataclass(frozen=True)
-class Row:
+class BagRun:
     """One run.
 
     Args:
@@ -90,9 +90,11 @@ def make_bag(path: Path, plugin: StoragePlugin, length: int, size: tuple[int, in
     writer, store = Writer(path, version=8, storage_plugin=plugin), get_typestore(Stores.EMPTY)
     if plugin is StoragePlugin.MCAP:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-    register(store, Image)
+    register_type(store, Image)
     with writer:
-        topics = {name: writer.add_connection(name, type_name(Image), typestore=store) for name in (CAMERA, TRUTH)}
+        topics = {
+            name: writer.add_connection(name, format_type_name(Image), typestore=store) for name in (CAMERA, TRUTH)
+        }
         for recorded_ns, topic, message in frames(length, size):
             writer.write(topics[topic], recorded_ns, serialize_message(message))
     return path
@@ -108,17 +110,17 @@ def frames(length: int, size: tuple[int, int]) -> Iterator[tuple[int, str, Image
         yield stamp + 1, TRUTH, mask_to_image(identities, header)
 
 
-def measure(bag: Path, methods: str, truth: bool) -> Row:
+def measure(bag: Path, methods: str, truth: bool) -> BagRun:
     """Run the command in a process of its own."""
     with tempfile.TemporaryDirectory(dir=bag.parent) as out:
         judged = ["--truth", TRUTH] if truth else []
         _, peak_mb = run_apart("bag", str(bag), "--out", out, "--method", methods, *judged)
         timing = json.loads(Path(out, bag.name, "timing.json").read_text())
     pipeline_ms = 1e3 * timing["pipeline_seconds"] / timing["frames"]
-    return Row(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], peak_mb)
+    return BagRun(bag.name, methods, truth, timing["frames"], pipeline_ms, timing["overhead"], peak_mb)
 
 
-def line(row: Row) -> str:
+def line(row: BagRun) -> str:
     """One row for people."""
     judged = "with truth" if row.truth else "no truth"
     return (

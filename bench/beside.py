@@ -9,6 +9,7 @@ Camera, nodes and this listener are processes of their own, over DDS. Nothing is
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -18,15 +19,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from harness import machine
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
-from objloc_ros.bags.recorder import Recorder, Tap
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.bags.recorder import RecordedTopic, Recorder
+from objloc_ros.engine.frame_stats import percentiles
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 CAMERA = "/camera"
 
@@ -47,14 +48,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=15.0, help="of the camera, Hz (default: 15)")
     args = parser.parse_args()
     frames = 10 if args.smoke else 300
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     print(f"{machine()}; {frames} frames of 640x480 at {args.rate:g} Hz")
     print(f"{'':44}{'answered':>10}{'age p50':>10}{'p95':>8}{'discovery answered':>21}")
     for number, (name, options) in enumerate(CASES.items(), start=1):
         os.environ["ROS_DOMAIN_ID"] = str(1 + (os.getpid() + number) % 100)
         ages, followed = measure(options, frames, args.rate)
-        p50, p95 = np.percentile(ages, (50, 95)) if ages else (np.nan, np.nan)
+        p50, p95 = percentiles(ages, (50, 95)).values() if ages else (math.nan, math.nan)
         beside = "" if options is None else str(followed)
         print(f"{name:44}{len(ages):10}{p50:7.0f} ms{p95:5.0f} ms{beside:>21}", flush=True)
 
@@ -62,8 +63,11 @@ def main() -> None:
 def measure(options: Sequence[str] | None, frames: int, rate: float) -> tuple[list[float], int]:
     """Ages of found's results in milliseconds, and the number of discovery's results."""
     heard: dict[str, list[bytes]] = {}
-    age, objects = Tap(f"{CAMERA}/found/debug/age_ms", Float32), Tap(f"{CAMERA}/discovery/detections", Detection2DArray)
-    taps = (age, objects, Tap(f"{CAMERA}/found/detections", Detection2DArray))
+    age, objects = (
+        RecordedTopic(f"{CAMERA}/found/debug/age_ms", Float32),
+        RecordedTopic(f"{CAMERA}/discovery/detections", Detection2DArray),
+    )
+    taps = (age, objects, RecordedTopic(f"{CAMERA}/found/detections", Detection2DArray))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         nodes = [stack.enter_context(_child(folder, "found"))]

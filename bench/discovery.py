@@ -242,12 +242,12 @@ def _frames(model: ViT, size: Size) -> Tensor:
 
 
 def _to_host(found: list[PatchObject] | list[list[PatchObject]]) -> list[Tensor]:
-    return [one.mask.cpu() for image in found for one in (image if isinstance(image, list) else [image])]
+    return [item.mask.cpu() for image in found for item in (image if isinstance(image, list) else [image])]
 
 
 def _pixels(found: list[PatchObject], patch: int) -> np.ndarray:
     """Masks [n, h, w] with each patch repeated over its pixels."""
-    masks = np.stack([one.mask.numpy() for one in found])
+    masks = np.stack([item.mask.numpy() for item in found])
     return masks.repeat(patch, 1).repeat(patch, 2)
 
 

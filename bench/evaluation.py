@@ -25,8 +25,8 @@ import numpy as np
 from harness import machine, wall_ms, write_json
 
 from objloc_ros.cli.main import main as objloc
-from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth
-from objloc_ros.metrics import average_precision, corloc
+from objloc_ros.data.coco_document import read_predictions, read_truth, select_best_boxes
+from objloc_ros.metrics import CorLoc, average_precision
 
 SIDE = 500
 """Pixels of maps and images."""
@@ -35,7 +35,7 @@ CLASSES = 81
 
 
 @dataclass(frozen=True)
-class Row:
+class CommandTiming:
     """One measurement.
 
     Args:
@@ -60,49 +60,55 @@ def main() -> None:
     part = 100 if args.smoke else 1
     about = machine()
     print(about)
-    rows: list[Row] = []
+    rows: list[CommandTiming] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for measured in (_corloc, _coco, _miou, _saliency):
-            rows.append(measured(Path(scratch, measured.__name__), part))
+        for measure in (_corloc, _coco, _miou, _saliency):
+            rows.append(measure(Path(scratch, measure.__name__), part))
             print(line(rows[-1]), flush=True)
     if args.json is not None:
         write_json(args.json, machine=about, rows=rows)
 
 
-def _corloc(folder: Path, part: int) -> Row:
+def _corloc(folder: Path, part: int) -> CommandTiming:
     images = 5000 // part
     truth, answers = write_boxes(folder, images, per_image=1)
     known = read_truth(truth)
-    alone = functools.partial(corloc, best_boxes(read_predictions(answers, known)), known.boxes())
-    return Row(f"CorLoc, {images} images", _command("corloc", answers, truth), _seconds(alone), 1.0 / part)
+    best, boxes = select_best_boxes(read_predictions(answers, known)), known.boxes()
+
+    def alone() -> None:
+        CorLoc().update([best.get(key) for key in boxes], list(boxes.values()))
+
+    return CommandTiming(f"CorLoc, {images} images", _command("corloc", answers, truth), _seconds(alone), 1.0 / part)
 
 
-def _coco(folder: Path, part: int) -> Row:
+def _coco(folder: Path, part: int) -> CommandTiming:
     images = 20_000 // part
     truth, answers = write_boxes(folder, images, per_image=3)
     known = read_truth(truth)
     alone = functools.partial(average_precision, known.document, read_predictions(answers, known))
     name = f"COCO AP, {images} images of 3 boxes"
-    return Row(name, _command("coco", answers, truth), _seconds(alone), 30.0 / part)
+    return CommandTiming(name, _command("coco", answers, truth), _seconds(alone), 30.0 / part)
 
 
-def _miou(folder: Path, part: int) -> Row:
+def _miou(folder: Path, part: int) -> CommandTiming:
     images = max(100 // part, 2)
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, CLASSES, (images, 10, 10), np.uint8)
     truth = write_maps(folder / "truth", coarse)
     answers = write_maps(folder / "answers", np.where(rng.random(coarse.shape) < 0.3, 0, coarse).astype(np.uint8))
     seconds = _command("miou", answers, truth, "--classes", str(CLASSES))
-    return Row(f"mIoU, {images} images of {SIDE}x{SIDE}, {CLASSES} classes", seconds, None, images / 20)
+    return CommandTiming(f"mIoU, {images} images of {SIDE}x{SIDE}, {CLASSES} classes", seconds, None, images / 20)
 
 
-def _saliency(folder: Path, part: int) -> Row:
+def _saliency(folder: Path, part: int) -> CommandTiming:
     images = max(50 // part, 2)
     rng = np.random.default_rng(0)
     coarse = np.where(rng.random((images, 10, 10)) < 0.3, 255, 0).astype(np.uint8)
     truth = write_maps(folder / "truth", coarse)
     answers = write_maps(folder / "answers", np.where(rng.random(coarse.shape) < 0.2, 128, coarse).astype(np.uint8))
-    return Row(f"saliency, {images} images of {SIDE}x{SIDE}", _command("saliency", answers, truth), None, None)
+    return CommandTiming(
+        f"saliency, {images} images of {SIDE}x{SIDE}", _command("saliency", answers, truth), None, None
+    )
 
 
 def write_boxes(folder: Path, images: int, per_image: int) -> tuple[Path, Path]:
@@ -119,12 +125,12 @@ def write_boxes(folder: Path, images: int, per_image: int) -> tuple[Path, Path]:
     ]
     document = {
         "images": [{"id": i + 1, "file_name": f"{i}.jpg", "width": SIDE, "height": SIDE} for i in range(images)],
-        "annotations": [{**one, "iscrowd": 0} for one in records],
+        "annotations": [{**record, "iscrowd": 0} for record in records],
         "categories": [{"id": 1, "name": "object"}],
     }
     found: list[dict[str, Any]] = [
-        {"image_id": one["image_id"], "category_id": 1, "bbox": box, "score": score}
-        for one, box, score in zip(records, answers.tolist(), rng.random(len(records)).tolist(), strict=True)
+        {"image_id": record["image_id"], "category_id": 1, "bbox": box, "score": score}
+        for record, box, score in zip(records, answers.tolist(), rng.random(len(records)).tolist(), strict=True)
     ]
     paths = folder / "truth.json", folder / "answers.json"
     for path, content in zip(paths, (document, found), strict=True):
@@ -135,8 +141,8 @@ def write_boxes(folder: Path, images: int, per_image: int) -> tuple[Path, Path]:
 def write_maps(folder: Path, coarse: np.ndarray) -> Path:
     """PNG files of maps uint8 [n, h, w], enlarged to `SIDE` by nearest neighbours."""
     folder.mkdir(parents=True)
-    for number, each in enumerate(coarse):
-        enlarged = cv2.resize(each, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    for number, pixels in enumerate(coarse):
+        enlarged = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
         cv2.imwrite(str(folder / f"{number:04}.png"), enlarged)
     return folder
 
@@ -158,7 +164,7 @@ def _seconds(function: Callable[[], Any]) -> float:
     return wall_ms(function) / 1e3
 
 
-def line(row: Row) -> str:
+def line(row: CommandTiming) -> str:
     """One row for people."""
     alone = "" if row.alone is None else f"  metric alone {row.alone:7.3f} s"
     aim = "" if row.aim is None else f"  aim {row.aim:6.2f} s"

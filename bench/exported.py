@@ -25,12 +25,13 @@ from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.io.tables import text_table
 from objloc_ros.types import Features, Size
 
 FLOAT32, BFLOAT16, EXPORTED = "eager float32", "eager bfloat16", "onnxruntime float32"
 
 
-class Row(NamedTuple):
+class BackboneTiming(NamedTuple):
     """One backbone at one size.
 
     Args:
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
+def measure(backbone: str, model: ViT, size: Size, rounds: int) -> BackboneTiming:
     """Time the passes in turns, after one untimed call of each whose keys are compared."""
     images = torch.randn(1, 3, *size)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,9 +89,9 @@ def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
         keys = {name: call().keys for name, call in passes.items()}
         gc.collect()
         times = [{name: wall_ms(call) for name, call in passes.items()} for _ in range(rounds)]
-    columns = {name: [one[name] for one in times] for name in passes}
+    columns = {name: [milliseconds[name] for milliseconds in times] for name in passes}
     wanted = keys[FLOAT32]
-    return Row(
+    return BackboneTiming(
         f"{backbone} {size[1]}x{size[0]}",
         {name: min(column) for name, column in columns.items()},
         {name: float(np.median(column)) for name, column in columns.items()},
@@ -98,14 +99,14 @@ def measure(backbone: str, model: ViT, size: Size, rounds: int) -> Row:
     )
 
 
-def print_rows(rows: list[Row]) -> None:
+def print_rows(rows: list[BackboneTiming]) -> None:
     """Print a line per pass, with its speed relative to eager float32."""
-    print(f"{'':24}{'':22}{'best':>11}{'median':>11}{'speed':>8}  difference of the keys")
+    lines: list[tuple[str, ...]] = [("", "", "best", "median", "speed", "difference of the keys")]
     for row in rows:
         for name, best in row.best_ms.items():
-            speed = row.best_ms[FLOAT32] / best
-            numbers = f"{best:8.1f} ms{row.median_ms[name]:8.1f} ms{speed:7.2f}x"
-            print(f"{row.name:24}{name:22}{numbers}  {row.differences[name]:.0e}")
+            times = f"{best:.1f} ms", f"{row.median_ms[name]:.1f} ms", f"{row.best_ms[FLOAT32] / best:.2f}x"
+            lines.append((row.name, name, *times, f"{row.differences[name]:.0e}"))
+    print(text_table(lines, left=2))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 from harness import machine, write_json
 
-from objloc_ros.engine.config import Model
-from objloc_ros.evaluation.run import Evaluation, shards
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.evaluation.run import Evaluation, cut_shards
 from objloc_ros.jobs.ray import Fleet, run_on_ray
-from objloc_ros.jobs.shards import Work, run_here
+from objloc_ros.jobs.shards import run_here
 from objloc_ros.scenes.video import drive_video
 
 
@@ -41,22 +42,21 @@ class Watched:
     evaluation: Evaluation
     notes: Path
 
-    def __call__(self) -> Work:
+    def load(self) -> Any:
         """Load the networks."""
-        work = self.evaluation()
+        return self.evaluation.load()
 
-        def watched(block: tuple[int, int], target: Path) -> None:
-            work(block, target)
-            peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            note = {"images": block[1] - block[0], "at": time.time(), "peak_mb": peak_mb}
-            with (self.notes / f"{os.getpid()}.jsonl").open("a") as file:
-                file.write(json.dumps(note) + "\n")
-
-        return watched
+    def run(self, loaded: Any, block: tuple[int, int], target: Path) -> None:
+        """Evaluate a block, and note its time and the memory of this process."""
+        self.evaluation.run(loaded, block, target)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        note = {"images": block[1] - block[0], "at": time.time(), "peak_mb": peak_mb}
+        with (self.notes / f"{os.getpid()}.jsonl").open("a") as file:
+            file.write(json.dumps(note) + "\n")
 
 
 @dataclass(frozen=True)
-class Row:
+class FleetRun:
     """One run.
 
     Args:
@@ -108,31 +108,31 @@ def write_images(root: Path, images: int) -> None:
         cv2.imwrite(str(folders[1] / f"{number:04}.png"), ((identities > 0) * 255).astype("uint8"))
 
 
-def measure(scratch: Path, method: str, workers: int) -> Row:
+def measure(scratch: Path, method: str, workers: int) -> FleetRun:
     """Evaluate in this process (no workers) or on a local cluster."""
-    evaluation = Evaluation("ecssd", scratch / "ecssd", Model(methods=(method,)))
-    notes, out = scratch / f"notes_{method}_{workers}", scratch / f"blocks_{method}_{workers}"
-    notes.mkdir()
-    watched, pieces = Watched(evaluation, notes), shards(evaluation.open())
+    evaluation = Evaluation("ecssd", scratch / "ecssd", PipelineConfig(methods=(method,)))
+    folder, out = scratch / f"notes_{method}_{workers}", scratch / f"blocks_{method}_{workers}"
+    folder.mkdir()
+    watched, pieces = Watched(evaluation, folder), cut_shards(evaluation.open())
     started = time.time()
     outcome = run_on_ray(pieces, watched, out, Fleet(workers=workers)) if workers else run_here(pieces, watched, out)
     if outcome.failed:
         raise SystemExit(f"blocks failed: {outcome.failed}")
-    told = [[json.loads(line) for line in path.read_text().splitlines()] for path in notes.iterdir()]
-    ended = max(each[-1]["at"] for each in told)
-    loaded = max(each[0]["at"] for each in told)
-    after = sum(note["images"] for each in told for note in each if note["at"] > loaded)
-    return Row(
+    workers_notes = [[json.loads(line) for line in path.read_text().splitlines()] for path in folder.iterdir()]
+    ended = max(notes[-1]["at"] for notes in workers_notes)
+    loaded = max(notes[0]["at"] for notes in workers_notes)
+    after = sum(note["images"] for notes in workers_notes for note in notes if note["at"] > loaded)
+    return FleetRun(
         method,
         f"Ray, {workers} worker{'s' * (workers > 1)}" if workers else "this process",
         after / (ended - loaded),
-        sum(note["images"] for each in told for note in each) / (ended - started),
-        max(each[0]["peak_mb"] for each in told),
-        max(each[-1]["peak_mb"] for each in told),
+        sum(note["images"] for notes in workers_notes for note in notes) / (ended - started),
+        max(notes[0]["peak_mb"] for notes in workers_notes),
+        max(notes[-1]["peak_mb"] for notes in workers_notes),
     )
 
 
-def line(row: Row) -> str:
+def line(row: FleetRun) -> str:
     """One row for people."""
     speed = f"{row.images_per_s:6.1f} images/s, with start {row.with_start:6.1f}"
     return f"{row.method:10} {row.engine:14} {speed}   peak {row.first_mb:5.0f} -> {row.last_mb:5.0f} MB"

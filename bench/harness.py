@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from objloc_ros.benchmark import results
+from objloc_ros.io.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def wall_ms(function: Callable[[], Any]) -> float:
 
 def machine() -> str:
     """One line on where the numbers were taken."""
-    facts = results.machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    facts = results.describe_machine(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     versions = ", ".join(f"{name} {facts[name]}" for name in ("torch", "numpy", "opencv"))
     place = f"{facts['cpu']}, {facts['cores']} cores, {facts['gpu'] or 'no GPU'}"
     return f"{place}, {versions}, load {facts['load']:.1f} at the start"
@@ -89,10 +90,11 @@ def machine() -> str:
 
 def print_pairs(pairs: list[Pair]) -> None:
     """Print a table with a ratio column."""
-    print(f"{'':44}{'literal':>11}{'ours':>11}{'ratio':>8}{'wanted':>8}  agreement")
+    rows: list[tuple[str, ...]] = [("", "agreement", "literal", "ours", "ratio", "wanted")]
     for pair in pairs:
-        numbers = f"{pair.literal_ms:8.1f} ms{pair.ours_ms:8.2f} ms{pair.ratio:7.1f}x{pair.wanted:7g}x"
-        print(f"{pair.name:44}{numbers}  {pair.agreement}")
+        times = f"{pair.literal_ms:.1f} ms", f"{pair.ours_ms:.2f} ms"
+        rows.append((pair.name, pair.agreement, *times, f"{pair.ratio:.1f}x", f"{pair.wanted:g}x"))
+    print(text_table(rows, left=2))
 
 
 def write_json(path: Path, **sections: Any) -> None:

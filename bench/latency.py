@@ -28,15 +28,17 @@ from harness import machine, write_json
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.processes import Child, ChildFailedError
-from objloc_ros.bags.recorder import Recorder, Tap
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.bags.recorder import RecordedTopic, Recorder
+from objloc_ros.engine.frame_stats import percentiles
+from objloc_ros.nodes.messages import serialized_stamp_ns
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 LAYOUTS = ("shared", "separate", "separate, one thread each")
 START_LIMIT_S = 180.0
 
 
 @dataclass(frozen=True)
-class Case:
+class CameraSetup:
     """One row of the table.
 
     Args:
@@ -67,8 +69,8 @@ class Heard:
 
     def note(self, data: bytes, time_ns: int) -> None:
         """Read the header of a serialised Detection2DArray: CDR preamble, stamp, frame_id."""
-        seconds, nanoseconds, length = struct.unpack_from("<iII", data, 4)
-        self.latencies_ms.append((time_ns - seconds * 1_000_000_000 - nanoseconds) / 1e6)
+        (length,) = struct.unpack_from("<I", data, 12)
+        self.latencies_ms.append((time_ns - serialized_stamp_ns(data)) / 1e6)
         self.numbers.append(int(data[16 : 16 + length - 1]))
 
 
@@ -86,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.layouts, args.cameras, args.sizes, args.seconds = LAYOUTS[:2], [2], ["640x480"], 2.0
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     print(machine())
     print(f"{'':40}{'p50':>8}{'p95':>8}{'p99':>8}{'answered':>10}{'in all':>12}{'CPU':>7}{'memory':>12}{'others':>10}")
@@ -95,14 +97,14 @@ def main() -> None:
         width, height = (int(side) for side in size.split("x"))
         for cameras in args.cameras:
             for layout in args.layouts:
-                case = Case(layout, cameras, width, height, args.rate, args.seconds, tuple(args.methods))
+                case = CameraSetup(layout, cameras, width, height, args.rate, args.seconds, tuple(args.methods))
                 rows.append(measure(case))
                 print(line(case, rows[-1]), flush=True)
     if args.json:
         write_json(args.json, machine=machine(), rows=rows)
 
 
-def measure(case: Case) -> dict[str, float | str]:
+def measure(case: CameraSetup) -> dict[str, float | str]:
     """Start everything, wait until each camera is answered, measure, and take everything down."""
     os.environ["ROS_DOMAIN_ID"] = str(1 + (os.getpid() + time.monotonic_ns()) % 100)
     heard = {f"/camera{i}/{method}/detections": Heard() for method in case.methods for i in range(case.cameras)}
@@ -112,24 +114,24 @@ def measure(case: Case) -> dict[str, float | str]:
         command = [sys.executable, str(Path(__file__).with_name("cameras.py"))]
         command += [str(word) for word in (case.cameras, case.rate, case.width, case.height)]
         stack.enter_context(Child("cameras", command, log=folder / "cameras.log"))
-        taps = [Tap(topic, Detection2DArray) for topic in heard]
+        taps = [RecordedTopic(topic, Detection2DArray) for topic in heard]
         listener = Recorder(taps, lambda topic, _kind, data, time_ns: heard[topic].note(data, time_ns))
         stack.enter_context(listener)
         end = time.monotonic() + START_LIMIT_S
-        while min(len(one.numbers) for one in heard.values()) < 5:
+        while min(len(topic.numbers) for topic in heard.values()) < 5:
             listen(listener, nodes, 0.2)
             if time.monotonic() > end:
                 raise ChildFailedError(f"not every camera was answered within {START_LIMIT_S:.0f} s")
         listen(listener, nodes, 2.0)
-        for one in heard.values():
-            one.latencies_ms.clear()
-            one.numbers.clear()
+        for topic in heard.values():
+            topic.latencies_ms.clear()
+            topic.numbers.clear()
         start, cpu = time.monotonic(), cpu_s(nodes)
         listen(listener, nodes, case.seconds)
-        return summary(heard, time.monotonic() - start, cpu_s(nodes) - cpu, memory_mib(nodes))
+        return summarise(heard, time.monotonic() - start, cpu_s(nodes) - cpu, memory_mib(nodes))
 
 
-def node_processes(case: Case, folder: Path) -> Iterator[Child]:
+def node_processes(case: CameraSetup, folder: Path) -> Iterator[Child]:
     """One `perception` for all cameras, or a `found` for each."""
     if case.layout == "shared":
         names = [f"camera{i}" for i in range(case.cameras)]
@@ -154,18 +156,15 @@ def listen(listener: Recorder, nodes: list[Child], seconds: float) -> None:
             node.check()
 
 
-def summary(heard: dict[str, Heard], seconds: float, cpu: float, memory: float) -> dict[str, float | str]:
-    """The figures of one row."""
-    others = sum(len(one.numbers) for topic, one in heard.items() if "/found/" not in topic)
-    heard = {topic: one for topic, one in heard.items() if "/found/" in topic}
-    latencies = np.concatenate([one.latencies_ms for one in heard.values()])
-    p50, p95, p99 = np.percentile(latencies, (50, 95, 99))
-    sent = sum(one.numbers[-1] - one.numbers[0] + 1 for one in heard.values())
-    answered = sum(len(one.numbers) for one in heard.values())
+def summarise(heard: dict[str, Heard], seconds: float, cpu: float, memory: float) -> dict[str, float | str]:
+    """Compute the figures of one row."""
+    others = sum(len(frames.numbers) for topic, frames in heard.items() if "/found/" not in topic)
+    found = [frames for topic, frames in heard.items() if "/found/" in topic]
+    latencies = np.concatenate([frames.latencies_ms for frames in found])
+    sent = sum(frames.numbers[-1] - frames.numbers[0] + 1 for frames in found)
+    answered = sum(len(frames.numbers) for frames in found)
     return {
-        "p50_ms": p50,
-        "p95_ms": p95,
-        "p99_ms": p99,
+        **{f"{name}_ms": value for name, value in percentiles(latencies).items()},
         "sent": sent,
         "answered": answered,
         "frames_per_s": answered / seconds,
@@ -175,7 +174,7 @@ def summary(heard: dict[str, Heard], seconds: float, cpu: float, memory: float) 
     }
 
 
-def line(case: Case, row: dict[str, float | str]) -> str:
+def line(case: CameraSetup, row: dict[str, float | str]) -> str:
     """A row of the table."""
     name = f"{case.cameras} x {case.width}x{case.height} at {case.rate:g} Hz, {case.layout}"
     times = "".join(f"{row[key]:6.0f}ms" for key in ("p50_ms", "p95_ms", "p99_ms"))

@@ -1,4 +1,4 @@
-"""Literal formulation of CLIP-DIY: as the paper and the specification write it, one window and one class at a time.
+"""Literal formulation of CLIP-DIY (WACV 2024, sections 3.1 and 3.2): one window and one class at a time.
 
 It is what `bench/open_vocab.py` measures against and what the tests compare the product's results with.
 """

@@ -28,9 +28,9 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
     one. The second before each change, compared in the same way, shows what is noise.
     """
     from objloc_ros.bags.processes import Child
-    from objloc_ros.nodes.qos import fast_dds_environment
+    from objloc_ros.nodes.qos import make_fast_dds_environment
 
-    os.environ.update(fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    os.environ.update(make_fast_dds_environment(), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
     with ExitStack() as stack:
@@ -45,7 +45,7 @@ def live_changes(rate: float, changes: int, before_s: float) -> dict[str, float]
             child("segmentation", "idle_priority:=false"),
             child("image_source", f"rate:={rate}", "wait_for_subscribers:=1"),
         ]
-        listener = stack.enter_context(listening(lambda: [one.check() for one in children]))
+        listener = stack.enter_context(listening(lambda: [child.check() for child in children]))
         fresh = fresh_prompts()
         listener.change(next(fresh))
         listener.wait(lambda: listener.answers, START_LIMIT_S, "an answer")
@@ -95,7 +95,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
     from rclpy.parameter import Parameter
     from vision_msgs.msg import Detection2DArray, LabelInfo
 
-    from objloc_ros.nodes.messages import label_info_qos
+    from objloc_ros.nodes.qos import make_latched_profile
 
     class Listener:
         def __init__(self, node: Node, executor: SingleThreadedExecutor) -> None:
@@ -104,7 +104,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
             self._labels: dict[frozenset[str], float] = {}
             topic = f"{CAMERA}/segmentation"
             node.create_subscription(Detection2DArray, f"{topic}/detections", self._hear, 20, raw=True)
-            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, label_info_qos())
+            node.create_subscription(LabelInfo, f"{topic}/label_info", self._learn, make_latched_profile())
             self._set = node.create_client(SetParameters, f"{topic}/set_parameters")
 
         def change(self, prompts: Sequence[str]) -> tuple[float, float]:
@@ -140,7 +140,7 @@ def listening(check: Callable[[], Any]) -> Iterator[Any]:
             self.answers.append(info["received_timestamp"] / 1e9)
 
         def _learn(self, message: LabelInfo, info: dict[str, int]) -> None:
-            names = frozenset(one.class_name for one in message.class_map)
+            names = frozenset(entry.class_name for entry in message.class_map)
             self._labels[names] = info["received_timestamp"] / 1e9
 
     context = Context()

@@ -42,9 +42,9 @@ from objloc_ros.backbones.clip_text import ClipText
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import BACKGROUND, DEFAULT_TEMPLATES, IMAGENET, EncodedPrompts, check_prompts, expanded
+from objloc_ros.io.tables import text_table
 from objloc_ros.methods.clip_diy import PATCH_SIZES
 from objloc_ros.scenes.video import drive_video
-from objloc_ros.types import LabelSet
 
 BATCH = 8
 PARTS = ("literal", "frames", "prompts", "node", "gpu")
@@ -133,7 +133,7 @@ def diy_pairs(name: str, smoke: bool) -> Iterator[Pair]:
     ]
     for number, bfloat16 in enumerate(precisions, start=2):
         for with_text in (True, False):
-            turns = [(one[0] + one[1] * with_text, one[number]) for one in times]
+            turns = [(taken[0] + taken[1] * with_text, taken[number]) for taken in times]
             yield Pair(
                 f"{name} {'bf16' if bfloat16 else 'fp32'}, literal {'with' if with_text else 'without'} text",
                 *(min(column) for column in zip(*turns, strict=True)),
@@ -180,7 +180,7 @@ def prompt_costs(smoke: bool) -> dict[str, tuple[float, float, float, float]]:
             tower.encode([BACKGROUND], DEFAULT_TEMPLATES)  # the first pass of a tower is slower
             for _ in range(rounds):
                 prompts = next(fresh)
-                encoded = EncodedPrompts(LabelSet.following(prompts), torch.empty(1 + AT_ONCE, model.text.output_dim))
+                encoded = EncodedPrompts(tuple(prompts), torch.empty(1 + AT_ONCE, model.text.output_dim))
                 steps: tuple[Callable[[], Any], ...] = (
                     lambda p=prompts, n=name, t=templates: check_prompts(n, p, t),
                     lambda p=prompts, e=tower, t=templates: e.encode([BACKGROUND, *p], expanded(t)),
@@ -272,12 +272,12 @@ def _agreement(expected: np.ndarray, found: np.ndarray) -> str:
 
 
 def _print_table(title: str, columns: Sequence[str], rows: dict[str, Any]) -> None:
-    print(f"\n{title}")
-    if len(columns) > 1:
-        print(f"  {'':46}" + "".join(f"{column:>12}" for column in columns))
-    for name, value in rows.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        print(f"  {name:46}" + "".join(f"{number:12.4g}" for number in numbers), flush=True)
+    header = [("", *columns)] if len(columns) > 1 else []
+    cells = [
+        (name, *(f"{number:.4g}" for number in (value if isinstance(value, tuple) else (value,))))
+        for name, value in rows.items()
+    ]
+    print(f"\n{title}\n{text_table([*header, *cells], left=1)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from objloc_ros.methods.clip_diy import windows_per_row as per_row
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import COLOURS, PATTERNS, SHAPES
 from objloc_ros.scenes.video import drive_video
-from objloc_ros.types import Image, LabelSet, Size
+from objloc_ros.types import Image, Size
 
 CPU = torch.device("cpu")
 
@@ -88,7 +88,7 @@ def build_pipeline(towers: Towers, methods: Sequence[str], texts: Tensor, device
     heads = {method: SegmentationHead(method, towers, device) for method in methods}
     backbone = Backbone(vit, name="tiny", device=device, short_side=vit.spec.short_side)
     pipeline = Pipeline(backbone, heads)
-    pipeline.use_prompts(EncodedPrompts(LabelSet.following(CLASSES[1 : len(texts)]), texts))
+    pipeline.use_prompts(EncodedPrompts(tuple(CLASSES[1 : len(texts)]), texts))
     return pipeline
 
 
@@ -139,8 +139,8 @@ def random_texts(towers: Towers, device: torch.device = CPU) -> Tensor:
 
 def fresh_prompts() -> Iterator[tuple[str, ...]]:
     """Sets of prompts, no prompt in two of them."""
-    each = (sentence.format(*words) for sentence in SENTENCES for words in product(COLOURS, PATTERNS, SHAPES))
-    return zip(*(each,) * AT_ONCE, strict=False)
+    captions = (sentence.format(*words) for sentence in SENTENCES for words in product(COLOURS, PATTERNS, SHAPES))
+    return zip(*(captions,) * AT_ONCE, strict=False)
 
 
 def frames(count: int, size: Size = (480, 640)) -> list[Image]:

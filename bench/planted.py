@@ -13,11 +13,11 @@ CENTRES = ((0.28, 0.25), (0.3, 0.72), (0.72, 0.3), (0.7, 0.72))
 
 
 def planted_features(grid: Grid, images: int = 1, channels: int = 384, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Features that resemble a self-supervised ViT's keys: objects before a ground, and noise.
+    """Features that resemble a self-supervised ViT's keys: objects before a background, and noise.
 
-    Each of four objects has a direction of its own, turned a little away from the ground's, so that cosines between
-    the two are negative. The ground mixes its direction with three others whose weights vary smoothly over the grid.
-    Patches on an object's edge hold both. Cosines lie between about -0.3 and 0.9, half of them above 0.2.
+    Each of four objects has a direction of its own, turned a little away from the background's, so that cosines between
+    the two are negative. The background mixes its direction with three others whose weights vary smoothly over the
+    grid. Patches on an object's edge hold both. Cosines lie between about -0.3 and 0.9, half of them above 0.2.
 
     Args:
         grid: Patch rows and columns.
@@ -26,18 +26,18 @@ def planted_features(grid: Grid, images: int = 1, channels: int = 384, seed: int
         seed: Of the random numbers.
 
     Returns:
-        Features float32 [B, N, C] and the objects int64 [B, h, w], 0 on the ground.
+        Features float32 [B, N, C] and the objects int64 [B, h, w], 0 on the background.
     """
     generator = torch.Generator().manual_seed(seed)
     features, labels = [], []
     for _ in range(images):
         cover = planted_cover(grid, generator)
-        ground, *others = F.normalize(torch.randn(4 + len(cover), channels, generator=generator), dim=1)
-        waves, objects = torch.stack(others[:3]), torch.stack(others[3:]) - 0.15 * ground
+        background, *others = F.normalize(torch.randn(4 + len(cover), channels, generator=generator), dim=1)
+        waves, objects = torch.stack(others[:3]), torch.stack(others[3:]) - 0.15 * background
         smooth = torch.randn(1, 3, 4, 4, generator=generator)
         smooth = F.interpolate(smooth, size=grid, mode="bicubic", align_corners=True)[0]
         share = cover.flatten(1).T
-        clean = share @ objects + (1 - share.sum(1, keepdim=True)) * (ground + 0.45 * smooth.flatten(1).T @ waves)
+        clean = share @ objects + (1 - share.sum(1, keepdim=True)) * (background + 0.45 * smooth.flatten(1).T @ waves)
         noise = torch.randn(clean.shape, generator=generator) / channels**0.5
         features.append(clean + 0.4 * noise)
         labels.append(torch.where((cover > 0.5).any(0), cover.argmax(0) + 1, 0))

@@ -27,7 +27,7 @@ MOST_GROWTH_MB = 30.0
 
 
 @dataclass(frozen=True)
-class Row:
+class PrelabelRun:
     """One run.
 
     Args:
@@ -86,16 +86,16 @@ def make(kind: str, path: Path, count: int, size: tuple[int, int]) -> Path:
     return path
 
 
-def measure(source: Path, kind: str, export: str, count: int, method: str) -> Row:
+def measure(source: Path, kind: str, export: str, count: int, method: str) -> PrelabelRun:
     """Run the command in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as out:
         options = ["--method", method, "--export", export, "--device", "cpu"]
         options += ["--topics", CAMERA] if kind == "bag" else []
         seconds, peak_mb = run_apart("prelabel", str(source), "--out", out, *options)
-        return Row(kind, export, count, count / seconds, peak_mb)
+        return PrelabelRun(kind, export, count, count / seconds, peak_mb)
 
 
-def line(row: Row) -> str:
+def line(row: PrelabelRun) -> str:
     """One row for people."""
     return (
         f"{row.kind:7} {row.export:20} {row.images:6} images  {row.per_second:6.1f} images/s  "

@@ -14,14 +14,15 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
-from objloc_ros.nodes import launching
+from objloc_ros.nodes import METHOD_NODES, launching
 
 CONFIG = Path(__file__).parent.parent / "config"
-METHODS = ("found", "discovery", "segmentation")
 
 ARGUMENTS = (
     DeclareLaunchArgument("camera", default_value="/camera/image_raw", description="Image topic of the camera."),
-    DeclareLaunchArgument("methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHODS)}."),
+    DeclareLaunchArgument(
+        "methods", default_value="found", description=f"Comma-separated, of: {', '.join(METHOD_NODES)}."
+    ),
     DeclareLaunchArgument(
         "prompts",
         default_value="",
@@ -43,9 +44,9 @@ def generate_launch_description() -> LaunchDescription:
 def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the environment and one node per method for the camera."""
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
-    camera = topic_name(given["camera"])
-    namespace = namespace_of(camera, given["namespace"])
-    settings = launching.settings(given)
+    camera = parse_topic(given["camera"])
+    namespace = choose_namespace(camera, given["namespace"])
+    settings = launching.read_settings(given)
     remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
     nodes = [
         Node(
@@ -54,18 +55,18 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             name=method,
             namespace=namespace,
             parameters=[
-                launching.existing_file(given["params_file"] or str(CONFIG / f"{method}.yaml")),
-                settings | (prompt_settings(given["prompts"]) if method == "segmentation" else {}),
+                launching.check_file(given["params_file"] or str(CONFIG / f"{method}.yaml")),
+                settings | (parse_prompts(given["prompts"]) if method == "segmentation" else {}),
             ],
             remappings=remappings,
             output="screen",
         )
-        for method in method_names(given["methods"])
+        for method in parse_methods(given["methods"])
     ]
-    return [*launching.profile_variables(context, CONFIG / "fastdds_shm.xml"), *nodes]
+    return [*launching.make_profile_actions(context, CONFIG / "fastdds_shm.xml"), *nodes]
 
 
-def topic_name(text: str) -> str:
+def parse_topic(text: str) -> str:
     """Return the absolute name of an image topic: relative to the nodes' namespace it would hold that twice."""
     name = "/" + text.strip("/")
     if name == "/":
@@ -73,20 +74,20 @@ def topic_name(text: str) -> str:
     return name
 
 
-def namespace_of(camera: str, given: str) -> str:
+def choose_namespace(camera: str, given: str) -> str:
     """Return the namespace asked for, else the camera's."""
     return "/" + (given or camera.rpartition("/")[0]).strip("/")
 
 
-def method_names(text: str) -> list[str]:
+def parse_methods(text: str) -> list[str]:
     """Split ``found,…`` (or a YAML list of them) and check every name."""
-    names = launching.names(text)
-    unknown = [name for name in names if name not in METHODS]
+    names = launching.split_names(text)
+    unknown = [name for name in names if name not in METHOD_NODES]
     if unknown or len(set(names)) != len(names):
-        raise ValueError(f"methods must be different ones of {', '.join(METHODS)}; got {text!r}")
+        raise ValueError(f"methods must be different ones of {', '.join(METHOD_NODES)}; got {text!r}")
     return names
 
 
-def prompt_settings(text: str) -> dict[str, list[str]]:
+def parse_prompts(text: str) -> dict[str, list[str]]:
     """Return the prompts of ``red car, traffic cone``; empty leaves them to the parameter file."""
     return {"prompts": [prompt.strip() for prompt in text.split(",")]} if text else {}

@@ -71,11 +71,14 @@ class Detections:
         boxes: float32 [n, 4] as (x1, y1, x2, y2), 0-based, max side exclusive.
         scores: float32 [n] in [0, 1].
         labels: n class labels; "object" where a method is class-free.
+        ids: n different track ids, each the same as in a video's earlier frames for the same object; None where nothing
+            is tracked.
     """
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     labels: tuple[str, ...]
+    ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -85,13 +88,17 @@ class Detections:
             raise InputError(f"boxes must be finite with x2 > x1 and y2 > y1, got {self.boxes.tolist()}")
         if n and not ((self.scores >= 0) & (self.scores <= 1)).all():
             raise InputError(f"scores must lie in [0, 1], got {self.scores.tolist()}")
+        if self.ids is not None and not ("" not in self.ids and len(self.ids) == n == len(set(self.ids))):
+            raise InputError(f"{n} detections need as many different, non-empty ids or None, got {list(self.ids)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def with_labels(self, labels: tuple[str, ...]) -> Detections:
-        """The same boxes under other labels."""
-        return Detections(self.boxes, self.scores, labels)
+    def select(self, places: Sequence[int]) -> Detections:
+        """Return the detections at some places, in their order."""
+        ids = None if self.ids is None else tuple(self.ids[i] for i in places)
+        rows = np.asarray(places, np.intp)
+        return Detections(self.boxes[rows], self.scores[rows], tuple(self.labels[i] for i in places), ids)
 
     @classmethod
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
@@ -120,15 +127,7 @@ class LabelSet:
     ids: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.prompts) <= MOST_PROMPTS:
-            raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(self.prompts)}")
-        seen: dict[str, str] = {}
-        for prompt in self.prompts:
-            _check_prompt(prompt)
-            words = " ".join(prompt.lower().split())
-            if words in seen:
-                raise ParameterError(f"prompts must be different, got {seen[words]!r} and {prompt!r}")
-            seen[words] = prompt
+        check_prompt_texts(self.prompts)
         if len(self.ids) != len(self.prompts) or len(set(self.ids)) != len(self.ids):
             raise ParameterError(f"{len(self.prompts)} prompts need as many different ids, got {list(self.ids)}")
         if not all(0 <= number < UNLABELLED for number in self.ids):
@@ -141,23 +140,33 @@ class LabelSet:
         """The prompt of each id."""
         return dict(zip(self.ids, self.prompts, strict=True))
 
-    def id_of(self, prompt: str) -> int:
-        """The id of a prompt; UNLABELLED if it is not in the set."""
-        return dict(zip(self.prompts, self.ids, strict=True)).get(prompt, UNLABELLED)
-
     @classmethod
-    def following(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
+    def number(cls, prompts: Sequence[str], previous: LabelSet | None = None) -> LabelSet:
         """Number a new set: prompts that stay keep their ids, and ids that fall vacant rest for one set if possible.
 
         Raises:
             ParameterError: If the prompts break a constraint.
         """
-        cls(tuple(prompts), tuple(range(len(prompts))))  # judge before numbering
+        check_prompt_texts(prompts)
         known = {} if previous is None else dict(zip(previous.prompts, previous.ids, strict=True))
         kept = {known[prompt] for prompt in prompts if prompt in known}
         resting = set(known.values()) - kept
-        fresh = iter(sorted(set(range(UNLABELLED)) - kept, key=lambda number: (number in resting, number)))
+        free = sorted(set(range(UNLABELLED)) - kept)
+        fresh = iter([number for number in free if number not in resting] + sorted(resting))
         return cls(tuple(prompts), tuple(known[p] if p in known else next(fresh) for p in prompts))
+
+
+def check_prompt_texts(prompts: Sequence[str]) -> None:
+    """Raise ParameterError unless these are 1 to 254 texts, different even without regard to case and spaces."""
+    if not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise ParameterError(f"prompts must be 1 to {MOST_PROMPTS} texts, got {len(prompts)}")
+    seen: dict[str, str] = {}
+    for prompt in prompts:
+        _check_prompt(prompt)
+        words = " ".join(prompt.lower().split())
+        if words in seen:
+            raise ParameterError(f"prompts must be different, got {seen[words]!r} and {prompt!r}")
+        seen[words] = prompt
 
 
 def _check_prompt(prompt: str) -> None:

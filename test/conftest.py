@@ -41,7 +41,9 @@ def start_cluster():
     It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
     """
     health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
-    made = pytest.importorskip("ray.cluster_utils").Cluster(
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
     )
     try:

@@ -17,18 +17,19 @@ FLOORS: dict[str, set[str]] = {
     "errors": set(),
     "version": set(),
     "types": {"errors"},
+    "options": {"errors"},
     "ops": {"types"},
     "io": {"types"},
     "scenes": {"types"},
     "backbones": {"types"},
-    "methods": {"ops", "backbones"},
-    "metrics": {"io"},
-    "engine": {"methods", "ops", "backbones", "version"},
+    "methods": {"ops", "backbones", "options"},
+    "metrics": {"ops", "io"},
+    "engine": {"methods", "ops", "backbones", "io", "version"},
     "training": {"methods", "ops", "backbones", "scenes", "io"},
-    "nodes": {"engine", "scenes", "io"},
+    "nodes": {"engine", "scenes"},
     "jobs": {"io", "version"},
     "data": {"ops", "io", "version"},
-    "benchmark": {"engine", "io"},
+    "benchmark": {"engine"},
     "bags": {"nodes", "jobs", "data", "metrics"},
     "prelabels": {"bags"},
     "evaluation": {"engine", "scenes", "metrics", "jobs", "data"},
@@ -143,7 +144,8 @@ def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str
     assert absent & set(done.stdout.split()) == set()
 
 
-def test_pipeline_is_reached_lazily_from_the_package() -> None:
+@pytest.mark.parametrize("name", ["load_pipeline", "VideoTracker"])
+def test_the_engine_is_reached_lazily_from_the_package(name: str) -> None:
     before, after = ("'torch' not in sys.modules", "'torch' in sys.modules")
-    code = f"import objloc_ros, sys; assert {before}; objloc_ros.load_pipeline; assert {after}"
+    code = f"import objloc_ros, sys; assert {before}; objloc_ros.{name}; assert {after}"
     subprocess.run([sys.executable, "-c", code], timeout=120, check=True)

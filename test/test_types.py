@@ -49,6 +49,23 @@ def test_detections_that_contradict_themselves_are_refused(boxes, scores, labels
         Detections(np.array(boxes, np.float32), np.array(scores, np.float32), labels)
 
 
+@pytest.mark.parametrize("ids", [(), ("1",), ("1", "1"), ("1", ""), ("1", "2", "3")])
+def test_ids_are_one_for_each_detection_and_all_different(ids):
+    boxes, scores = np.array(BOX * 2, np.float32), np.array([0.5, 0.5], np.float32)
+    with pytest.raises(InputError, match="2 detections need as many different, non-empty ids or None, got"):
+        Detections(boxes, scores, ("object", "object"), ids)
+
+
+def test_selected_detections_keep_their_ids():
+    boxes, scores = np.array([[0, 0, i, i] for i in (1, 2, 3)], np.float32), np.array([0.9, 0.5, 0.1], np.float32)
+    some = Detections(boxes, scores, ("dog", "cat", "cow"), ("7", "8", "9")).select([2, 0])
+    assert some.boxes.tolist() == [[0, 0, 3, 3], [0, 0, 1, 1]]
+    assert some.scores.tolist() == [np.float32(0.1), np.float32(0.9)]
+    assert (some.labels, some.ids) == (("cow", "dog"), ("9", "7"))
+    none = Detections(boxes, scores, ("dog", "cat", "cow")).select([])
+    assert (none.boxes.shape, none.scores.shape, len(none), none.ids) == ((0, 4), (0,), 0, None)
+
+
 def test_class_free_detections_are_objects():
     found = Detections.class_free(np.array(BOX, np.float32), np.array([1.0], np.float32))
     assert found.labels == ("object",)

@@ -153,11 +153,11 @@ class ClipImage(nn.Module):
             x, entering_mlp = run_block(block, x)
             if number == self.spec.layers - 2:
                 middle = entering_mlp
-        return ClipTokens(x.float(), middle[:, 1:].float(), self.grid_of(images))
+        return ClipTokens(x.float(), middle[:, 1:].float(), patch_grid(images, self.patch))
 
     def _embedded(self, images: Tensor) -> Tensor:
         """Input of the first block, CLS first: [B, 1 + N, W]."""
-        position = self._positions(self.visual.positional_embedding[None], self.grid_of(images))
+        position = self._positions(self.visual.positional_embedding[None], patch_grid(images, self.patch))
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         embedded: Tensor = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)
@@ -165,10 +165,6 @@ class ClipImage(nn.Module):
 
     def _blocks(self) -> list[ResidualAttentionBlock]:
         return list(cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks))
-
-    def grid_of(self, images: Tensor) -> Grid:
-        """Patch rows and columns of a padded batch."""
-        return patch_grid(images, self.patch)
 
 
 def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:

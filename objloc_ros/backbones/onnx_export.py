@@ -6,6 +6,7 @@ eager form branches on the size. As a product with two small matrices of weights
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import warnings
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, ExportedInfo, load_exported
-from objloc_ros.backbones.vit import ViT
+from objloc_ros.backbones.vit import ViT, patch_grid
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import Grid, Size
 
@@ -81,7 +82,7 @@ def export_backbone(
     if batch is not None and batch < 1:
         raise ParameterError(f"batch must be at least 1, got {batch}")
     if size is not None:
-        model.grid_of(torch.empty(1, 3, *size))
+        patch_grid(torch.empty(1, 3, *size), model.patch)
     info = ExportedInfo(
         backbone=backbone, patch=model.patch, mean=model.mean, std=model.std, weights_sha256=weights_sha256
     )
@@ -129,29 +130,36 @@ class _Outputs(nn.Module):
 
     def __init__(self, model: ViT) -> None:
         super().__init__()
-        self.vit = _OpenSize(cast(Any, model.vit), model.spec)
+        self.vit = ViT(cast(Any, model.vit), model.spec)
+        self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
         return tuple(getattr(features, name) for name in FACETS)
 
 
-class _OpenSize(ViT):
-    """The same backbone, its position embedding resampled without asking which size there is."""
+def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
+    """Resample a position embedding without asking which size there is.
 
-    def position(self, pos_embed: Tensor, grid: Grid) -> Tensor:
-        """Bicubic as `positions.dino_pos_embed` and `positions.sized_pos_embed`, to float32 rounding."""
-        side = math.isqrt(pos_embed.shape[1] - 1)
-        rows, columns = (torch.full((), count, dtype=torch.float32) for count in grid)
-        surplus = torch.zeros(())
-        if self.spec.pos_embed == "dino":  # 0.1 on each side, but for the grid that it has learned
-            learned = torch.logical_and(rows == side, columns == side)
-            surplus = torch.where(learned, 0.0, 0.1)
-        down = axis_weights(grid[0], side, (rows + surplus) / side)
-        across = axis_weights(grid[1], side, (columns + surplus) / side)
-        table = pos_embed[0, 1:].unflatten(0, (side, side))
-        patches = across @ (down @ table.flatten(1)).unflatten(1, (side, -1))
-        return torch.cat([pos_embed[0, :1], patches.flatten(0, 1)])[None]
+    Args:
+        pos_embed: [1, 1 + n * n, C], CLS first.
+        grid: Wanted patch rows and columns.
+        rule: "dino" or "size", see `ViTSpec.pos_embed`.
+
+    Returns:
+        [1, 1 + N, C]: what `positions.dino_pos_embed` and `positions.sized_pos_embed` give, to float32 rounding.
+    """
+    side = math.isqrt(pos_embed.shape[1] - 1)
+    rows, columns = (torch.full((), count, dtype=torch.float32) for count in grid)
+    surplus = torch.zeros(())
+    if rule == "dino":  # 0.1 on each side, but for the grid that it has learned
+        learned = torch.logical_and(rows == side, columns == side)
+        surplus = torch.where(learned, 0.0, 0.1)
+    down = axis_weights(grid[0], side, (rows + surplus) / side)  # h n
+    across = axis_weights(grid[1], side, (columns + surplus) / side)  # w n
+    table = pos_embed[0, 1:].unflatten(0, (side, side))  # n n C
+    patches = across @ (down @ table.flatten(1)).unflatten(1, (side, -1))  # h w C
+    return torch.cat([pos_embed[0, :1], patches.flatten(0, 1)])[None]
 
 
 def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:

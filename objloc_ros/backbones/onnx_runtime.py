@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.registry import cache_dir
 from objloc_ros.backbones.store import check_file
-from objloc_ros.backbones.vit import SPECS, ViT
+from objloc_ros.backbones.vit import SPECS, ViT, patch_grid
 from objloc_ros.errors import InputError, ParameterError, WeightsError
 from objloc_ros.types import Features
 
@@ -165,7 +165,7 @@ class ExportedViT(ViT):
             InputError: If a side is not a positive multiple of the patch size, or the model was exported for another
                 size or number of images.
         """
-        rows, columns = grid = self.grid_of(images)
+        rows, columns = grid = patch_grid(images, self.patch)
         self._check_fixed(images)
         images = images.to(self.device, torch.float32).contiguous()
         count, patches = len(images), rows * columns
@@ -180,14 +180,6 @@ class ExportedViT(ViT):
             torch.cuda.current_stream(self.device).synchronize()
         self._session.run_with_iobinding(binding)
         return Features(**facets, grid=grid)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Refuse: an exported model ends in facets and gives no tokens.
-
-        Raises:
-            ParameterError: Always.
-        """
-        raise ParameterError(f"{self.path} is an exported model, which gives features only; tokens need weights")
 
     def _check_fixed(self, images: Tensor) -> None:
         wanted = [fixed or given for fixed, given in zip(self.fixed_sides, images.shape[-2:], strict=True)]

@@ -83,6 +83,9 @@ class ViT(nn.Module):
     Args:
         vit: The transformer; its state_dict keeps the timm (and DINO) layout.
         spec: The architecture it was built from.
+
+    Attributes:
+        positions: Resamples the learned position embedding to a grid of patches.
     """
 
     mean = IMAGENET_MEAN
@@ -95,10 +98,12 @@ class ViT(nn.Module):
         self.patch = spec.patch
         self.embed_dim = spec.embed_dim
         self.n_heads = spec.n_heads
-        self._positions = Positions(dino_pos_embed if spec.pos_embed == "dino" else sized_pos_embed)
+        self.positions: Callable[[Tensor, Grid], Tensor] = Positions(
+            dino_pos_embed if spec.pos_embed == "dino" else sized_pos_embed
+        )
 
     def forward(self, images: Tensor) -> Features:
-        """Facets of the last block.
+        """Return the facets of the last block.
 
         Args:
             images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
@@ -106,37 +111,21 @@ class ViT(nn.Module):
         Raises:
             InputError: If a side is not a positive multiple of the patch size.
         """
-        qkv = self.last_qkv(images)
-        q, k, v = qkv.unbind(2)
-        cls_attention = cls_row(q, k)
-        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))
-        return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=self.grid_of(images))
-
-    def last_qkv(self, images: Tensor) -> Tensor:
-        """Queries, keys and values of the last block, CLS first: float32 [B, 1 + N, 3, heads, C / heads]."""
-        x = self.embed(images)
+        grid = patch_grid(images, self.patch)
+        x = self.vit.patch_embed(images)  # B N C
+        cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
+        x = torch.cat(
+            [cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1
+        )  # B 1+N C; len(x) would be fixed in an export
+        x = x + self.positions(pos_embed, grid)
         *blocks, last = cast(Iterable[Block], self.vit.blocks)
         for block in blocks:
             x = block(x)
-        project = cast(nn.Linear, last.attn.qkv)
-        qkv: Tensor = project(last.norm1(x))
-        return qkv.float().unflatten(-1, (3, self.n_heads, self.embed_dim // self.n_heads))
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Patch tokens behind the CLS token, position embedding added: [B, 1 + N, C]."""
-        grid = self.grid_of(images)
-        tokens = self.vit.patch_embed(images)
-        cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
-        tokens = torch.cat([cls_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        return tokens + self.position(pos_embed, grid)
-
-    def position(self, pos_embed: Tensor, grid: Grid) -> Tensor:
-        """The learned table [1, 1 + n * n, C] resampled by this backbone's rule: [1, 1 + N, C]."""
-        return self._positions(pos_embed, grid)
-
-    def grid_of(self, images: Tensor) -> Grid:
-        """Patch rows and columns of a padded batch."""
-        return patch_grid(images, self.patch)
+        qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()  # B 1+N 3C
+        q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # each B 1+N heads d
+        cls_attention = cls_row(q, k)  # B heads N
+        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))  # each B N C
+        return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
 
 
 def patch_grid(images: Tensor, patch: int) -> Grid:

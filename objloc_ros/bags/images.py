@@ -1,13 +1,12 @@
-"""The images of a bag as arrays, with what their answers need of them: headers, stamps, times of recording."""
+"""The images of a bag as arrays, with the headers, stamps and times of recording that their predictions need."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.survey import key_of
-from objloc_ros.bags.writer import decoded
+from objloc_ros.bags.reader import BagReader, deserialize
+from objloc_ros.bags.survey import parse_key
 from objloc_ros.nodes.conversions import ImageMessageError, compressed_to_rgb, image_to_rgb
 from objloc_ros.types import Image
 
@@ -34,7 +33,7 @@ class BagImage(NamedTuple):
     problem: str = ""
 
 
-def images(bag: BagReader, topics: Collection[str]) -> Iterator[BagImage]:
+def read_images(bag: BagReader, topics: Collection[str]) -> Iterator[BagImage]:
     """Read images in the order of their recording.
 
     Args:
@@ -45,8 +44,8 @@ def images(bag: BagReader, topics: Collection[str]) -> Iterator[BagImage]:
         InputError: The bag is damaged.
     """
     for raw in bag.messages(topics):
-        message = decoded(bag, raw.kind, raw.data)
-        known = (raw.topic, key_of(raw), raw.recorded_ns, message.header)
+        message = deserialize(bag, raw.kind, raw.data)
+        known = (raw.topic, parse_key(raw), raw.recorded_ns, message.header)
         try:
             decode = image_to_rgb if raw.kind.endswith("/Image") else compressed_to_rgb
             yield BagImage(*known, decode(message))

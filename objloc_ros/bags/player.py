@@ -1,8 +1,8 @@
-"""The `player` node: sends the images of a bag again at their recorded pace, with `/clock`.
+"""The `player` node: publishes the images of a bag at their recorded pace, with `/clock`.
 
-On a ROS machine `ros2 bag play` does that, too. This one exists because a measurement must know when each frame was
-due, and how far the player was behind: one that cannot keep the pace must not be mistaken for slow nodes. (Besides,
-rosbag2 is not on PyPI.)
+`ros2 bag play` does that, too. This player exists because a measurement must know when each frame was due and how far
+the player was behind: a player that cannot keep the pace must not be mistaken for slow nodes. (Besides, rosbag2 is not
+on PyPI.)
 """
 
 from __future__ import annotations
@@ -12,34 +12,43 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
+from objloc_ros.bags.reader import RawMessage
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.image_source import sensor_data
+from objloc_ros.nodes.image_source import make_sensor_profile
+from objloc_ros.nodes.messages import time_from_ns
 
 CLOCK_HZ = 100.0
+"""Ticks of `/clock` per second."""
 
 LEAD_S = 0.5
-"""From the decision to play to the first frame."""
+"""Time from the decision to play to the first frame, in seconds."""
 
-INTRODUCTION_S = 1.0
-"""A subscriber that the publisher knows need not know the publisher yet; best-effort frames sent then would be lost."""
+DISCOVERY_S = 1.0
+"""Time in which a subscriber that the publisher has discovered discovers the publisher, in seconds: best-effort frames
+published before that would be lost."""
+
+SUBSCRIBERS_POLL_S = 0.05
+"""How often to count the subscribers, in seconds."""
+
+NOT_STARTED_NS = 10**18
+"""Far enough in the future that playback never begins by itself, in nanoseconds."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Where a bag's time meets ours.
+class PlaybackClock:
+    """Converts between the time of a bag and the monotonic time at which it is played.
 
     Args:
-        start_ns: Time of the bag at the beginning, nanoseconds.
+        start_ns: Bag time at the beginning of playback, nanoseconds.
         origin_ns: Monotonic time of that moment, nanoseconds.
-        rate: Seconds of the bag per second.
+        rate: Seconds of bag time per second.
 
     Raises:
         ParameterError: The rate is out of range.
@@ -54,32 +63,16 @@ class Schedule:
             raise ParameterError(f"rate must lie in (0, 1000], got {self.rate}")
 
     def due_ns(self, recorded_ns: int) -> int:
-        """When something recorded then is to happen, in monotonic time."""
+        """Convert a time of recording to the monotonic time at which it is played, nanoseconds."""
         return self.origin_ns + round((recorded_ns - self.start_ns) / self.rate)
 
-    def bag_ns(self, steady_ns: int) -> int:
-        """The bag's time at a monotonic time; it stands still before the beginning."""
-        return self.start_ns + round(max(steady_ns - self.origin_ns, 0) * self.rate)
+    def bag_ns(self, monotonic_ns: int) -> int:
+        """Convert a monotonic time to bag time, nanoseconds; bag time stands still before the beginning."""
+        return self.start_ns + round(max(monotonic_ns - self.origin_ns, 0) * self.rate)
 
 
-class Recorded(Protocol):
-    """A message as it lies in a bag."""
-
-    @property
-    def topic(self) -> str:
-        """Full topic name."""
-
-    @property
-    def recorded_ns(self) -> int:
-        """Time of recording, nanoseconds."""
-
-    @property
-    def data(self) -> bytes:
-        """CDR."""
-
-
-class Sent(NamedTuple):
-    """A message that went out, and how long after it was due, nanoseconds."""
+class SentMessage(NamedTuple):
+    """A message that was published, and how long after it was due, nanoseconds."""
 
     topic: str
     behind_ns: int
@@ -88,15 +81,15 @@ class Sent(NamedTuple):
 class Player:
     """Publishes a bag's images, byte by byte as they were recorded, and the bag's time.
 
-    Use it in a `with` block, inside which it has its own ROS context; signals stay with the caller. `/clock` goes out
-    `clock_hz` times a second, by a thread of its own, and right before each frame, so that an age is not coarser than
-    the pause between two ticks. Every deadline is computed from the beginning, so that nothing drifts.
+    Use it in a `with` block, inside which it has its own ROS context; signals stay with the caller. A thread publishes
+    `/clock` `clock_hz` times a second, and `play` does so right before each frame: then an age is no coarser than the
+    pause between two ticks. Every deadline is computed from the beginning, so that nothing drifts.
 
     Args:
         topics: Message class of each topic, by its name in the bag.
-        start_ns: The bag's time until `play` begins, nanoseconds.
+        start_ns: Bag time until `play` begins, nanoseconds.
         names: Other names to publish under, by the name in the bag.
-        clock_hz: Ticks per second (of ours, whatever the rate).
+        clock_hz: Ticks per second of monotonic time, whatever the rate.
 
     Raises:
         ParameterError: `clock_hz` is out of range.
@@ -113,69 +106,68 @@ class Player:
         if not 1 <= clock_hz <= 1000:
             raise ParameterError(f"clock_hz must lie in [1, 1000], got {clock_hz}")
         self._topics, self._names, self._period_s = dict(topics), dict(names or {}), 1 / clock_hz
-        self._schedule = Schedule(start_ns, time.monotonic_ns() + 10**18)
+        self._playback = PlaybackClock(start_ns, time.monotonic_ns() + NOT_STARTED_NS)
         self._context = Context()
-        self._telling, self._ended = threading.Lock(), threading.Event()
-        self._ticking = threading.Thread(target=self._tick, name="clock", daemon=True)
+        self._clock_lock, self._ended = threading.Lock(), threading.Event()
+        self._clock_thread = threading.Thread(target=self._tick, name="clock", daemon=True)
 
     def __enter__(self) -> Player:
         self._context.init()
         self._node = Node("player", context=self._context)
-        self._clock = self._node.create_publisher(Clock, "/clock", clock_qos())
+        self._clock = self._node.create_publisher(Clock, "/clock", make_clock_qos())
         self._publishers = {
-            topic: self._node.create_publisher(kind, self._names.get(topic, topic), sensor_data())
+            topic: self._node.create_publisher(kind, self._names.get(topic, topic), make_sensor_profile())
             for topic, kind in self._topics.items()
         }
-        self._ticking.start()
+        self._clock_thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._ticking.join()
+        self._clock_thread.join()
         self._node.destroy_node()
         self._context.try_shutdown()
 
     def wait(self, subscribers: int) -> None:
-        """Wait until every topic has so many subscribers, which then know this node."""
+        """Wait until every topic has this many subscribers, and until they have discovered this node."""
         while any(publisher.get_subscription_count() < subscribers for publisher in self._publishers.values()):
-            time.sleep(0.05)
-        time.sleep(INTRODUCTION_S)
+            time.sleep(SUBSCRIBERS_POLL_S)
+        time.sleep(DISCOVERY_S)
 
-    def play(self, messages: Iterable[Recorded], schedule: Schedule) -> Iterator[Sent]:
-        """Send messages when they are due; those that are overdue go out at once.
+    def play(self, messages: Iterable[RawMessage], playback: PlaybackClock) -> Iterator[SentMessage]:
+        """Publish messages when they are due, and those that are overdue at once.
 
         Args:
             messages: In the order of their recording; each topic is one of this player's.
-            schedule: Begins with the first of them, or before.
+            playback: Begins with the first of them, or before.
 
         Yields:
-            Each as soon as it is sent. What is not taken from this iterator is not played.
+            Each message as soon as it is published. A message that is not taken from this iterator is not published.
         """
-        self._schedule = schedule
+        self._playback = playback
         for message in messages:
-            due = schedule.due_ns(message.recorded_ns)
+            due = playback.due_ns(message.recorded_ns)
             time.sleep(max(due - time.monotonic_ns(), 0) / 1e9)
-            now = self._tell_time()
+            now = self._publish_clock()
             self._publishers[message.topic].publish(bytes(message.data))
-            yield Sent(message.topic, now - due)
+            yield SentMessage(message.topic, now - due)
 
     def _tick(self) -> None:
         while not self._ended.wait(self._period_s):
-            self._tell_time()
+            self._publish_clock()
 
-    def _tell_time(self) -> int:
-        """Publish the bag's time now, which never goes back; returns the monotonic one."""
-        with self._telling:
+    def _publish_clock(self) -> int:
+        """Publish the bag time, which never goes back, and return the monotonic time, nanoseconds."""
+        with self._clock_lock:
             now = time.monotonic_ns()
-            seconds, nanoseconds = divmod(self._schedule.bag_ns(now), 1_000_000_000)
-            self._clock.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+            self._clock.publish(Clock(clock=time_from_ns(self._playback.bag_ns(now))))
             return now
 
 
-def clock_qos() -> QoSProfile:
-    """What time sources ask for and rosbag2 offers: BEST_EFFORT VOLATILE KEEP_LAST 1."""
+def make_clock_qos() -> QoSProfile:
+    """Make the profile that time sources ask for and rosbag2 offers: BEST_EFFORT VOLATILE KEEP_LAST 1."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=1,

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, nodes among them, and work that is handed to a thread."""
+"""Child processes that never outlive their parent, and the command lines of ROS nodes among them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import ctypes
 import itertools
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,62 +19,18 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes.qos import fast_dds_environment
-
-
-class Background:
-    """Calls a function with one set of arguments after the other, in a thread of its own.
-
-    Leaving the `with` block waits for the calls still to come, unless an exception leaves it: then they are dropped.
-
-    Args:
-        work: Called in the order of `submit`. Its first exception ends the work and is raised by the next `submit` or
-            at the end of the block.
-    """
-
-    def __init__(self, work: Callable[..., object]) -> None:
-        self._work = work
-        self._queue: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
-        self._dropping = False
-        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
-
-    def submit(self, *arguments: Any) -> None:
-        """Hand over the arguments of one call."""
-        self._raise()
-        self._queue.put(arguments)
-
-    def __enter__(self) -> Background:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._dropping = kind is not None
-        self._queue.put(None)
-        self._thread.join()
-        if kind is None:
-            self._raise()
-
-    def _run(self) -> None:
-        while (arguments := self._queue.get()) is not None:
-            if self._dropping or self._error is not None:
-                continue
-            try:
-                self._work(*arguments)
-            except Exception as error:  # noqa: BLE001 - raised in the thread that submits
-                self._error = error
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
+from objloc_ros.nodes.qos import make_fast_dds_environment
 
 GRACE_S = 5.0
-"""Time to end after a SIGINT, before SIGKILL."""
+"""Time to end after a SIGINT before SIGKILL, in seconds."""
+
+START_LIMIT_S = 120.0
+"""Time in which a node must have started, in seconds: loading torch from a cold disk takes long."""
 
 TAIL_LINES = 30
+"""Lines at the end of a child's output that error messages repeat."""
+
+_domains = itertools.count()
 
 
 class ChildFailedError(ObjlocError, RuntimeError):
@@ -126,7 +81,7 @@ class Child:
         code = self._process.poll()
         if code is not None and not (may_end and code == 0):
             raise ChildFailedError(
-                f"{self.name} ended with exit code {code}; its last words, in {self.log.name}:\n{self.last_words()}"
+                f"{self.name} ended with exit code {code}; its last words, in {self.log.name}:\n{self.read_log_tail()}"
             )
 
     def stop(self) -> None:
@@ -141,7 +96,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
-    def last_words(self) -> str:
+    def read_log_tail(self) -> str:
         """The end of its output, indented."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:]) or "  (nothing)"
@@ -156,7 +111,7 @@ class Child:
 
 
 @contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
+def handle_sigterm_as_interrupt() -> Iterator[None]:
     """Clean up on SIGTERM as on Ctrl-C; other threads than the main one hear of no signal anyway."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -186,23 +141,17 @@ def _prepare(parent: int) -> None:
             os._exit(1)
 
 
-START_LIMIT_S = 120.0
-"""Loading torch from a cold disk takes its time."""
-
-_times = itertools.count()
-
-
 @contextmanager
-def ros_of_its_own() -> Iterator[None]:
+def isolated_ros_domain() -> Iterator[None]:
     """A DDS domain that does not leave this machine, with room for images, for this process and its children.
 
     Every block has another one, so that children that were killed are not taken for those of the next.
     """
     chosen = {
-        "ROS_DOMAIN_ID": str(1 + (os.getpid() + next(_times)) % 100),
+        "ROS_DOMAIN_ID": str(1 + (os.getpid() + next(_domains)) % 100),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "AMENT_PREFIX_PATH": os.environ.get("AMENT_PREFIX_PATH") or sys.prefix,
-        **fast_dds_environment(),
+        **make_fast_dds_environment(),
     }
     before = {name: os.environ.pop(name, None) for name in chosen}
     os.environ.update(chosen)
@@ -215,7 +164,7 @@ def ros_of_its_own() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def node_command(
+def make_node_command(
     program: Sequence[str], namespace: str, parameters: Mapping[str, Any], names: Mapping[str, str] | None = None
 ) -> list[str]:
     """Command line of a node.

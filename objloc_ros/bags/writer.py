@@ -1,57 +1,41 @@
-"""Rosbag2 bags without rosbag2: rosbags does the container (what is written is mcap), rclpy the messages.
+"""A rosbag2 bag written without rosbag2: rosbags writes the container (mcap), rclpy serialises the messages.
 
-Messages are (de)serialised by rclpy alone, and their definitions in the bag are taken from the very classes that
-serialise them, so that custom types such as vision_msgs need no registration anywhere.
+The definitions of the messages in the bag are made from the same classes that serialise them, so that custom types such
+as vision_msgs need no registration.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from objloc_ros.bags.reader import BagReader
+from objloc_ros.bags.reader import load_message_class
 from objloc_ros.errors import InputError
 
 METADATA_VERSION: Literal[8] = 8
-"""Bag metadata version: the newest that rosbag2 of Humble reads as well."""
+"""Bag metadata version: the newest that rosbag2 of Humble reads, too."""
 
-_PRIMITIVES = {"double": "float64", "float": "float32", "boolean": "bool", "octet": "byte"}
-
-
-class BagMessage(NamedTuple):
-    """One message of a bag.
-
-    Args:
-        topic: Full topic name.
-        stamp_ns: Time of recording, nanoseconds.
-        message: The message, of its own rclpy class.
-    """
-
-    topic: str
-    stamp_ns: int
-    message: Any
+MSG_PRIMITIVES = {"double": "float64", "float": "float32", "boolean": "bool", "octet": "byte"}
+"""Names of primitive types in .msg files, by their IDL names."""
 
 
 class BagWriter:
-    """Write a bag that appears under its name only when it is complete.
+    """Writes a bag that appears under its name only when it is complete.
 
     Until then it grows in a hidden folder beside it, which an exception inside the `with` block removes.
 
     Args:
-        path: Folder of the bag to be, in an existing folder.
-        overwrite: Replace an older bag of this name.
+        path: Folder to make, in an existing folder.
+        overwrite: Whether to replace an older bag of this name.
 
     Raises:
         InputError: `path` exists and `overwrite` is false.
@@ -78,12 +62,12 @@ class BagWriter:
         """
         self.write_serialized(topic, type(message), serialize_message(message), stamp_ns)
 
-    def write_serialized(self, topic: str, message_class: type, data: bytes, stamp_ns: int) -> None:
-        """Append a message as it came from the wire, CDR bytes of `message_class`."""
-        name = type_name(message_class)
+    def write_serialized(self, topic: str, message_type: type, data: bytes, stamp_ns: int) -> None:
+        """Append a message that is serialised already, CDR bytes of an rclpy message class."""
+        name = format_type_name(message_type)
         connection = self._connections.get((topic, name))
         if connection is None:
-            register(self._typestore, message_class)
+            register_type(self._typestore, message_type)
             connection = self._writer.add_connection(topic, name, typestore=self._typestore)
             self._connections[topic, name] = connection
         self._writer.write(connection, stamp_ns, data)
@@ -109,90 +93,39 @@ class BagWriter:
 
     def _check_free(self) -> None:
         if self.path.exists() and not self._overwrite:
-            raise InputError(f"bag {self.path} exists already")
+            raise InputError(f"bag {self.path} exists already: choose another name, or remove it first")
 
 
-def read_bag(path: Path, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
-    """Read messages in the order of their recording.
-
-    Args:
-        path: Folder of a bag, or one of its .mcap or .db3 files.
-        topics: Full names of the topics to read; None reads all.
-
-    Raises:
-        InputError: No bag, a damaged bag, a topic that is not in it, or a message type that is not installed here.
-    """
-    with BagReader(path) as bag:
-        for topic, kind, stamp_ns, data in bag.messages(topics):
-            yield BagMessage(topic, stamp_ns, decoded(bag, kind, data))
+def format_type_name(message_type: type) -> str:
+    """Name a message class as in `vision_msgs/msg/Detection2DArray`."""
+    return f"{message_type.__module__.split('.')[0]}/msg/{message_type.__name__}"
 
 
-def decoded(bag: BagReader, kind: str, data: bytes) -> Any:
-    """Make a message of its bytes.
-
-    Args:
-        bag: Where it came from, for error messages.
-        kind: Name of its type.
-        data: CDR.
-
-    Raises:
-        InputError: The bytes are none of this type, or the type is not installed here.
-    """
-    try:
-        return deserialize_message(data, message_class(kind))
-    except InputError:
-        raise
-    except Exception as error:  # rclpy raises what the middleware raises
-        raise InputError(f"cannot read bag {bag.path}: {len(data)} bytes are no {kind}: {error!r}") from error
-
-
-def type_name(message_class: type) -> str:
-    """Name of a message class as in `vision_msgs/msg/Detection2DArray`."""
-    return f"{message_class.__module__.split('.')[0]}/msg/{message_class.__name__}"
-
-
-@functools.cache
-def message_class(name: str) -> type:
-    """Class of a message type named as in `vision_msgs/msg/Detection2DArray`.
-
-    Raises:
-        InputError: Not a message type, or its package is not installed.
-    """
-    match = re.fullmatch(r"([a-z]\w*)/msg/([A-Z]\w*)", name)
-    if match is None:
-        raise InputError(f"message type {name!r} is not of the form package/msg/Name")
-    try:
-        found: type = getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"message type {name!r} is not installed: {error}") from error
-    return found
-
-
-def register(typestore: Typestore, root: type) -> None:
+def register_type(typestore: Typestore, root: type) -> None:
     """Add a message class and all that it contains to a type store."""
-    name = type_name(root)
+    name = format_type_name(root)
     if name in typestore.fielddefs:
         return
     for package, short in re.findall(r"(\w+)/(\w+)", " ".join(root.get_fields_and_field_types().values())):  # type: ignore[attr-defined]
-        register(typestore, message_class(f"{package}/msg/{short}"))
-    typestore.register(get_types_from_msg(definition(root), name))
+        register_type(typestore, load_message_class(f"{package}/msg/{short}"))
+    typestore.register(get_types_from_msg(format_definition(root), name))
 
 
-def definition(message_class: type) -> str:
+def format_definition(message_type: type) -> str:
     """Write the .msg text of a message class: its fields, without comments, constants and defaults.
 
-    None of these enter the type hash, so the text stands for the same type.
+    None of these enter the type hash, so that the text defines the same type.
     """
-    fields = message_class.get_fields_and_field_types()  # type: ignore[attr-defined]
-    return "".join(f"{_field_type(kind)} {name}\n" for name, kind in fields.items())
+    fields = message_type.get_fields_and_field_types()  # type: ignore[attr-defined]
+    return "".join(f"{_translate_type(kind)} {name}\n" for name, kind in fields.items())
 
 
-def _field_type(kind: str) -> str:
+def _translate_type(kind: str) -> str:
     """Translate rclpy's spelling, `sequence<double, 3>`, to that of .msg files, `float64[<=3]`."""
     if match := re.fullmatch(r"sequence<(.+?)(?:, (\d+))?>", kind):
-        return f"{_field_type(match[1])}[{'<=' + match[2] if match[2] else ''}]"
+        return f"{_translate_type(match[1])}[{'<=' + match[2] if match[2] else ''}]"
     if match := re.fullmatch(r"(.+)\[(\d+)\]", kind):
-        return f"{_field_type(match[1])}[{match[2]}]"
+        return f"{_translate_type(match[1])}[{match[2]}]"
     if match := re.fullmatch(r"(w?string)<(\d+)>", kind):
         return f"{match[1]}<={match[2]}"
-    return _PRIMITIVES.get(kind, kind)
+    return MSG_PRIMITIVES.get(kind, kind)

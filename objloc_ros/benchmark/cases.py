@@ -1,4 +1,4 @@
-"""What `objloc bench` measures: the matrix of combinations, and one frame of a combination, stage by stage."""
+"""What `objloc bench` measures: the matrix of cases, and one frame of a case, stage by stage."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, SaliencyResult, SemanticResult
-from objloc_ros.engine.timings import timed
+from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.types import Detections, Image, Size
 
 STAGES = ("decode", "upload", "pre", "vit", "head", "post", "message", "publish")
@@ -26,8 +24,8 @@ Maps = Sequence[npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
-    """One combination.
+class Case:
+    """One combination of everything that is varied.
 
     Args:
         device: As `resolve_device` takes it.
@@ -51,14 +49,14 @@ class Cell:
         return f"{self.method}, {self.backbone}, {width}x{height}, {many}, {self.device}"
 
 
-class Skipped(NamedTuple):
-    """A combination that was not measured, and why."""
+class SkippedCase(NamedTuple):
+    """A case that was not measured, and why."""
 
-    cell: Cell
+    case: Case
     reason: str
 
 
-def matrix(
+def make_matrix(
     *,
     methods: Sequence[str],
     backbones: Sequence[str],
@@ -66,29 +64,29 @@ def matrix(
     batches: Sequence[int],
     cameras: Sequence[int],
     devices: Sequence[str],
-) -> tuple[list[Cell], list[Skipped]]:
-    """All combinations, and those of them that do not exist."""
-    cells, skipped = [], []
-    for each in product(devices, backbones, sizes, methods, batches, cameras):
-        cell = Cell(*each)
-        if cell.batch > 1 and cell.cameras > 1:
-            skipped.append(Skipped(cell, "a camera asks for one frame at a time; the engine makes the batches"))
+) -> tuple[list[Case], list[SkippedCase]]:
+    """Return all cases, and those of them that do not exist."""
+    cases, skipped = [], []
+    for values in product(devices, backbones, sizes, methods, batches, cameras):
+        case = Case(*values)
+        if case.batch > 1 and case.cameras > 1:
+            skipped.append(SkippedCase(case, "a camera asks for one frame at a time; the engine makes the batches"))
         else:
-            cells.append(cell)
-    return cells, skipped
+            cases.append(case)
+    return cases, skipped
 
 
-class Ends(Protocol):
-    """What lies before and behind the engine: a node's part of a frame."""
+class NodeStages(Protocol):
+    """The stages of a frame before and behind the engine: a node's part."""
 
     stages: Sequence[str]
 
     def decode(self, number: int) -> Image:
-        """The pixels of a camera's message, RGB uint8 [H, W, 3], read-only and new every time."""
+        """Return the pixels of a camera's message, RGB uint8 [H, W, 3]."""
         ...
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
-        """What a node would publish."""
+        """Return what a node would publish."""
         ...
 
     def publish(self, messages: Sequence[Any]) -> None:
@@ -96,8 +94,8 @@ class Ends(Protocol):
         ...
 
 
-class BareEnds:
-    """Ends where there is no ROS: only the engine is measured.
+class EngineOnly:
+    """The node's part where there is no ROS: only the engine is measured.
 
     Args:
         frames: RGB uint8 [H, W, 3] each.
@@ -109,64 +107,52 @@ class BareEnds:
         self._frames = frames
 
     def decode(self, number: int) -> Image:
-        """A copy: the engine remembers what it has seen by the array."""
-        image = np.array(self._frames[number % len(self._frames)])
-        image.flags.writeable = False
-        return image
+        """Return the frames in turn."""
+        return self._frames[number % len(self._frames)]
 
     def messages(self, detections: Detections, maps: Maps) -> Any:
-        """None."""
+        """Return nothing."""
         return None
 
     def publish(self, messages: Sequence[Any]) -> None:
-        """To nobody."""
+        """Publish nothing."""
 
 
-def time_call(pipeline: Pipeline, cell: Cell, ends: Ends, first: int, *, publish: bool = True) -> dict[str, float]:
+def time_call(
+    pipeline: Pipeline, case: Case, node: NodeStages, first: int, *, publish: bool = True
+) -> dict[str, float]:
     """Take one call's images through all stages.
 
     Args:
         pipeline: With fine timings, or without parts of its stages.
-        cell: What is measured; its number of cameras does not matter here.
-        ends: Of the same image size.
+        case: What is measured; its number of cameras does not matter here.
+        node: Of the same image size.
         first: Number of the first image.
-        publish: Whether to publish, if `ends` can.
+        publish: Whether to publish, if `node` can.
 
     Returns:
         Milliseconds per image of the stages that there are, and of the whole frame.
     """
-    times: dict[str, float] = {}
-    n, method = cell.batch, cell.method
-    with timed(times, FRAME, n):
-        with timed(times, "decode", n):
-            images = [ends.decode(first + i) for i in range(n)]
+    n, method = case.batch, case.method
+    with Stopwatch(n) as stopwatch, stage(FRAME):
+        with stage("decode"):
+            images = [node.decode(first + i) for i in range(n)]
         results = pipeline.run(images, (method,)) if n > 1 else [pipeline.run(images[0], (method,))]
-        with timed(times, "maps", n):
-            maps = [source_maps(result[method]) for result in results]
-        with timed(times, "message", n):
-            each = zip(results, maps, strict=True)
-            messages = [ends.messages(result[method].detections, pixels) for result, pixels in each]
-        if publish and "publish" in ends.stages:
-            with timed(times, "publish", n):
-                ends.publish(messages)
-    return _stages(times, results[0].timings_ms, method, ends.stages)
+        with stage("maps"):
+            maps = [list(result[method].maps().values()) for result in results]
+        with stage("message"):
+            pairs = zip(results, maps, strict=True)
+            messages = [node.messages(result[method].detections, pixels) for result, pixels in pairs]
+        if publish and "publish" in node.stages:
+            with stage("publish"):
+                node.publish(messages)
+    return _split_stages(stopwatch.times_ms, results[0].timings_ms, method, node.stages)
 
 
-def source_maps(result: HeadResult) -> Maps:
-    """The masks and maps of a result that a node publishes, brought to the source's size."""
-    if isinstance(result, SaliencyResult):
-        return [result.mask_u8(), result.saliency_u8()]
-    if isinstance(result, InstanceResult):
-        return [result.instances_u16()]
-    if isinstance(result, SemanticResult):
-        return [result.classes_u8(), result.confidence_u8()]
-    raise TypeError(f"no node publishes a {type(result).__name__}")
-
-
-def _stages(outer: dict[str, float], engine: Any, method: str, ends: Sequence[str]) -> dict[str, float]:
+def _split_stages(outer: dict[str, float], engine: Any, method: str, node_stages: Sequence[str]) -> dict[str, float]:
     """Take parts out of the stages that hold them, so that the stages add up."""
-    upload, post = engine.get("upload", 0.0), engine.get(f"{method}.post", 0.0)
-    stages = {name: outer[name] for name in (FRAME, *ends) if name in outer}
+    upload, pixels = engine.get("upload", 0.0), engine.get(f"{method}.pixels", 0.0)
+    stages = {name: outer[name] for name in (FRAME, *node_stages) if name in outer}
     if "vit" in engine:
         stages |= {"upload": upload, "pre": engine["pre"] - upload, "vit": engine["vit"]}
-    return stages | {"head": engine[method] - post, "post": post + outer["maps"]}
+    return stages | {"head": engine[method] - pixels, "post": pixels + outer["maps"]}

@@ -3,82 +3,118 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from objloc_ros.benchmark.results import Row, Run
-from objloc_ros.io.bar_chart import Bar, Panel, stacked_bars
+import numpy as np
+
+from objloc_ros.benchmark.results import BenchmarkRun, CaseResult
+from objloc_ros.io.tables import markdown_table, text_table
 from objloc_ros.types import Image
 
 NONE = "-"
-COLUMNS = 120
-"""Of a terminal."""
+TERMINAL_COLUMNS = 120
 
 LEGEND = (
-    "Milliseconds per frame, medians of the rounds; iqr: distance of the quartiles; x: how many times its floor the "
-    "stage before it takes. Of several cameras: frame is the time between two answers, the stages count waiting."
+    "Milliseconds per frame, medians of the rounds; iqr: distance of the quartiles; x: how many times its roofline the "
+    "stage before it takes, the least time that arithmetic and memory allow. Of several cameras: frame is the time "
+    "between two results, the stages count waiting."
 )
 
+BOUNDED_STAGES = ("vit", "head")
+"""Stages that may have a roofline."""
 
-def text_table(run: Run) -> str:
-    """The run in at most 120 columns: a block for each backbone, size and device."""
+PICTURE_WIDTH, DPI = 12.8, 100
+"""Inches, and pixels per inch."""
+
+
+def format_text(run: BenchmarkRun) -> str:
+    """Write a run in at most 120 columns: a table for each backbone, size and device."""
     stages = run.stages()
-    lines = [*_wrapped([*_facts(run), LEGEND]), ""]
-    head = f"{'method':14}{'batch':>6}{'cams':>5}{'frame ms':>9}{'iqr':>6}{'1/s':>6}"
-    head += "".join(f"{stage:>8}" + (f"{'x':>5}" if stage in ("vit", "head") else "") for stage in stages)
-    for title, rows in _blocks(run.rows):
-        lines += [title, head]
-        for row in rows:
-            low, high = row.quartiles()
-            cells = f"{row.cell.method:14}{row.cell.batch:6}{row.cell.cameras:5}"
-            cells += f"{_digits(row.median()):>9}{_digits(high - low):>6}{_digits(row.frames_per_s()):>6}"
+    header = ["method", "batch", "cams", "frame", "iqr", "1/s"]
+    for stage in stages:
+        header += [stage, "x"] if stage in BOUNDED_STAGES else [stage]
+    lines = [*_wrap([*_facts(run), LEGEND]), ""]
+    for title, results in _group(run.rows):
+        rows = [header]
+        for result in results:
+            low, high = result.quartiles()
+            row = [result.case.method, str(result.case.batch), str(result.case.cameras)]
+            row += [_round(result.median()), _round(high - low), _round(result.frames_per_s())]
             for stage in stages:
-                cells += f"{_median(row, stage):>8}"
-                if stage in ("vit", "head"):
-                    cells += f"{_over_floor(row, stage):>5}"
-            lines.append(cells)
-        lines += [*_wrapped(_floors(rows)), ""]
-    return "\n".join([*lines, *_wrapped(_remarks(run))])
+                ratio = [_ratio(result, stage)] if stage in BOUNDED_STAGES else []
+                row += [_median(result, stage), *ratio]
+            rows.append(row)
+        lines += [title, text_table(rows, left=1), *_wrap(_describe_rooflines(results)), ""]
+    return "\n".join([*lines, *_wrap(_remarks(run))])
 
 
-def markdown(run: Run) -> str:
-    """Machine, date, command and one table: medians in ms per frame, the frame's quartiles in brackets."""
+def format_markdown(run: BenchmarkRun) -> str:
+    """Write machine, date, command and one table: medians in ms per frame, the frame's quartiles in brackets."""
     stages = run.stages()
-    columns = ["method", "backbone", "size", "batch", "cameras", "device", "frame", "frames/s", *stages]
-    columns += ["ViT floor", "ViT / floor", "head floor", "head / floor"]
-    lines = [" ".join((f"`{run.command}`, {run.date}:", *_facts(run)[1:])), ""]
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in run.rows:
-        cell, (low, high) = row.cell, row.quartiles()
-        values = [cell.method, cell.backbone, _size(row), str(cell.batch), str(cell.cameras), cell.device]
-        values += [f"{_digits(row.median())} ({_digits(low)}–{_digits(high)})", _digits(row.frames_per_s())]
-        values += [_median(row, stage) for stage in stages]
-        for stage in ("vit", "head"):
-            floor = row.floors.get(stage)
-            values += [NONE if floor is None else _digits(floor.ms), _over_floor(row, stage)]
-        lines.append("| " + " | ".join(values) + " |")
-    floors = [line for _, rows in _blocks(run.rows) for line in _floors(rows)]
-    return "\n".join([*lines, "", *(f"- {line}" for line in dict.fromkeys((*floors, *_remarks(run))))])
+    header = ["method", "backbone", "size", "batch", "cameras", "device", "frame", "frames/s", *stages]
+    header += ["ViT roofline", "ViT / roofline", "head roofline", "head / roofline"]
+    rows = []
+    for result in run.rows:
+        case, (low, high) = result.case, result.quartiles()
+        row = [case.method, case.backbone, _size(result), case.batch, case.cameras, case.device]
+        row += [f"{_round(result.median())} ({_round(low)}–{_round(high)})", _round(result.frames_per_s())]
+        row += [_median(result, stage) for stage in stages]
+        for stage in BOUNDED_STAGES:
+            roofline = result.rooflines.get(stage)
+            row += [NONE if roofline is None else _round(roofline.ms), _ratio(result, stage)]
+        rows.append(row)
+    rooflines = [line for _, results in _group(run.rows) for line in _describe_rooflines(results)]
+    remarks = [f"- {line}" for line in dict.fromkeys((*rooflines, *_remarks(run)))]
+    facts = " ".join((f"`{run.command}`, {run.date}:", *_facts(run)[1:]))
+    return "\n".join([facts, "", markdown_table(header, rows), "", *remarks])
 
 
-def picture(run: Run) -> Image:
-    """The stages of each row as a stacked bar, a panel for each backbone, size and device: RGB uint8."""
-    stages = run.stages()
-    panels = []
-    for title, rows in _blocks(run.rows):
-        bars = []
-        for row in rows:
-            parts = [row.median(stage) if stage in row.rounds else 0.0 for stage in stages]
-            several = f" x{row.cell.batch}" if row.cell.batch > 1 else ""
-            several += f", {row.cell.cameras} cameras" if row.cell.cameras > 1 else ""
-            rate = f"{_digits(row.frames_per_s())} frames/s"
-            note = f"{_digits(row.median())} ms, {rate}" if row.cell.cameras == 1 else f"{rate} in all"
-            bars.append(Bar(f"{row.cell.method}{several}", parts, note))
-        panels.append(Panel(title, bars))
-    return stacked_bars(panels, stages, unit="ms")
+def draw(run: BenchmarkRun) -> Image:
+    """Draw the stages of each case as a stacked bar, a panel for each backbone, size and device: RGB uint8.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    stages, groups = run.stages(), _group(run.rows)
+    counts = [len(results) for _, results in groups]
+    figure = Figure(figsize=(PICTURE_WIDTH, 0.8 + sum(0.9 + 0.3 * count for count in counts)), dpi=DPI)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(len(groups), squeeze=False, height_ratios=[1 + count for count in counts])[:, 0]
+    for axes, (title, results) in zip(panels, groups, strict=True):
+        labels = [_label(result) for result in results]
+        ends = np.zeros(len(results))
+        for stage in stages:
+            lengths = [result.median(stage) if stage in result.rounds else 0.0 for result in results]
+            axes.barh(range(len(results)), lengths, left=ends, label=stage)
+            ends += lengths
+        for place, (end, result) in enumerate(zip(ends, results, strict=True)):
+            axes.text(end, place, f"  {_note(result)}", va="center")
+        axes.set(title=title, xlabel="ms", xlim=(0, 1.25 * max(ends.max(), 1e-3)))
+        axes.set_yticks(range(len(results)), labels)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(stages), frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def _facts(run: Run) -> list[str]:
+def _label(result: CaseResult) -> str:
+    batch = f" x{result.case.batch}" if result.case.batch > 1 else ""
+    cameras = f", {result.case.cameras} cameras" if result.case.cameras > 1 else ""
+    return f"{result.case.method}{batch}{cameras}"
+
+
+def _note(result: CaseResult) -> str:
+    rate = f"{_round(result.frames_per_s())} frames/s"
+    return f"{rate} in all" if result.case.cameras > 1 else f"{_round(result.median())} ms, {rate}"
+
+
+def _facts(run: BenchmarkRun) -> list[str]:
     """Date and command; then the machine, in one line."""
     facts = run.machine
     names = ", ".join(f"{name} {facts.get(name)}" for name in ("torch", "numpy", "opencv", "python"))
@@ -87,14 +123,14 @@ def _facts(run: Run) -> list[str]:
     return [f"{run.date}  {run.command}", machine]
 
 
-def _remarks(run: Run) -> list[str]:
-    """What is not in the table, and the rates behind the floors."""
+def _remarks(run: BenchmarkRun) -> list[str]:
+    """What is not in the table, and the rates behind the rooflines."""
     remarks = [f"left out: {text}" for text in run.left_out]
     reasons: dict[str, list[str]] = {}
-    for cell, reason in run.skipped:
-        reasons.setdefault(reason, []).append(str(cell))
-    for reason, cells in reasons.items():
-        remarks.append(f"skipped {len(cells)}: {reason}: {'; '.join(cells[:3])}{'; ...' if len(cells) > 3 else ''}")
+    for case, reason in run.skipped:
+        reasons.setdefault(reason, []).append(str(case))
+    for reason, cases in reasons.items():
+        remarks.append(f"skipped {len(cases)}: {reason}: {'; '.join(cases[:3])}{'; ...' if len(cases) > 3 else ''}")
     copies = [rate for rate in run.rates if "copy_gb_per_s" in rate]
     remarks += [f"copies on {rate['device']}: {rate['copy_gb_per_s']:.1f} GB/s read and written" for rate in copies]
     for rate in run.rates:
@@ -104,47 +140,47 @@ def _remarks(run: Run) -> list[str]:
     return remarks
 
 
-def _blocks(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Rows by device, backbone and size, with a title each."""
+def _group(results: Iterable[CaseResult]) -> list[tuple[str, list[CaseResult]]]:
+    """Group results by device, backbone and size, with a title each."""
 
-    def title(row: Row) -> str:
-        return f"{row.cell.backbone}, {_size(row)}, {row.cell.device}"
+    def title(result: CaseResult) -> str:
+        return f"{result.case.backbone}, {_size(result)}, {result.case.device}"
 
-    return [(name, list(each)) for name, each in groupby(rows, key=title)]
+    return [(name, list(group)) for name, group in groupby(results, key=title)]
 
 
-def _floors(rows: Sequence[Row]) -> list[str]:
-    """The floors of a block in words, each once."""
+def _describe_rooflines(results: Sequence[CaseResult]) -> list[str]:
+    """Put the rooflines of a group into words, each once."""
     lines: dict[str, str] = {}
-    for row in rows:
-        for stage, floor in row.floors.items():
-            of = "ViT" if stage == "vit" else f"head of {row.cell.method}"
-            attention = f", {_digits(floor.attention_flops / 1e9)} of them attention" if floor.attention_flops else ""
-            work = f"{_digits(floor.flops / 1e9)} GFLOP{attention}, {_digits(floor.bytes / 1e6)} MB"
-            rate = f"{floor.gflop_per_s:.0f} GFLOP/s {floor.dtype}"
-            text = f"floor of the {of}, {row.cell.backbone}, {_size(row)}: {_digits(floor.ms)} ms ({work}; {rate})"
+    for result in results:
+        for stage, roofline in result.rooflines.items():
+            of = "ViT" if stage == "vit" else f"head of {result.case.method}"
+            attention = f", {_round(roofline.attention_flops / 1e9)} of them attention"
+            work = f"{_round(roofline.flops / 1e9)} GFLOP{attention if roofline.attention_flops else ''}"
+            work += f", {_round(roofline.bytes / 1e6)} MB; {roofline.gflop_per_s:.0f} GFLOP/s {roofline.dtype}"
+            text = f"roofline of the {of}, {result.case.backbone}, {_size(result)}: {_round(roofline.ms)} ms ({work})"
             lines.setdefault(of, text)  # batches have nearly the same: they share the bytes of the weights
     return list(lines.values())
 
 
-def _wrapped(lines: Sequence[str]) -> list[str]:
-    """Lines of at most `COLUMNS`, continued with an indent."""
-    return [part for line in lines for part in textwrap.wrap(line, COLUMNS, subsequent_indent="    ")]
+def _wrap(lines: Sequence[str]) -> list[str]:
+    """Break lines at the width of a terminal, continued with an indent."""
+    return [part for line in lines for part in textwrap.wrap(line, TERMINAL_COLUMNS, subsequent_indent="    ")]
 
 
-def _size(row: Row) -> str:
-    return f"{row.cell.size[1]}x{row.cell.size[0]}"
+def _size(result: CaseResult) -> str:
+    return f"{result.case.size[1]}x{result.case.size[0]}"
 
 
-def _median(row: Row, stage: str) -> str:
-    return _digits(row.median(stage)) if stage in row.rounds else NONE
+def _median(result: CaseResult, stage: str) -> str:
+    return _round(result.median(stage)) if stage in result.rounds else NONE
 
 
-def _over_floor(row: Row, stage: str) -> str:
-    ratio = row.over_floor(stage)
+def _ratio(result: CaseResult, stage: str) -> str:
+    ratio = result.over_roofline(stage)
     return NONE if ratio is None else f"{ratio:.1f}"
 
 
-def _digits(value: float) -> str:
-    """Three digits where they matter: 0.12, 1.23, 12.3, 1234."""
+def _round(value: float) -> str:
+    """Write three digits where they matter: 0.12, 1.23, 12.3, 1234."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"

@@ -15,17 +15,17 @@ import cv2
 import numpy as np
 import torch
 
-from objloc_ros.benchmark.cases import FRAME, STAGES, Cell, Skipped
+from objloc_ros.benchmark.cases import FRAME, STAGES, Case, SkippedCase
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.version import __version__
 
 FORMAT = 1
-"""Of the JSON file."""
+"""Version of the JSON file's format."""
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What a stage takes at least.
+class Roofline:
+    """The least time of a stage that its arithmetic and memory allow.
 
     Args:
         ms: Milliseconds per image.
@@ -45,69 +45,69 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One combination.
+class CaseResult:
+    """What was measured of a case.
 
     Args:
-        cell: Which.
+        case: The case.
         rounds: Milliseconds per image of each stage and of the whole frame, one of each round. Where several cameras
             share the engine, `frame` is the time between two answers to any of them, and the stages are the medians of
             the round, waiting included.
-        floors: By stage.
+        rooflines: By stage.
     """
 
-    cell: Cell
+    case: Case
     rounds: Mapping[str, Sequence[float]]
-    floors: Mapping[str, Floor] = field(default_factory=dict)
+    rooflines: Mapping[str, Roofline] = field(default_factory=dict)
 
     def median(self, stage: str = FRAME) -> float:
-        """Median milliseconds per image."""
+        """Return the median of the rounds, milliseconds per image."""
         return float(np.median(self.rounds[stage]))
 
     def quartiles(self, stage: str = FRAME) -> tuple[float, float]:
-        """Between them lie the middle half of the rounds."""
+        """Return the quartiles of the rounds, milliseconds per image."""
         low, high = np.percentile(self.rounds[stage], (25, 75))
         return float(low), float(high)
 
     def frames_per_s(self) -> float:
-        """Frames per second, of all cameras together."""
+        """Return the frames per second of all cameras together."""
         return 1e3 / self.median()
 
-    def over_floor(self, stage: str) -> float | None:
-        """How many times its floor a stage takes; None where it has none, or cameras wait for each other."""
-        if stage not in self.floors or stage not in self.rounds or self.cell.cameras > 1:
+    def over_roofline(self, stage: str) -> float | None:
+        """Return how many times its roofline a stage takes; None without one, or where cameras wait for each other."""
+        if stage not in self.rooflines or stage not in self.rounds or self.case.cameras > 1:
             return None
-        return self.median(stage) / self.floors[stage].ms
+        return self.median(stage) / self.rooflines[stage].ms
 
 
 @dataclass(frozen=True)
-class Run:
+class BenchmarkRun:
     """One run of the benchmark.
 
     Args:
         date: In ISO 8601.
         command: What was run.
-        machine: Facts by name, see `machine`.
+        machine: Facts by name, see `describe_machine`.
         rows: In the order of the matrix.
-        skipped: Combinations that do not exist or could not be loaded.
+        skipped: Cases that do not exist or could not be loaded.
         left_out: Sentences on stages that are missing.
-        rates: See `Rates.listed`.
+        rates: See `DeviceRates.to_json`.
     """
 
     date: str
     command: str
     machine: Mapping[str, Any]
-    rows: Sequence[Row]
-    skipped: Sequence[Skipped] = ()
+    rows: Sequence[CaseResult]
+    skipped: Sequence[SkippedCase] = ()
     left_out: Sequence[str] = ()
     rates: Sequence[Mapping[str, Any]] = ()
 
     def stages(self) -> list[str]:
-        """The stages that some row has, those apart that take no time anywhere."""
+        """Return the stages that some row has, but for those that take no time anywhere."""
         return [name for name in STAGES if any(any(row.rounds.get(name, ())) for row in self.rows)]
 
-    def document(self) -> dict[str, Any]:
-        """Everything, ready for JSON; medians, quartiles and ratios are there for readers and are not read back."""
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values; medians, quartiles and ratios are for readers only."""
         return {
             "format": FORMAT,
             "objloc": __version__,
@@ -115,13 +115,13 @@ class Run:
             "command": self.command,
             "machine": dict(self.machine),
             "left_out": list(self.left_out),
-            "skipped": [{"cell": asdict(cell), "reason": reason} for cell, reason in self.skipped],
+            "skipped": [{"cell": asdict(case), "reason": reason} for case, reason in self.skipped],
             "rates": list(self.rates),
-            "rows": [_document(row) for row in self.rows],
+            "rows": [_row_to_json(row) for row in self.rows],
         }
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> BenchmarkRun:
     """Read a file that `objloc bench` wrote.
 
     Raises:
@@ -131,22 +131,22 @@ def read_run(path: Path) -> Run:
         saved = json.loads(path.read_text())
         if saved["format"] != FORMAT:
             raise InputError(f"{path} has format {saved['format']!r}, expected {FORMAT}")
-        rows = [_row(one) for one in saved["rows"]]
-        return Run(str(saved["date"]), str(saved["command"]), dict(saved["machine"]), rows)
+        rows = [_parse_row(row) for row in saved["rows"]]
+        return BenchmarkRun(str(saved["date"]), str(saved["command"]), dict(saved["machine"]), rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as a run of objloc bench: {error!r}") from error
 
 
-def machine(gpu: str | None) -> dict[str, Any]:
-    """Facts on where the numbers are taken, with the load before they are.
+def describe_machine(gpu: str | None) -> dict[str, Any]:
+    """Collect facts on where the numbers are taken, with the load before they are.
 
     Args:
         gpu: Name of the GPU, if one is measured.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": _read_cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
@@ -159,25 +159,27 @@ def machine(gpu: str | None) -> dict[str, Any]:
     }
 
 
-def _cpu() -> str:
-    """The processor's name, which Linux keeps in a file."""
+def _read_cpu_name() -> str:
+    """Return the processor's name, which Linux keeps in a file."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
-def _document(row: Row) -> dict[str, Any]:
+def _row_to_json(row: CaseResult) -> dict[str, Any]:
     stages = {
         stage: {"median_ms": row.median(stage), "quartiles_ms": list(row.quartiles(stage)), "rounds_ms": list(times)}
         for stage, times in row.rounds.items()
     }
-    floors = {stage: {**asdict(floor), "ratio": row.over_floor(stage)} for stage, floor in row.floors.items()}
-    return {**asdict(row.cell), "frames_per_s": row.frames_per_s(), "stages": stages, "floors": floors}
+    rooflines = {
+        stage: {**asdict(roofline), "ratio": row.over_roofline(stage)} for stage, roofline in row.rooflines.items()
+    }
+    return {**asdict(row.case), "frames_per_s": row.frames_per_s(), "stages": stages, "floors": rooflines}
 
 
-def _row(saved: Mapping[str, Any]) -> Row:
-    cell = Cell(
+def _parse_row(saved: Mapping[str, Any]) -> CaseResult:
+    case = Case(
         device=str(saved["device"]),
         backbone=str(saved["backbone"]),
         size=(int(saved["size"][0]), int(saved["size"][1])),
@@ -185,21 +187,21 @@ def _row(saved: Mapping[str, Any]) -> Row:
         batch=int(saved["batch"]),
         cameras=int(saved["cameras"]),
     )
-    rounds = {str(stage): [float(ms) for ms in one["rounds_ms"]] for stage, one in saved["stages"].items()}
+    rounds = {str(stage): [float(ms) for ms in times["rounds_ms"]] for stage, times in saved["stages"].items()}
     if not all(times and all(math.isfinite(ms) and ms >= 0 for ms in times) for times in rounds.values()):
-        raise InputError(f"the rounds of {cell} are not numbers of milliseconds")
+        raise InputError(f"the rounds of {case} are not numbers of milliseconds")
     if FRAME not in rounds:
-        raise InputError(f"the row of {cell} has no stage {FRAME!r}")
-    return Row(cell, rounds)
+        raise InputError(f"the row of {case} has no stage {FRAME!r}")
+    return CaseResult(case, rounds)
 
 
 SAME_MACHINE = ("cpu", "cores", "threads", "gpu", "torch")
 """Facts that have to agree."""
 
-SPREADS = 3.0
+MARGIN_SPREADS = 3.0
 """How many spreads a difference has to exceed."""
 
-GAUSSIAN = 1.4826
+MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
 
 Verdict = Literal["slower", "faster", "same"]
@@ -207,17 +209,17 @@ Verdict = Literal["slower", "faster", "same"]
 
 @dataclass(frozen=True)
 class Change:
-    """A combination in both runs.
+    """A case in both runs.
 
     Args:
-        cell: Which.
+        case: The case.
         before_ms: Median of the saved run.
         after_ms: Median of this one.
         margin: By what part of `before_ms` they may differ.
         worst: The stage that has grown most, and by how many milliseconds.
     """
 
-    cell: Cell
+    case: Case
     before_ms: float
     after_ms: float
     margin: float
@@ -238,7 +240,7 @@ class Change:
     def __str__(self) -> str:
         times = f"{self.before_ms:.2f} -> {self.after_ms:.2f} ms ({self.change:+.1%}, margin {self.margin:.1%})"
         grown = f", most of it in {self.worst[0]} ({self.worst[1]:+.2f} ms)" if self.verdict == "slower" else ""
-        return f"{self.verdict}: {self.cell}: {times}{grown}"
+        return f"{self.verdict}: {self.case}: {times}{grown}"
 
 
 @dataclass(frozen=True)
@@ -246,15 +248,15 @@ class Comparison:
     """Two runs side by side.
 
     Args:
-        changes: Combinations that both have.
+        changes: Cases that both have.
         only_before: Those that only the saved run has.
         only_after: Those that only this one has.
         machines: How the machines differ, in words.
     """
 
     changes: Sequence[Change]
-    only_before: Sequence[Cell]
-    only_after: Sequence[Cell]
+    only_before: Sequence[Case]
+    only_after: Sequence[Case]
     machines: Sequence[str]
 
     @property
@@ -263,16 +265,16 @@ class Comparison:
         return [change for change in self.changes if change.verdict == "slower"]
 
     def lines(self) -> list[str]:
-        """The comparison in words: what changed, what has no counterpart, and how many are the same."""
+        """Put the comparison into words: what changed, what has no counterpart, and how many are the same."""
         changed = [str(change) for change in self.changes if change.verdict != "same"]
-        lone = [f"only in the saved run: {cell}" for cell in self.only_before]
-        lone += [f"only in this run: {cell}" for cell in self.only_after]
+        lone = [f"only in the saved run: {case}" for case in self.only_before]
+        lone += [f"only in this run: {case}" for case in self.only_after]
         same = len(self.changes) - len(changed)
         summary = f"{len(self.regressions)} of {len(self.changes)} slower, {same} within their margins"
         return [*(f"other machine: {text}" for text in self.machines), *changed, *lone, summary]
 
-    def document(self) -> dict[str, Any]:
-        """Ready for JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON values."""
         verdicts: dict[str, list[str]] = {"slower": [], "faster": [], "same": []}
         for change in self.changes:
             verdicts[change.verdict].append(str(change))
@@ -300,7 +302,9 @@ def check_machines(before: Mapping[str, Any], after: Mapping[str, Any], *, any_m
     return differences
 
 
-def compare(before: Run, after: Run, *, margin_floor: float = 0.05, any_machine: bool = False) -> Comparison:
+def compare(
+    before: BenchmarkRun, after: BenchmarkRun, *, margin_floor: float = 0.05, any_machine: bool = False
+) -> Comparison:
     """Compare runs row by row.
 
     A row is slower if its median has grown by more than both `margin_floor` and three times the spread of the two rows'
@@ -318,26 +322,26 @@ def compare(before: Run, after: Run, *, margin_floor: float = 0.05, any_machine:
     if margin_floor < 0:
         raise ParameterError(f"the margin must be at least 0, got {margin_floor}")
     machines = check_machines(before.machine, after.machine, any_machine=any_machine)
-    old, new = ({row.cell: row for row in run.rows} for run in (before, after))
-    changes = [_change(old[cell], new[cell], margin_floor) for cell in new if cell in old]
-    only_before, only_after = [cell for cell in old if cell not in new], [cell for cell in new if cell not in old]
+    old, new = ({row.case: row for row in run.rows} for run in (before, after))
+    changes = [_change(old[case], new[case], margin_floor) for case in new if case in old]
+    only_before, only_after = [case for case in old if case not in new], [case for case in new if case not in old]
     return Comparison(changes, only_before, only_after, machines)
 
 
-def _change(before: Row, after: Row, margin_floor: float) -> Change:
+def _change(before: CaseResult, after: CaseResult, margin_floor: float) -> Change:
     shared = [stage for stage in STAGES if stage in before.rounds and stage in after.rounds]
-    old, new = (_frame(row, shared) for row in (before, after))
+    old, new = (_shared_frame(row, shared) for row in (before, after))
     before_ms, after_ms = float(np.median(old)), float(np.median(new))
-    margin = max(margin_floor, SPREADS * float(np.hypot(_spread(old), _spread(new))) / before_ms)
+    margin = max(margin_floor, MARGIN_SPREADS * float(np.hypot(_spread(old), _spread(new))) / before_ms)
     grown = {stage: after.median(stage) - before.median(stage) for stage in shared}
     worst = max(grown.items(), key=lambda item: item[1], default=(FRAME, after_ms - before_ms))
-    return Change(after.cell, before_ms, after_ms, margin, worst)
+    return Change(after.case, before_ms, after_ms, margin, worst)
 
 
-def _frame(row: Row, stages: Sequence[str]) -> np.ndarray:
-    """The rounds of the frame without the stages that the other run lacks."""
+def _shared_frame(row: CaseResult, stages: Sequence[str]) -> np.ndarray:
+    """Return the rounds of the frame without the stages that the other run lacks."""
     frame = np.array(row.rounds[FRAME], np.float64)
-    if row.cell.cameras > 1:  # stages overlap
+    if row.case.cameras > 1:  # stages overlap
         return frame
     missing = [row.rounds[stage] for stage in STAGES if stage in row.rounds and stage not in stages]
     return frame - np.sum(missing, axis=0) if missing else frame
@@ -345,4 +349,4 @@ def _frame(row: Row, stages: Sequence[str]) -> np.ndarray:
 
 def _spread(rounds: np.ndarray) -> float:
     """Standard deviation, judged by the median absolute deviation."""
-    return GAUSSIAN * float(np.median(np.abs(rounds - np.median(rounds))))
+    return MAD_TO_STD * float(np.median(np.abs(rounds - np.median(rounds))))

@@ -16,7 +16,7 @@ import torch
 
 from objloc_ros.backbones.clip import ClipSpec
 from objloc_ros.backbones.vit import ViTSpec
-from objloc_ros.engine.timings import settle
+from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.ops.geometry import plan
 from objloc_ros.types import Grid, Size
@@ -24,14 +24,14 @@ from objloc_ros.types import Grid, Size
 COPY_BYTES = 2**26
 """Size of the copied buffer, beyond the caches of a core."""
 
-MOST_CALLS, ENOUGH_S = 20, 0.01
+MAX_CALLS, PROBE_S = 20, 0.01
 """Of one product or copy in a round: at most so many, and none after so many seconds but the second."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Product:
+class MatrixProduct:
     """A matrix product on a device.
 
     Args:
@@ -42,60 +42,60 @@ class Product:
 
     device: str
     dtype: str
-    gemm: Gemm
+    gemm: GemmShape
 
 
-class Rates:
+class DeviceRates:
     """The best rates seen, of the products that were asked for.
 
     Args:
         products: What to measure; copies are measured on each of their devices.
     """
 
-    def __init__(self, products: Iterable[Product]) -> None:
-        self._probes: dict[Product | str, Callable[[], None]] = {}
+    def __init__(self, products: Iterable[MatrixProduct]) -> None:
+        self._probes: dict[MatrixProduct | str, Callable[[], None]] = {}
         for product in products:
-            self._probes[product] = _product(product)
-            self._probes.setdefault(product.device, _copy(product.device))
+            self._probes[product] = _make_product(product)
+            self._probes.setdefault(product.device, _make_copy(product.device))
         self._best_s = dict.fromkeys(self._probes, float("inf"))
 
     def measure(self) -> None:
-        """Run everything some times, so that the caches are warm; the best time of each stays."""
+        """BenchmarkRun everything some times, so that the caches are warm; the best time of each stays."""
         for key, probe in self._probes.items():
             device = torch.device(key if isinstance(key, str) else key.device)
             begin = time.perf_counter()
-            for number in range(MOST_CALLS):
-                settle(device)
+            for number in range(MAX_CALLS):
+                synchronize(device)
                 start = time.perf_counter()
                 probe()
-                settle(device)
+                synchronize(device)
                 end = time.perf_counter()
                 self._best_s[key] = min(self._best_s[key], end - start)
-                if number and end - begin > ENOUGH_S:
+                if number and end - begin > PROBE_S:
                     break
 
-    def flops_per_s(self, product: Product) -> float:
-        """Operations per second of a product."""
+    def flops_per_s(self, product: MatrixProduct) -> float:
+        """Return the operations per second of a product."""
         return product.gemm.flops / self._best_s[product]
 
     def bytes_per_s(self, device: str) -> float:
-        """Bytes read and written per second by a copy."""
+        """Return the bytes that a copy reads and writes per second."""
         return 2 * COPY_BYTES / self._best_s[device]
 
-    def floor_ms(self, work: Work, product: Product, batch: int) -> float:
-        """Milliseconds per image that the work takes at least: its operations or its bytes, whichever take longer.
+    def roofline_ms(self, workload: Workload, product: MatrixProduct, batch: int) -> float:
+        """Compute the least milliseconds per image: of the operations or of the bytes, whichever take longer.
 
         Args:
-            work: What has to be computed.
+            workload: What has to be computed.
             product: The product at whose rate it may be.
             batch: Images of one call.
         """
-        by_flops = work.flops / self.flops_per_s(product)
-        by_bytes = work.bytes(batch) / self.bytes_per_s(product.device)
+        by_flops = workload.flops / self.flops_per_s(product)
+        by_bytes = workload.bytes(batch) / self.bytes_per_s(product.device)
         return 1e3 * max(by_flops, by_bytes)
 
-    def listed(self) -> list[dict[str, object]]:
-        """All rates, ready for JSON: GFLOP/s of each product, GB/s of each device's copy."""
+    def to_json(self) -> list[dict[str, object]]:
+        """Return all rates as JSON values: GFLOP/s of each product, GB/s of each device's copy."""
         rows: list[dict[str, object]] = []
         for key in self._probes:
             if isinstance(key, str):
@@ -107,7 +107,7 @@ class Rates:
         return rows
 
 
-def _product(product: Product) -> Callable[[], None]:
+def _make_product(product: MatrixProduct) -> Callable[[], None]:
     gemm, dtype, device = product.gemm, DTYPES[product.dtype], product.device
     a = torch.rand(gemm.rows, gemm.inner, dtype=dtype, device=device)
     b = torch.rand(gemm.inner, gemm.columns, dtype=dtype, device=device)
@@ -119,7 +119,7 @@ def _product(product: Product) -> Callable[[], None]:
     return run
 
 
-def _copy(device: str) -> Callable[[], None]:
+def _make_copy(device: str) -> Callable[[], None]:
     source = torch.ones(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
 
@@ -130,12 +130,12 @@ def _copy(device: str) -> Callable[[], None]:
 
 
 FLOAT_BYTES = 4
-"""Weights, inputs and answers are float32 everywhere; bfloat16 is what the products are computed in."""
+"""Weights, inputs and outputs are float32 everywhere; bfloat16 is what the products are computed in."""
 
 
 @dataclass(frozen=True)
-class Gemm:
-    """A matrix product [rows, inner] x [inner, columns], whose rate stands for that of the work it is part of."""
+class GemmShape:
+    """The size of a matrix product [rows, inner] x [inner, columns]; its rate stands for that of a whole workload."""
 
     rows: int
     inner: int
@@ -148,7 +148,7 @@ class Gemm:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What has to be computed for one image.
 
     Args:
@@ -164,7 +164,7 @@ class Work:
     attention: int
     weight_bytes: int
     image_bytes: int
-    gemm: Gemm
+    gemm: GemmShape
     bfloat16: bool
 
     @property
@@ -177,8 +177,8 @@ class Work:
         return self.image_bytes + self.weight_bytes / batch
 
 
-def vit_work(spec: ViTSpec, grid: Grid) -> Work:
-    """A pass of a backbone, whose last block is only projected.
+def count_vit(spec: ViTSpec, grid: Grid) -> Workload:
+    """Count a pass of a backbone, whose last block is only projected.
 
     Args:
         spec: Its architecture.
@@ -189,72 +189,72 @@ def vit_work(spec: ViTSpec, grid: Grid) -> Work:
     stem_flops, stem_weights = _stem(grid, spec.patch, width, spec.stem)
     blocks, attention = _blocks(tokens, width, spec.depth - 1)
     last = 2 * tokens * width * 3 * width + 2 * tokens * width  # the projection, and the row of the CLS token
-    return Work(
+    return Workload(
         products=stem_flops + blocks + last,
         attention=attention,
         weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * (spec.depth - 1) + 3 * width**2),
         image_bytes=FLOAT_BYTES * (3 * patches * spec.patch**2 + 3 * patches * width),
-        gemm=Gemm(tokens, width, 4 * width),
+        gemm=GemmShape(tokens, width, 4 * width),
         bfloat16=spec.bfloat16,
     )
 
 
-def clip_windows_work(spec: ClipSpec) -> Work:
-    """CLIP-DIY's windows through the whole image tower."""
+def count_clip_windows(spec: ClipSpec) -> Workload:
+    """Count CLIP-DIY's windows through the whole image tower."""
     count, side = sum(n * n for n in windows_per_row()), spec.side // spec.patch
     patches, width = side * side, spec.width
     stem_flops, stem_weights = _stem((side, side), spec.patch, width, spec.stem)
     blocks, attention = _blocks(patches + 1, width, spec.layers)
-    return Work(
+    return Workload(
         products=count * (stem_flops + blocks + 2 * width * spec.embed_dim),
         attention=count * attention,
         weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * spec.layers + width * spec.embed_dim),
         image_bytes=FLOAT_BYTES * count * (3 * spec.side**2 + spec.embed_dim),
-        gemm=Gemm(count * (patches + 1), width, 4 * width),
+        gemm=GemmShape(count * (patches + 1), width, 4 * width),
         bfloat16=True,
     )
 
 
-def clip_dense_work(spec: ClipSpec, source: Size) -> Work:
-    """MaskCLIP's features of a whole image: the last block on its value path."""
+def count_clip_dense(spec: ClipSpec, source: Size) -> Workload:
+    """Count MaskCLIP's features of a whole image: the last block on its value path."""
     grid = plan(source, patch=spec.patch, short_side=spec.short_side).grid
     patches, width = grid[0] * grid[1], spec.width
     stem_flops, stem_weights = _stem(grid, spec.patch, width, spec.stem)
     blocks, attention = _blocks(patches + 1, width, spec.layers - 1)
     last = patches * (20 * width**2 + 2 * width * spec.embed_dim)
-    return Work(
+    return Workload(
         products=stem_flops + blocks + last,
         attention=attention,
         weight_bytes=FLOAT_BYTES * (stem_weights + width**2 * (12 * spec.layers - 2) + width * spec.embed_dim),
         image_bytes=FLOAT_BYTES * patches * (3 * spec.patch**2 + spec.embed_dim),
-        gemm=Gemm(patches + 1, width, 4 * width),
+        gemm=GemmShape(patches + 1, width, 4 * width),
         bfloat16=True,
     )
 
 
-def gram_work(patches: int, channels: int) -> Work:
-    """Inner products of all pairs of patches, each computed and kept once; float32, as the graphs need it.
+def count_gram(patches: int, channels: int) -> Workload:
+    """Count the inner products of all pairs of patches, each computed and kept once; float32, as the graphs need it.
 
     The cuts that follow multiply this matrix some ten times by a vector; how often depends on the image.
     """
     pairs = patches * (patches + 1) // 2
-    return Work(
+    return Workload(
         products=2 * pairs * channels,
         attention=0,
         weight_bytes=0,
         image_bytes=FLOAT_BYTES * (patches * channels + pairs),
-        gemm=Gemm(patches, channels, patches),
+        gemm=GemmShape(patches, channels, patches),
         bfloat16=False,
     )
 
 
 def _blocks(tokens: int, width: int, blocks: int) -> tuple[int, int]:
-    """Operations of so many transformer blocks: of their projections and MLPs, and of their attention."""
+    """Count the operations of so many transformer blocks: of their projections and MLPs, and of their attention."""
     return 24 * tokens * width**2 * blocks, 4 * tokens**2 * width * blocks
 
 
 def _stem(grid: Grid, patch: int, width: int, stem: object) -> tuple[int, int]:
-    """Operations and weights of a patch embedding: of one strided convolution, or of those that `stem` lists."""
+    """Count operations and weights of a patch embedding: of one strided convolution, or of those that `stem` lists."""
     patches = grid[0] * grid[1]
     layers: tuple[tuple[int, int], ...] | None = getattr(stem, "LAYERS", None)
     if layers is None:

@@ -19,10 +19,10 @@ from objloc_ros.nodes import qos
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.nodes.messages import detections_to_msg
-from objloc_ros.nodes.qos import fast_dds_environment
+from objloc_ros.nodes.qos import make_fast_dds_environment
 from objloc_ros.types import Detections, Image
 
-ARRIVAL_S = 10.0
+ARRIVAL_LIMIT_S = 10.0
 """Longest wait for a message, seconds."""
 
 KINDS = {"detections": Detection2DArray, "mask_0": ImageMessage, "mask_1": ImageMessage}
@@ -37,7 +37,7 @@ class Loopback:
     """
 
     def __init__(self) -> None:
-        os.environ.update(fast_dds_environment())
+        os.environ.update(make_fast_dds_environment())
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         self._context = rclpy.Context()
         try:
@@ -50,8 +50,10 @@ class Loopback:
         self._received = 0
         topics = {name: f"/objloc_bench_{os.getpid()}/{name}" for name in KINDS}
         for name, kind in KINDS.items():
-            self._node.create_subscription(kind, topics[name], self._count, qos.output(5))
-        self._publishers = [self._node.create_publisher(kind, topics[n], qos.output(5)) for n, kind in KINDS.items()]
+            self._node.create_subscription(kind, topics[name], self._count, qos.make_output_profile(5))
+        self._publishers = [
+            self._node.create_publisher(kind, topics[n], qos.make_output_profile(5)) for n, kind in KINDS.items()
+        ]
         self._wait(lambda: all(publisher.get_subscription_count() for publisher in self._publishers), "find a way")
 
     def send(self, messages: Sequence[Any]) -> None:
@@ -75,15 +77,15 @@ class Loopback:
         self._received += 1
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + ARRIVAL_S
+        end = time.monotonic() + ARRIVAL_LIMIT_S
         while not done():
             if time.monotonic() > end:
-                raise ObjlocError(f"messages did not {what} within {ARRIVAL_S:.0f} s")
+                raise ObjlocError(f"messages did not {what} within {ARRIVAL_LIMIT_S:.0f} s")
             self._executor.spin_once(timeout_sec=0.1)
 
 
-class RosEnds:
-    """The ends of a frame of one size, as `objloc_ros.benchmark.cases.Ends` wants them.
+class RosStages:
+    """A node's stages of a frame of one size, as `objloc_ros.benchmark.cases.NodeStages` wants them.
 
     Args:
         frames: RGB uint8 [H, W, 3] of one size; the camera sends them in turn, as bgr8.
@@ -97,12 +99,12 @@ class RosEnds:
         self.stages: Sequence[str] = ("decode", "message", *(() if send is None else ("publish",)))
 
     def decode(self, number: int) -> Image:
-        """The pixels of a message, as nodes read them."""
+        """Return the pixels of a message, as nodes read them."""
         return Frame(self._camera[number % len(self._camera)]).rgb()
 
     def messages(self, detections: Detections, maps: Sequence[npt.NDArray[Any]]) -> list[Any]:
-        """Detections and masks as messages; the overlay, which only people look at, is not among them."""
-        return [detections_to_msg(detections, self._header), *(mask_to_image(each, self._header) for each in maps)]
+        """Make messages of detections and masks; the overlay, which only people look at, is not among them."""
+        return [detections_to_msg(detections, self._header), *(mask_to_image(pixels, self._header) for pixels in maps)]
 
     def publish(self, messages: Sequence[list[Any]]) -> None:
         """Send the messages of some frames, one frame after the other."""

@@ -1,4 +1,4 @@
-"""The rounds of a benchmark: all combinations take turns, so that all of them see the same machine."""
+"""The rounds of a benchmark: all cases take turns, so that all of them see the same machine."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import clip_spec
 from objloc_ros.backbones.vit import SPECS, build_vit
-from objloc_ros.benchmark.cases import FRAME, Cell, Ends, Skipped, time_call
-from objloc_ros.benchmark.results import Floor, Row
-from objloc_ros.benchmark.roofline import Product, Rates, Work, clip_dense_work, clip_windows_work, gram_work, vit_work
+from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
+from objloc_ros.benchmark.results import CaseResult, Roofline
+from objloc_ros.benchmark.roofline import (
+    DeviceRates,
+    MatrixProduct,
+    Workload,
+    count_clip_dense,
+    count_clip_windows,
+    count_gram,
+    count_vit,
+)
 from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
 from objloc_ros.engine.batcher import OutOfMemoryError
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import Loader, Models, SharedLoader
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.loader import Loader, SharedLoader
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
@@ -63,29 +72,29 @@ class BenchLoader(Loader):
         self._kept: dict[Hashable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="objloc-bench-")
 
-    def backbone(
-        self, name: str, *, weights: str | Path | None, device: torch.device, short_side: int | None
-    ) -> Backbone:
+    def backbone(self, config: PipelineConfig) -> Backbone:
         """See `Loader.backbone`."""
 
         def load() -> Backbone:
             if not self._random:
-                return super(BenchLoader, self).backbone(name, weights=weights, device=device, short_side=short_side)
+                return super(BenchLoader, self).backbone(config)
+            device = torch.device(config.device)
             torch.manual_seed(0)
-            vit = build_vit(name).requires_grad_(False).eval().to(device)
-            return Backbone(vit, name=name, device=device, short_side=short_side or vit.spec.short_side)
+            vit = build_vit(config.backbone).requires_grad_(False).eval().to(device)
+            short_side = config.short_side or vit.spec.short_side
+            return Backbone(vit, name=config.backbone, device=device, short_side=short_side)
 
-        return self._once(("backbone", name, weights, device, short_side), load)
+        return self._once(("backbone", config), load)
 
-    def heads(self, methods: Sequence[str], models: Models) -> Mapping[str, Head]:
+    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """See `Loader.heads`."""
         if self._random:
-            models = replace(models, head_weights=self._random_head(models.backbone))
-        return self._once(("heads", tuple(methods), models), lambda: super(BenchLoader, self).heads(methods, models))
+            config = replace(config, head_weights=self._random_head(config.backbone))
+        return self._once(("heads", config), lambda: super(BenchLoader, self).heads(config))
 
-    def encoder(self, models: Models) -> PromptEncoder:
+    def encoder(self, config: PipelineConfig) -> PromptEncoder:
         """See `Loader.encoder`."""
-        return self._once(("encoder", models.clip, models.device), lambda: super(BenchLoader, self).encoder(models))
+        return self._once(("encoder", config.clip, config.device), lambda: super(BenchLoader, self).encoder(config))
 
     def _once(self, key: Hashable, load: Callable[[], T]) -> T:
         if key not in self._kept:
@@ -105,121 +114,124 @@ class BenchLoader(Loader):
 PROMPTS = ("red circle", "green star", "blue square", "yellow triangle")
 """What the open-vocabulary methods look for."""
 
-FRAMES = 4
+ROUND_FRAMES = 4
 """Frames of each camera in one round, where several share the engine."""
 
-WITH_GRAPH = ("lost", "tokencut", "deep_spectral", "maskcut")
+GRAPH_METHODS = ("lost", "tokencut", "deep_spectral", "maskcut")
 """Methods that compare all pairs of patches."""
 
 
-class Measured(NamedTuple):
-    """Rows, combinations that could not be measured, and the device's rates."""
+class Measurements(NamedTuple):
+    """Results, cases that could not be measured, and the devices' rates."""
 
-    rows: list[Row]
-    skipped: list[Skipped]
-    rates: Rates
+    rows: list[CaseResult]
+    skipped: list[SkippedCase]
+    rates: DeviceRates
 
 
-class _Ready(NamedTuple):
-    """A combination, loaded: a pipeline for each camera, and the work of its stages."""
+class _LoadedCase(NamedTuple):
+    """A case with a pipeline for each camera, and the work of its stages."""
 
-    cell: Cell
-    ends: Ends
+    case: Case
+    node: NodeStages
     pipelines: list[Pipeline]
-    works: dict[str, tuple[Work, Product]]
+    workloads: dict[str, tuple[Workload, MatrixProduct]]
 
 
 def measure(
-    cells: Sequence[Cell],
-    ends: Mapping[Size, Ends],
+    cases: Sequence[Case],
+    nodes: Mapping[Size, NodeStages],
     *,
     rounds: int,
     clip: str = "tiny_clip",
     progress: Callable[[], object] = lambda: None,
-) -> Measured:
-    """Measure combinations in turns, each of them once before.
+) -> Measurements:
+    """Measure cases in turns, each of them once before.
 
     Args:
-        cells: Which.
-        ends: What lies before and behind the engine, for each size.
+        cases: What to measure.
+        nodes: The node's stages for each size.
         rounds: How often.
         clip: CLIP model of the open-vocabulary methods.
-        progress: Called `rounds + 1` times for each combination.
+        progress: Called `rounds + 1` times for each case.
 
     Raises:
         ParameterError: If a name or a device is unknown, or nothing at all can be measured.
     """
-    ready, skipped = _load(cells, ends, clip, progress)
-    if not ready:
-        reasons = "; ".join(dict.fromkeys(one.reason for one in skipped))
+    loaded, skipped = _load_cases(cases, nodes, clip, progress)
+    if not loaded:
+        reasons = "; ".join(dict.fromkeys(skip.reason for skip in skipped))
         raise ParameterError(f"there is nothing to measure: {reasons or 'no combinations'}")
-    rates = Rates(dict.fromkeys(product for one in ready for product in _products(one)))
-    times: list[list[dict[str, float]]] = [[] for _ in ready]
+    rates = DeviceRates(dict.fromkeys(product for case in loaded for product in _list_products(case)))
+    times: list[list[dict[str, float]]] = [[] for _ in loaded]
     for number in range(1, rounds + 1):
         with _without_collections():
             rates.measure()
-            for one, taken in zip(ready, times, strict=True):
-                taken.append(_round(one, number))
+            for case, case_times in zip(loaded, times, strict=True):
+                case_times.append(_run_round(case, number))
                 progress()
-    rows = [_row(one, taken, rates) for one, taken in zip(ready, times, strict=True)]
-    return Measured(rows, skipped, rates)
+    rows = [_make_result(case, case_times, rates) for case, case_times in zip(loaded, times, strict=True)]
+    return Measurements(rows, skipped, rates)
 
 
-def _load(
-    cells: Sequence[Cell], ends: Mapping[Size, Ends], clip: str, progress: Callable[[], object]
-) -> tuple[list[_Ready], list[Skipped]]:
-    """Load every combination and run it once."""
-    loaders = {name: BenchLoader(random=name.startswith(RANDOM)) for name in {cell.backbone for cell in cells}}
-    ready, skipped = [], []
-    for cell in cells:
-        loader = loaders[cell.backbone]
-        shared = SharedLoader(loader=loader) if cell.cameras > 1 else None
+def _load_cases(
+    cases: Sequence[Case], nodes: Mapping[Size, NodeStages], clip: str, progress: Callable[[], object]
+) -> tuple[list[_LoadedCase], list[SkippedCase]]:
+    """Load every case and run it once."""
+    loaders = {name: BenchLoader(random=name.startswith(RANDOM)) for name in {case.backbone for case in cases}}
+    loaded, skipped = [], []
+    for case in cases:
+        loader = loaders[case.backbone]
+        shared = SharedLoader(loader=loader) if case.cameras > 1 else None
         try:
-            clients = [loader] if shared is None else [shared.client(camera) for camera in range(cell.cameras)]
-            pipelines = [_pipeline(cell, client, clip) for client in clients]
-            one = _Ready(cell, ends[cell.size], pipelines, _works(cell, pipelines[0], clip))
-            _round(one, 0)
+            clients = [loader] if shared is None else [shared.client(camera) for camera in range(case.cameras)]
+            pipelines = [_build(case, client, clip) for client in clients]
+            candidate = _LoadedCase(case, nodes[case.size], pipelines, _count_work(case, pipelines[0], clip))
+            _run_round(candidate, 0)
         except WeightsError as error:
-            skipped.append(Skipped(cell, str(error)))
+            skipped.append(SkippedCase(case, str(error)))
         except (torch.OutOfMemoryError, OutOfMemoryError, MemoryError):
-            skipped.append(Skipped(cell, f"{cell.device} has no memory for it"))
+            skipped.append(SkippedCase(case, f"{case.device} has no memory for it"))
         else:
-            ready.append(one)
+            loaded.append(candidate)
         progress()
-    return ready, skipped
+    return loaded, skipped
 
 
-def _pipeline(cell: Cell, loader: Loader, clip: str) -> Pipeline:
-    """With the options that nodes have."""
-    name = architecture(cell.backbone)
-    pipeline = load_pipeline((cell.method,), name, cell.device, clip=clip, loader=loader)
-    if cell.method in DISCOVERY:
-        pipeline.configure(cell.method, post="none")
-    if cell.method in SEGMENTATION:
+def _build(case: Case, loader: Loader, clip: str) -> Pipeline:
+    """Build a pipeline with the options that nodes have."""
+    name = architecture(case.backbone)
+    config = PipelineConfig(methods=(case.method,), backbone=name, device=case.device, clip=clip)
+    pipeline = build_pipeline(config, loader)
+    if case.method in DISCOVERY:
+        pipeline.configure(case.method, post="none")
+    if case.method in SEGMENTATION:
         pipeline.set_prompts(PROMPTS)
     # Cameras that wait for the device after each stage would wait for each other's work.
-    pipeline.fine_timings = cell.cameras == 1 or pipeline.device.type == "cpu"
+    pipeline.fine_timings = case.cameras == 1 or pipeline.device.type == "cpu"
     return pipeline
 
 
-def _works(cell: Cell, pipeline: Pipeline, clip: str) -> dict[str, tuple[Work, Product]]:
-    """The work of the stages that have a floor, and at whose rate it may be done."""
-    backbone, grid = pipeline.backbone, pipeline.geometry(cell.size).grid
-    works = {"vit": vit_work(backbone.vit.spec, grid)}
-    if cell.method in WITH_GRAPH:
-        works["head"] = gram_work(grid[0] * grid[1], backbone.vit.spec.embed_dim)
-    elif cell.method == "clip_diy":
-        works["head"] = clip_windows_work(clip_spec(clip))
-    elif cell.method in SEGMENTATION:
-        works["head"] = clip_dense_work(clip_spec(clip), cell.size)
-    units = has_bfloat16_units(resolve_device(cell.device))
-    dtypes = {stage: "bfloat16" if work.bfloat16 and units else "float32" for stage, work in works.items()}
-    return {stage: (work, Product(cell.device, dtypes[stage], work.gemm)) for stage, work in works.items()}
+def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Workload, MatrixProduct]]:
+    """Count the work of the stages that have a roofline, and say at whose rate it may be done."""
+    backbone, grid = pipeline.backbone, pipeline.geometry(case.size).grid
+    workloads = {"vit": count_vit(backbone.vit.spec, grid)}
+    if case.method in GRAPH_METHODS:
+        workloads["head"] = count_gram(grid[0] * grid[1], backbone.vit.spec.embed_dim)
+    elif case.method == "clip_diy":
+        workloads["head"] = count_clip_windows(clip_spec(clip))
+    elif case.method in SEGMENTATION:
+        workloads["head"] = count_clip_dense(clip_spec(clip), case.size)
+    units = has_bfloat16_units(resolve_device(case.device))
+    return {
+        stage: (work, MatrixProduct(case.device, "bfloat16" if work.bfloat16 and units else "float32", work.gemm))
+        for stage, work in workloads.items()
+    }
 
 
-def _products(one: _Ready) -> Iterator[Product]:
-    """What to measure the rates of: products of networks in both precisions, whichever of them is used."""
-    for work, product in one.works.values():
+def _list_products(case: _LoadedCase) -> Iterator[MatrixProduct]:
+    """List what to measure the rates of: products of networks in both precisions, whichever of them is used."""
+    for work, product in case.workloads.values():
         dtypes = ("float32", "bfloat16") if work.attention else (product.dtype,)
         yield from (replace(product, dtype=dtype) for dtype in dtypes)
 
@@ -235,38 +247,39 @@ def _without_collections() -> Iterator[None]:
         gc.enable()
 
 
-def _round(one: _Ready, number: int) -> dict[str, float]:
-    """Milliseconds per image of each stage and of the frame."""
-    if one.cell.cameras == 1:
-        return time_call(one.pipelines[0], one.cell, one.ends, number * one.cell.batch)
-    with ThreadPoolExecutor(one.cell.cameras) as threads:
+def _run_round(loaded: _LoadedCase, number: int) -> dict[str, float]:
+    """Measure the milliseconds per image of each stage and of the frame."""
+    case = loaded.case
+    if case.cameras == 1:
+        return time_call(loaded.pipelines[0], case, loaded.node, number * case.batch)
+    with ThreadPoolExecutor(case.cameras) as threads:
         start = time.perf_counter()
         cameras = [
-            threads.submit(_camera, one, pipeline, FRAMES * (number * one.cell.cameras + camera))
-            for camera, pipeline in enumerate(one.pipelines)
+            threads.submit(_run_camera, loaded, pipeline, ROUND_FRAMES * (number * case.cameras + camera))
+            for camera, pipeline in enumerate(loaded.pipelines)
         ]
-        taken = [times for camera in cameras for times in camera.result()]
+        frames = [times for camera in cameras for times in camera.result()]
         elapsed_ms = (time.perf_counter() - start) * 1e3
-    stages = {stage: float(np.median([times[stage] for times in taken])) for stage in taken[0]}
-    return stages | {FRAME: elapsed_ms / len(taken)}
+    stages = {stage: float(np.median([times[stage] for times in frames])) for stage in frames[0]}
+    return stages | {FRAME: elapsed_ms / len(frames)}
 
 
-def _camera(one: _Ready, pipeline: Pipeline, first: int) -> list[dict[str, float]]:
-    """One camera's frames of a round; nobody listens to them, as publishers would take turns."""
-    return [time_call(pipeline, one.cell, one.ends, first + i, publish=False) for i in range(FRAMES)]
+def _run_camera(loaded: _LoadedCase, pipeline: Pipeline, first: int) -> list[dict[str, float]]:
+    """Time one camera's frames of a round; nobody listens to them, as publishers would take turns."""
+    return [time_call(pipeline, loaded.case, loaded.node, first + i, publish=False) for i in range(ROUND_FRAMES)]
 
 
-def _row(one: _Ready, taken: Sequence[Mapping[str, float]], rates: Rates) -> Row:
-    rounds = {stage: [times[stage] for times in taken] for stage in taken[0]}
-    floors = {}
-    for stage, (work, product) in one.works.items():
+def _make_result(loaded: _LoadedCase, times: Sequence[Mapping[str, float]], rates: DeviceRates) -> CaseResult:
+    rounds = {stage: [milliseconds[stage] for milliseconds in times] for stage in times[0]}
+    rooflines = {}
+    for stage, (work, product) in loaded.workloads.items():
         if stage in rounds:
-            floors[stage] = Floor(
-                ms=rates.floor_ms(work, product, one.cell.batch),
+            rooflines[stage] = Roofline(
+                ms=rates.roofline_ms(work, product, loaded.case.batch),
                 flops=work.flops,
                 attention_flops=work.attention,
-                bytes=work.bytes(one.cell.batch),
+                bytes=work.bytes(loaded.case.batch),
                 gflop_per_s=rates.flops_per_s(product) / 1e9,
                 dtype=product.dtype,
             )
-    return Row(one.cell, rounds, floors)
+    return CaseResult(loaded.case, rounds, rooflines)

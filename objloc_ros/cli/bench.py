@@ -18,12 +18,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from objloc_ros.benchmark.cases import BareEnds, Ends, matrix
-from objloc_ros.benchmark.report import markdown, picture, text_table
-from objloc_ros.benchmark.results import Comparison, Run, check_machines, compare, machine, read_run
+from objloc_ros.benchmark.cases import EngineOnly, NodeStages, make_matrix
+from objloc_ros.benchmark.report import draw, format_markdown, format_text
+from objloc_ros.benchmark.results import BenchmarkRun, Comparison, check_machines, compare, describe_machine, read_run
 from objloc_ros.benchmark.run import architecture, measure
 from objloc_ros.engine.backbone import resolve_device
-from objloc_ros.engine.loader import HEADS
+from objloc_ros.engine.config import HEADS
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
 from objloc_ros.io.media import write_image
 from objloc_ros.scenes.video import drive_video
@@ -61,7 +61,7 @@ HELP = {
     "rounds": "how often everything is measured",
 }
 
-MOST = 4096
+MAX_VALUE = 4096
 """Largest side, batch and number of rounds or cameras."""
 
 
@@ -72,56 +72,56 @@ def add_axes(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} (default: {FULL[name]})")
 
 
-def chosen_axes(args: argparse.Namespace) -> dict[str, str]:
-    """What holds for each axis."""
+def complete_axes(args: argparse.Namespace) -> dict[str, str]:
+    """Return the list of each axis, as given or by default."""
     defaults = SMOKE if args.smoke else FULL
     given = {name: getattr(args, name) for name in defaults}
     return {name: defaults[name] if text is None else text for name, text in given.items()}
 
 
-def methods_of(text: str) -> list[str]:
+def parse_methods(text: str) -> list[str]:
     """Split a list of methods.
 
     Raises:
         ParameterError: If one is unknown or named twice.
     """
-    return _each(text, "methods", lambda name: _known(name, "method", list(HEADS)))
+    return _split(text, "methods", lambda name: _check_known(name, "method", list(HEADS)))
 
 
-def backbones_of(text: str) -> list[str]:
+def parse_backbones(text: str) -> list[str]:
     """Split a list of backbones; ParameterError if one is unknown or named twice."""
 
-    def known(name: str) -> str:
+    def check(name: str) -> str:
         architecture(name)
         return name
 
-    return _each(text, "backbones", known)
+    return _split(text, "backbones", check)
 
 
-def sizes_of(text: str) -> list[Size]:
+def parse_sizes(text: str) -> list[Size]:
     """Split a list of sizes such as 640x480 into heights and widths; ParameterError if one has another form."""
 
-    def size(one: str) -> Size:
-        found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", one)
-        if found is None or max(int(found[1]), int(found[2])) > MOST:
-            raise ParameterError(f"sizes must look like 640x480, with sides from 1 to {MOST}, got {one!r}")
-        return int(found[2]), int(found[1])
+    def parse(size: str) -> Size:
+        sides = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size)
+        if sides is None or max(int(sides[1]), int(sides[2])) > MAX_VALUE:
+            raise ParameterError(f"sizes must look like 640x480, with sides from 1 to {MAX_VALUE}, got {size!r}")
+        return int(sides[2]), int(sides[1])
 
-    return _each(text, "sizes", size)
-
-
-def numbers_of(text: str, name: str) -> list[int]:
-    """Split a list of numbers from 1 to `MOST`; ParameterError if one is something else."""
-
-    def number(one: str) -> int:
-        if not one.isascii() or not one.isdigit() or not 1 <= int(one) <= MOST:
-            raise ParameterError(f"{name} must be numbers from 1 to {MOST}, got {one!r}")
-        return int(one)
-
-    return _each(text, name, number)
+    return _split(text, "sizes", parse)
 
 
-def devices_of(text: str) -> list[str]:
+def parse_numbers(text: str, name: str) -> list[int]:
+    """Split a list of numbers from 1 to `MAX_VALUE`; ParameterError if one is something else."""
+
+    def parse(number: str) -> int:
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_VALUE:
+            raise ParameterError(f"{name} must be numbers from 1 to {MAX_VALUE}, got {number!r}")
+        return int(number)
+
+    return _split(text, name, parse)
+
+
+def parse_devices(text: str) -> list[str]:
     """Split a list of devices.
 
     Raises:
@@ -135,10 +135,10 @@ def devices_of(text: str) -> list[str]:
         except ParameterError as error:
             raise ParameterError(f"{error}; this machine has {', '.join(there)}") from error
 
-    return _each(text, "devices", device)
+    return _split(text, "devices", device)
 
 
-def _each(text: str, name: str, read: Callable[[str], T]) -> list[T]:
+def _split(text: str, name: str, read: Callable[[str], T]) -> list[T]:
     """Split at commas and read every part."""
     values = [read(part.strip()) for part in text.split(",")]
     if len(set(values)) != len(values):
@@ -146,19 +146,17 @@ def _each(text: str, name: str, read: Callable[[str], T]) -> list[T]:
     return values
 
 
-def _known(name: str, what: str, names: Sequence[str]) -> str:
+def _check_known(name: str, what: str, names: Sequence[str]) -> str:
     if name not in names:
         raise ParameterError(f"unknown {what} {name!r}; known: {', '.join(names)}")
     return name
 
 
-REGRESSED = 3
+EXIT_REGRESSED = 3
 """Exit status when something has become slower than in the saved run."""
 
-PICTURES = 4
+CAMERA_FRAMES = 4
 """Frames of a procedural drive that a camera sends in turn."""
-
-Send = Callable[[Sequence[Any]], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,51 +194,53 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If an option is out of range, a device is not there, nothing can be measured, or the saved run
             is of another machine.
     """
-    if args.threads is not None and not 1 <= args.threads <= MOST:
-        raise ParameterError(f"threads must lie in 1..{MOST}, got {args.threads}")
+    if args.threads is not None and not 1 <= args.threads <= MAX_VALUE:
+        raise ParameterError(f"threads must lie in 1..{MAX_VALUE}, got {args.threads}")
     if not args.margin_floor >= 0:
         raise ParameterError(f"the margin must be at least 0, got {args.margin_floor}")
-    axes = chosen_axes(args)
-    devices = devices_of(axes["devices"])
+    axes = complete_axes(args)
+    devices = parse_devices(axes["devices"])
     before = None if args.compare is None else read_run(args.compare)
     with _threads(args.threads):
-        facts = machine(_gpus(devices))
+        facts = describe_machine(_name_gpus(devices))
         if before is not None:
             check_machines(before.machine, facts, any_machine=args.any_machine)
-        done = _measured(axes, devices, facts, args)
+        done = _measure(axes, devices, facts, args)
     compared = None
     if before is not None:
         compared = compare(before, done, margin_floor=args.margin_floor, any_machine=args.any_machine)
     _write(args.out, done, compared)
     _print(done, compared, args)
-    return REGRESSED if compared is not None and compared.regressions else 0
+    return EXIT_REGRESSED if compared is not None and compared.regressions else 0
 
 
-def _measured(axes: Mapping[str, str], devices: list[str], facts: dict[str, Any], args: argparse.Namespace) -> Run:
-    sizes = sizes_of(axes["sizes"])
-    rounds = numbers_of(axes["rounds"], "rounds")
+def _measure(
+    axes: Mapping[str, str], devices: list[str], facts: dict[str, Any], args: argparse.Namespace
+) -> BenchmarkRun:
+    sizes = parse_sizes(axes["sizes"])
+    rounds = parse_numbers(axes["rounds"], "rounds")
     if len(rounds) > 1:
         raise ParameterError(f"rounds must be one number, got {axes['rounds']!r}")
-    cells, skipped = matrix(
-        methods=methods_of(axes["methods"]),
-        backbones=backbones_of(axes["backbones"]),
+    cases, skipped = make_matrix(
+        methods=parse_methods(axes["methods"]),
+        backbones=parse_backbones(axes["backbones"]),
         sizes=sizes,
-        batches=numbers_of(axes["batches"], "batches"),
-        cameras=numbers_of(axes["cameras"], "cameras"),
+        batches=parse_numbers(axes["batches"], "batches"),
+        cameras=parse_numbers(axes["cameras"], "cameras"),
         devices=devices,
     )
-    total = (rounds[0] + 1) * len(cells)
+    total = (rounds[0] + 1) * len(cases)
     bar = tqdm(total=total, leave=False, disable=True if args.json else None)
-    with _ends(sizes) as (ends, left_out), bar:
-        result = measure(cells, ends, rounds=rounds[0], clip=args.clip, progress=bar.update)
-    return Run(
+    with _open_nodes(sizes) as (nodes, left_out), bar:
+        result = measure(cases, nodes, rounds=rounds[0], clip=args.clip, progress=bar.update)
+    return BenchmarkRun(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=_command(axes, facts["threads"], args.clip),
+        command=_spell_command(axes, facts["threads"], args.clip),
         machine=facts,
         rows=result.rows,
         skipped=[*skipped, *result.skipped],
         left_out=left_out,
-        rates=result.rates.listed(),
+        rates=result.rates.to_json(),
     )
 
 
@@ -260,66 +260,62 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _ends(sizes: Sequence[Size]) -> Iterator[tuple[dict[Size, Ends], list[str]]]:
-    """The ends of frames of each size, as far as there is ROS, and what is missing, in words."""
-    frames = {size: [image for image, _ in drive_video(size=size, frames=PICTURES)] for size in sizes}
-    with ExitStack() as stack:
-        try:
-            from objloc_ros.benchmark.ros import RosEnds
-        except ImportError as error:
-            left_out = [f"decode, message and publish: {error}"]
-            bare: dict[Size, Ends] = {size: BareEnds(images) for size, images in frames.items()}
-            yield bare, left_out
-            return
-        send, left_out = _sender(stack)
-        yield {size: RosEnds(images, send) for size, images in frames.items()}, left_out
-
-
-def _sender(stack: ExitStack) -> tuple[Send | None, list[str]]:
-    """What publishes, or why nothing does."""
+def _open_nodes(sizes: Sequence[Size]) -> Iterator[tuple[dict[Size, NodeStages], list[str]]]:
+    """Make the node's stages for each size, as far as there is ROS; and say in words what is missing."""
+    frames = {size: [image for image, _ in drive_video(size=size, frames=CAMERA_FRAMES)] for size in sizes}
     try:
-        from objloc_ros.benchmark.ros import Loopback
+        from objloc_ros.benchmark.ros import Loopback, RosStages
+    except ImportError as error:
+        yield {size: EngineOnly(images) for size, images in frames.items()}, [f"decode, message and publish: {error}"]
+        return
+    with ExitStack() as stack:
+        send, left_out = None, []
+        try:
+            loopback = Loopback()
+        except ObjlocError as error:
+            left_out.append(f"publish: {error}")
+        else:
+            stack.callback(loopback.close)
+            send = loopback.send
+        yield {size: RosStages(images, send) for size, images in frames.items()}, left_out
 
-        loopback = Loopback()
-    except (ImportError, ObjlocError) as error:
-        return None, [f"publish: {error}"]
-    stack.callback(loopback.close)
-    return loopback.send, []
 
-
-def _gpus(devices: Sequence[str]) -> str | None:
-    """Names of the GPUs that are measured."""
+def _name_gpus(devices: Sequence[str]) -> str | None:
+    """Return the names of the GPUs that are measured."""
     names = [torch.cuda.get_device_name(torch.device(device)) for device in devices if device != "cpu"]
     return ", ".join(dict.fromkeys(names)) or None
 
 
-def _command(axes: Mapping[str, str], threads: int, clip: str) -> str:
-    """The command that measures the same, with every default spelled out."""
+def _spell_command(axes: Mapping[str, str], threads: int, clip: str) -> str:
+    """Return the command that measures the same, with every default spelled out."""
     words = ["objloc", "bench", *(word for name, text in axes.items() for word in (f"--{name}", text))]
     return shlex.join([*words, "--clip", clip, "--threads", str(threads)])
 
 
-def _write(folder: Path, done: Run, compared: Comparison | None) -> None:
+def _write(folder: Path, done: BenchmarkRun, compared: Comparison | None) -> None:
     """Write the three files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.json").write_text(json.dumps(_document(done, compared), indent=1) + "\n")
-        (folder / "bench.md").write_text(markdown(done) + "\n")
+        (folder / "bench.json").write_text(json.dumps(_to_json(done, compared), indent=1) + "\n")
+        (folder / "bench.md").write_text(format_markdown(done) + "\n")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}") from error
-    write_image(folder / "bench.png", picture(done))
+    try:
+        write_image(folder / "bench.png", draw(done))
+    except ImportError as error:
+        print(f"objloc: no bench.png: {error}: pip install -r requirements-evaluation.txt", file=sys.stderr)
 
 
-def _print(done: Run, compared: Comparison | None, args: argparse.Namespace) -> None:
+def _print(done: BenchmarkRun, compared: Comparison | None, args: argparse.Namespace) -> None:
     if args.json:
-        print(json.dumps(_document(done, compared), indent=1))
+        print(json.dumps(_to_json(done, compared), indent=1))
         return
-    print(markdown(done) if args.markdown else text_table(done))
+    print(format_markdown(done) if args.markdown else format_text(done))
     if not args.markdown:
         print(f"\nbench.json, bench.md and bench.png in {args.out}")
     if compared is not None:
         print("\n".join(compared.lines()), file=sys.stderr if args.markdown else sys.stdout)
 
 
-def _document(done: Run, compared: Comparison | None) -> dict[str, Any]:
-    return done.document() | ({} if compared is None else {"comparison": compared.document()})
+def _to_json(done: BenchmarkRun, compared: Comparison | None) -> dict[str, Any]:
+    return done.to_json() | ({} if compared is None else {"comparison": compared.to_json()})

@@ -15,14 +15,13 @@ from tqdm import tqdm
 
 from objloc_ros.bags.processes import (
     START_LIMIT_S,
-    Background,
     Child,
     ChildFailedError,
-    node_command,
-    ros_of_its_own,
-    terminated_like_interrupted,
+    handle_sigterm_as_interrupt,
+    isolated_ros_domain,
+    make_node_command,
 )
-from objloc_ros.bags.recorder import Recorder, camera_taps
+from objloc_ros.bags.recorder import BackgroundWriter, Recorder, list_camera_topics
 from objloc_ros.bags.writer import BagWriter
 from objloc_ros.cli.demo_report import measure, summarise, table, write_pictures
 from objloc_ros.errors import InputError
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     parse_size(args.size)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        with terminated_like_interrupted():
+        with handle_sigterm_as_interrupt():
             report = _demo(args)
     except ChildFailedError as error:
         print(f"objloc demo: {error}", file=sys.stderr)
@@ -107,13 +106,13 @@ def _demo(args: argparse.Namespace) -> dict[str, Any]:
 def _record(args: argparse.Namespace, bag: Path) -> None:
     """Run source and node and record them, until all frames have gone through."""
     with ExitStack() as stack:
-        stack.enter_context(ros_of_its_own())
-        node = node_command(FOUND, CAMERA, {"backbone": args.backbone})
+        stack.enter_context(isolated_ros_domain())
+        node = make_node_command(FOUND, CAMERA, {"backbone": args.backbone})
         found = stack.enter_context(Child("found", node, log=args.out / "found.log"))
         source = stack.enter_context(Child("image_source", _source(args), log=args.out / "image_source.log"))
         writer = stack.enter_context(BagWriter(bag, overwrite=True))
-        writing = stack.enter_context(Background(writer.write_serialized))
-        recorder = stack.enter_context(Recorder(camera_taps(CAMERA), writing.submit))
+        writing = stack.enter_context(BackgroundWriter(writer.write_serialized))
+        recorder = stack.enter_context(Recorder(list_camera_topics(CAMERA), writing.submit))
         bar = stack.enter_context(tqdm(total=args.frames, unit="frame", desc="starting", disable=None, leave=False))
         _follow(args, source, found, recorder, bar)
 
@@ -145,7 +144,7 @@ def _follow(args: argparse.Namespace, source: Child, found: Child, recorder: Rec
 def _source(args: argparse.Namespace) -> list[str]:
     # Two subscribers: the node, once it is ready, and the recorder.
     parameters = {name: getattr(args, name) for name in ("source", "rate", "size", "seed", "frames")}
-    return node_command(SOURCE, CAMERA, parameters | {"wait_for_subscribers": 2})
+    return make_node_command(SOURCE, CAMERA, parameters | {"wait_for_subscribers": 2})
 
 
 @contextmanager

@@ -11,10 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.bags.writer import read_bag
-from objloc_ros.io.contact_sheet import INK, PAGE, contact_sheet
+from objloc_ros.bags.reader import read_bag
+from objloc_ros.engine.frame_stats import percentiles
+from objloc_ros.io.contact_sheet import INK, PAGE, make_contact_sheet
 from objloc_ros.io.media import write_image, write_movie
+from objloc_ros.io.tables import text_table
 from objloc_ros.nodes.conversions import compressed_to_rgb
+from objloc_ros.nodes.messages import stamp_ns
+from objloc_ros.ops.regions import mask_iou
 from objloc_ros.types import Image
 
 OUTLINE = (255, 255, 255)
@@ -48,12 +52,6 @@ class Measured:
         return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 1.0
 
 
-def mask_iou(mask: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
-    """Intersection over union of the non-zero pixels of two maps [H, W]; 1 where both are empty."""
-    union = np.count_nonzero((mask != 0) | (truth != 0))
-    return np.count_nonzero((mask != 0) & (truth != 0)) / union if union else 1.0
-
-
 def summarise(measured: Measured, sent: int) -> dict[str, Any]:
     """Figures for `demo.json`.
 
@@ -78,19 +76,15 @@ def summarise(measured: Measured, sent: int) -> dict[str, Any]:
             "dropped": dropped,
         },
         "rate_hz": round(measured.rate, 2),
-        "age_ms": percentiles(measured.age_ms.values()),
-        "processing_ms": percentiles(measured.processing_ms),
+        "age_ms": _percentiles(measured.age_ms.values()),
+        "processing_ms": _percentiles(measured.processing_ms),
         "boxes_per_frame": {"mean": round(float(np.mean(counts)), 2) if counts else None, "counts": counts},
         "mask_iou": {"mean": round(float(np.mean(ious)), 4), "frames": len(ious)} if ious else None,
     }
 
 
-def percentiles(values: Collection[float]) -> dict[str, float] | None:
-    """Median and 95th percentile, rounded to 0.1; None without values."""
-    if not values:
-        return None
-    p50, p95 = np.percentile(list(values), (50, 95))
-    return {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
+def _percentiles(values: Collection[float]) -> dict[str, float] | None:
+    return {name: round(value, 1) for name, value in percentiles(values, (50, 95)).items()} or None
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -109,7 +103,7 @@ def table(report: Mapping[str, Any]) -> str:
     }
     if report["mask_iou"]:
         rows["mask IoU"] = f"{report['mask_iou']['mean']:.2f} (against the scene's known truth)"
-    return "\n".join(f"{name:<11} {text}" for name, text in rows.items())
+    return text_table(list(rows.items()))
 
 
 def _times(values: Mapping[str, float] | None, what: str) -> str:
@@ -147,7 +141,7 @@ def outlined(picture: Image, truth: npt.NDArray[np.uint8]) -> Image:
 
 def sheet(pictures: Collection[Image], captions: Collection[str], title: str) -> Image:
     """Lay captioned frames out on a page with a title line."""
-    page = contact_sheet(list(pictures), list(captions), columns=4, cell=CELL)
+    page = make_contact_sheet(list(pictures), list(captions), columns=4, cell=CELL)
     bar = np.full((44, page.shape[1], 3), PAGE, np.uint8)
     cv2.putText(bar, title, (16, 32), cv2.FONT_HERSHEY_DUPLEX, 0.65, INK, 1, cv2.LINE_AA)
     return np.concatenate([bar, page])
@@ -160,7 +154,7 @@ def measure(bag: Path, camera: str) -> Measured:
     """Read figures frame by frame.
 
     Args:
-        bag: As recorded from `camera_taps(camera)`.
+        bag: As recorded from `list_camera_topics(camera)`.
         camera: Namespace of source and node.
     """
     measured = Measured()
@@ -169,13 +163,13 @@ def measure(bag: Path, camera: str) -> Measured:
         if topic == f"{camera}/image":
             measured.images += 1
         elif topic == f"{camera}/image_source/truth":
-            truths[_stamp(message)] = _grey(message)
+            truths[stamp_ns(message.header)] = _grey(message)
         elif topic == f"{camera}/found/detections":
-            stamp = _stamp(message)
+            stamp = stamp_ns(message.header)
             measured.boxes[stamp] = len(message.detections)
             measured.age_ms[stamp] = 1e-6 * (arrived - stamp)
-        elif topic == f"{camera}/found/mask" and (truth := truths.pop(_stamp(message), None)) is not None:
-            measured.iou[_stamp(message)] = mask_iou(_grey(message), truth)
+        elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
+            measured.iou[stamp_ns(message.header)] = mask_iou(_grey(message) > 0, truth > 0)
         elif topic == f"{camera}/found/debug/processing_ms":
             measured.processing_ms.append(message.data)
         elif topic == "/diagnostics":
@@ -194,7 +188,7 @@ def write_pictures(bag: Path, out: Path, camera: str, measured: Measured, title:
     pictures = {stamp: rgb for stamp, rgb in _overlays(bag, camera) if stamp in chosen}
     if measured.iou:
         for _, _, message in read_bag(bag, [f"{camera}/image_source/truth"]):
-            stamp = _stamp(message)
+            stamp = stamp_ns(message.header)
             if stamp in pictures:
                 pictures[stamp] = outlined(pictures[stamp], _grey(message))
         title += "  (white outline: the truth)"
@@ -205,12 +199,7 @@ def write_pictures(bag: Path, out: Path, camera: str, measured: Measured, title:
 
 def _overlays(bag: Path, camera: str) -> Iterator[tuple[int, Image]]:
     for _, _, message in read_bag(bag, [f"{camera}/found/overlay/compressed"]):
-        yield _stamp(message), compressed_to_rgb(message)
-
-
-def _stamp(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        yield stamp_ns(message.header), compressed_to_rgb(message)
 
 
 def _grey(message: Any) -> npt.NDArray[np.uint8]:

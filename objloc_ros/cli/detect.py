@@ -11,22 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from objloc_ros.cli.options import add_model_options, model_of, warn_of_unknown_words
+from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
-from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, Result, SemanticResult
-from objloc_ros.engine.temporal import Memory
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.results import HeadResult, Result
+from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
-from objloc_ros.io.contact_sheet import contact_sheet, fitted
-from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, expand, is_video, read_image, write_image
-from objloc_ros.jobs.shards import free_name
+from objloc_ros.jobs.shards import take_free_name
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
 
@@ -64,17 +60,12 @@ class Output:
     def draw(self, image: Image, found: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record what was found in an image, and return its picture with it drawn in."""
         self.records.add(file_name, (image.shape[0], image.shape[1]), found.detections, **extra)
-        if isinstance(found, SemanticResult):
-            return label_overlay(image, found.classes_u8(), found.labels.names())
-        return overlay(image, _mask(found), found.detections)
+        return found.draw(image)
 
     def write(self, name: str, found: HeadResult, picture: Image) -> None:
         """Write the masks and the picture of an image."""
-        write_image(self.folder / f"{name}_mask.png", found.mask_u8())
-        if isinstance(found, InstanceResult):
-            write_image(self.folder / f"{name}_instances.png", found.instances_u16())
-        if isinstance(found, SemanticResult):
-            write_image(self.folder / f"{name}_labels.png", found.classes_u8())
+        for suffix, pixels in found.files().items():
+            write_image(self.folder / f"{name}_{suffix}.png", pixels)
         write_image(self.folder / f"{name}_overlay.png", picture)
 
     def close(self) -> None:
@@ -111,7 +102,7 @@ class Outputs:
                 for output in self._each:
                     output.close()
                 if self._cells:
-                    sheet = contact_sheet(self._cells, self._captions, columns=len(self._each), cell=CELL)
+                    sheet = make_contact_sheet(self._cells, self._captions, columns=len(self._each), cell=CELL)
                     write_image(self.folder / "compare.png", sheet)
         except OSError as error:
             raise InputError(f"cannot write to {self.folder}: {error.strerror}") from error
@@ -153,18 +144,14 @@ class Outputs:
 
     def _target(self, path: Path) -> str:
         """Choose a name for the outputs of a file, numbered where another file has the same."""
-        return free_name(path.stem, self._names)
+        return take_free_name(path.stem, self._names)
 
     def _compare(self, path: Path, method: str, found: Detections, picture: Image) -> None:
         if self.compare and len(self._cells) < MOST_ROWS * len(self._each):
-            self._cells.append(fitted(picture, CELL))
+            self._cells.append(fit_image(picture, CELL))
             scores = " ".join(f"{score:.2f}" for score in found.scores)
             about = ", ".join(dict.fromkeys(found.labels)) if method in SEGMENTATION else scores
             self._captions.append(f"{method}: {about or 'nothing'} ({path.name})")
-
-
-def _mask(found: HeadResult) -> npt.NDArray[np.generic]:
-    return found.instances_u16() if isinstance(found, InstanceResult) else found.mask_u8()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="IMAGE", help="image, video, or folder of both (not its sub-folders)"
     )
-    add_model_options(parser)
+    add_pipeline_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -199,10 +186,10 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: If a method is unknown or an option out of range.
         WeightsError: If weights are missing or refused.
     """
-    model = model_of(args)
+    config = parse_pipeline(args)
     files = expand(args.inputs)
-    pipeline = model.load()
-    warn_of_unknown_words(pipeline, model)
+    pipeline = build_pipeline(config)
+    warn_of_unknown_words(pipeline, config.clip)
     job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
     with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
@@ -256,12 +243,11 @@ def _detect_image(job: Job, path: Path) -> None:
 def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
     reader = VideoReader(path)
     bar.total += max(0, reader.length - 1)
-    methods = job.pipeline.methods
-    memories = {method: Memory() for method in methods if method in METHODS and job.temporal}
+    tracker = VideoTracker(job.pipeline, options=VideoOptions(temporal=job.temporal), tracked=())
 
     def results() -> Iterator[tuple[Image, Result]]:
         for image in reader:
-            yield image, job.pipeline.follow(image, memories, methods)
+            yield image, tracker(image)
             bar.update()
 
     counts = job.outputs.video(path, reader.fps, results())
@@ -270,10 +256,9 @@ def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
 
 def _said(found: HeadResult) -> str:
     """The objects of a method, or how much of the image each prompt covers."""
-    if not isinstance(found, SemanticResult):
+    if found.prompts is None:
         return _objects(found.detections.scores)
-    shares = {prompt: float((found.classes == number).mean()) for number, prompt in found.labels.names().items()}
-    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in shares.items() if share > 0)
+    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in found.shares().items() if share > 0)
     return listed or "none of the prompts"
 
 

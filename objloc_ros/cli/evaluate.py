@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
-from objloc_ros.engine.backbone import resolve_device
+from objloc_ros.cli.options import add_flags, given_networks
+from objloc_ros.engine.config import NETWORKS, PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.held_out_prompts import (
-    ROWS,
-    captioned_scenes,
+    VARIANTS,
     evaluate_crops,
     evaluate_maps,
-    held_out_bank,
-    object_crops,
+    make_bank,
+    make_captioned_scenes,
+    make_crops,
 )
 from objloc_ros.evaluation.held_out_scenes import (
     SEED,
@@ -31,9 +31,10 @@ from objloc_ros.evaluation.held_out_scenes import (
     evaluate_baselines,
     evaluate_pipeline,
     evaluate_videos,
-    held_out_scenes,
-    held_out_videos,
+    make_scenes,
+    make_videos,
 )
+from objloc_ros.io.tables import markdown_table
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -75,15 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument(
         "--prompts", action="store_true", help="open vocabulary: crops named, prompts found (500 scenes)"
     )
-    scenes.add_argument("--clip", default="tiny_clip", help="CLIP model of --prompts (default: %(default)s)")
-    scenes.add_argument("--clip-weights", type=Path, help="its weights; the registered ones by default")
-    scenes.add_argument("--dinoiser-weights", type=Path, help="CLIP-DINOiser head; the registered one by default")
     scenes.add_argument("--video", action="store_true", help="videos: flicker, id switches and lag of discovery")
-    scenes.add_argument("--backbone", default="tiny", help="name in the weights registry (default: %(default)s)")
-    scenes.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
-    scenes.add_argument("--head-weights", type=Path, help="FOUND head; the registered one by default")
-    scenes.add_argument("--short-side", type=int, help="shorter side of the input; the backbone's own by default")
-    scenes.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_flags(scenes, PipelineConfig, *NETWORKS)
     scenes.add_argument("--no-baselines", action="store_true", help="skip the untrained baselines")
     scenes.add_argument("--json", action="store_true", help="print JSON instead of the table")
     evaluate_dataset.add_arguments(kinds)
@@ -98,14 +92,8 @@ def run(args: argparse.Namespace) -> int:
     count = args.scenes if args.scenes is not None else 100 if args.video else 1000
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    pipeline = load_pipeline(
-        tuple(METHODS) if args.video else ("found",),
-        args.backbone,
-        args.device,
-        short_side=args.short_side,
-        weights=args.weights,
-        head_weights=None if args.video else args.head_weights,
-    )
+    methods = tuple(METHODS) if args.video else ("found",)
+    pipeline = build_pipeline(PipelineConfig(methods=methods, **given_networks(args)))
     rows, columns = _videos(pipeline, count, args) if args.video else _scenes(pipeline, count, args)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
@@ -115,19 +103,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
-    """A Markdown table: a row per name, a column per measure, a dash where one does not apply."""
-    lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
-    for name, scores in rows.items():
-        cells = [f"{scores[key]:.3f}" if key in scores else "–" for key in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """Make a Markdown table: a row per name, a column per measure, a dash where one does not apply."""
+    cells = [
+        [name, *(f"{scores[key]:.3f}" if key in scores else "–" for key in columns)] for name, scores in rows.items()
+    ]
+    return markdown_table(["", *columns.values()], cells, left=1)
 
 
 def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Scores], Mapping[str, str]]:
-    scenes = list(held_out_scenes(count, args.seed))
+    scenes = list(make_scenes(count, args.seed))
     rows: dict[str, Scores] = {}
     with tqdm(total=count * (1 if args.no_baselines else 2), unit="scenes", disable=None) as bar:
-        rows[args.backbone] = evaluate_pipeline(pipeline, scenes, lambda done: bar.update(done - bar.n))
+        rows[pipeline.backbone.name] = evaluate_pipeline(pipeline, scenes, lambda done: bar.update(done - bar.n))
         if not args.no_baselines:
             rows |= evaluate_baselines(pipeline, scenes, lambda done: bar.update(count + done - bar.n))
     return rows, COLUMNS
@@ -138,19 +125,17 @@ def _prompts(args: argparse.Namespace) -> int:
     count = args.scenes if args.scenes is not None else 500
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    device = resolve_device(args.device)
-    methods = tuple(dict.fromkeys(method for method, _ in ROWS.values()))
-    files = {"weights": args.weights, "head_weights": args.head_weights, "dinoiser_weights": args.dinoiser_weights}
-    pipeline = load_pipeline(
-        methods, args.backbone, args.device, clip=args.clip, clip_weights=args.clip_weights, **files
-    )
-    bank = held_out_bank(args.seed)
-    tower = load_clip_image(args.clip, path=args.clip_weights, device=device)
-    encoder = PromptEncoder(args.clip, path=args.clip_weights, device=device)
-    accuracy = evaluate_crops(tower, encoder, list(object_crops(bank, 2 * count, tower.side, args.seed)), device)
-    scenes = list(captioned_scenes(bank, count, args.seed))
-    with tqdm(total=count * len(ROWS), unit="scenes", disable=None) as bar:
-        maps = evaluate_maps(pipeline, scenes, ROWS, bar.update)
+    methods = tuple(dict.fromkeys(method for method, _ in VARIANTS.values()))
+    config = PipelineConfig(methods=methods, **given_networks(args))
+    pipeline = build_pipeline(config)
+    device = pipeline.device
+    bank = make_bank(args.seed)
+    tower = load_clip_image(config.clip, path=config.clip_weights, device=device)
+    encoder = PromptEncoder(config.clip, path=config.clip_weights, device=device)
+    accuracy = evaluate_crops(tower, encoder, list(make_crops(bank, 2 * count, tower.side, args.seed)), device)
+    scenes = list(make_captioned_scenes(bank, count, args.seed))
+    with tqdm(total=count * len(VARIANTS), unit="scenes", disable=None) as bar:
+        maps = evaluate_maps(pipeline, scenes, VARIANTS, bar.update)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "crops": accuracy, "maps": maps}, indent=2))
     else:
@@ -165,6 +150,6 @@ def _videos(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[d
     for method in METHODS:
         pipeline.configure(method, post="none")
     with tqdm(total=count, unit="videos", disable=None) as bar:
-        videos = held_out_videos(count, args.seed)
+        videos = make_videos(count, args.seed)
         scores = evaluate_videos(pipeline, tuple(METHODS), videos, lambda: bar.update() and None)
     return {f"{method}, {mode}": row for method, both in scores.items() for mode, row in both.items()}, VIDEO_COLUMNS

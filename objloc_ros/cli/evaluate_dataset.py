@@ -13,7 +13,7 @@ from objloc_ros.errors import InputError
 from objloc_ros.io.files import write_text
 
 if TYPE_CHECKING:
-    from objloc_ros.evaluation.report.tables import Report
+    from objloc_ros.evaluation.report.tables import TableReport
 import time
 from dataclasses import replace
 from typing import Any
@@ -21,24 +21,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-from objloc_ros.benchmark.results import machine
-from objloc_ros.cli.evaluate_files import BELOW, table_of
+from objloc_ros.benchmark.results import describe_machine
+from objloc_ros.cli.evaluate_files import BELOW, format_metrics
 from objloc_ros.cli.options import (
     add_engine_options,
-    add_model_options,
+    add_pipeline_options,
     dataset_parsers,
     failed_limits,
     given_dataset,
-    model_of,
     note_count,
     parse_limits,
+    parse_pipeline,
     run_shards,
 )
 from objloc_ros.data import Dataset
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.report.results import FILE, parse_result
-from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, finish, read_images, shards
+from objloc_ros.evaluation.report.results import RESULT_FILE, parse_result
+from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, cut_shards, read_images, write_result
 from objloc_ros.evaluation.tasks import class_map
 from objloc_ros.io.drawing import overlay
 from objloc_ros.io.files import read_json
@@ -71,7 +71,7 @@ def run_report(args: argparse.Namespace) -> int:
     Raises:
         InputError: If there is no result that can be used, or the file cannot be written.
     """
-    from objloc_ros.evaluation.report.results import FILE, find_results
+    from objloc_ros.evaluation.report.results import RESULT_FILE, find_results
     from objloc_ros.evaluation.report.tables import assemble
 
     if args.json and args.format is not None:
@@ -80,7 +80,7 @@ def run_report(args: argparse.Namespace) -> int:
     for path, reason in refused.items():
         print(f"objloc: not used: {path}: {reason}", file=sys.stderr)
     if not results:
-        raise InputError(f"no {FILE} that can be used below {args.folder}")
+        raise InputError(f"no {RESULT_FILE} that can be used below {args.folder}")
     text = _render(args)(assemble(results, refused, others=args.published))
     if args.out is None:
         print(text, end="")
@@ -89,17 +89,17 @@ def run_report(args: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _render(args: argparse.Namespace) -> Callable[[Report], str]:
-    from objloc_ros.evaluation.report.markup import latex, markdown, to_json
+def _render(args: argparse.Namespace) -> Callable[[TableReport], str]:
+    from objloc_ros.evaluation.report.markup import format_latex, format_markdown, to_json
 
     if args.json:
         return lambda report: json.dumps(to_json(report), indent=1) + "\n"
     chosen = args.format or SUFFIXES.get(args.out.suffix.lower() if args.out else "", "markdown")
     if chosen == "html":  # the only one that needs templates
-        from objloc_ros.evaluation.report.page import tables_page
+        from objloc_ros.evaluation.report.page import render_tables
 
-        return tables_page
-    return {"markdown": markdown, "latex": latex}[chosen]
+        return render_tables
+    return {"markdown": format_markdown, "latex": format_latex}[chosen]
 
 
 TRUTH = (255, 255, 255)
@@ -118,7 +118,7 @@ def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         )
         parser.add_argument("--json", action="store_true", help="print result.json instead of the table")
         add_engine_options(parser)
-        add_model_options(parser, several=False)
+        add_pipeline_options(parser, several=False)
         parser.set_defaults(run=run)
 
 
@@ -134,26 +134,26 @@ def run(args: argparse.Namespace) -> int:
     """
     limits = parse_limits(args.fail_under)
     evaluation, dataset = _opened(args)
-    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{args.backbone}"
+    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{evaluation.config.backbone}"
     dataset.check()
     claim(folder, evaluation.settings())
     started = time.monotonic()
-    outcome = run_shards(args, shards(dataset), evaluation, folder / BLOCKS, unit="block")
+    outcome = run_shards(args, cut_shards(dataset), evaluation, folder / BLOCKS, unit="block")
     if outcome.failed:
         raise InputError(
             f"{len(outcome.failed)} blocks of images failed; what was done is kept: the same command goes on"
         )
-    facts = machine(None)
-    result = finish(
+    facts = describe_machine(None)
+    result = write_result(
         folder,
         evaluation,
         dataset,
-        seconds=_duration(folder, time.monotonic() - started, nothing_left=outcome.found == outcome.done),
+        seconds=_duration(folder, time.monotonic() - started, nothing_left=outcome.done_before == outcome.done),
         machine=f"{facts['cpu']}, {facts['cores']} cores",
     )
     _write_page(folder, evaluation, dataset, result)
     numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, (int, float))}
-    print(json.dumps(result, indent=1) if args.json else f"{table_of(numbers)}\n\nwrote {folder}/report.html")
+    print(json.dumps(result, indent=1) if args.json else f"{format_metrics(numbers)}\n\nwrote {folder}/report.html")
     failed = failed_limits(numbers, limits)
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
@@ -162,10 +162,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _duration(folder: Path, seconds: float, *, nothing_left: bool) -> float:
     """Seconds of the run: those of before, where the blocks were all there already."""
-    if not nothing_left or not (folder / FILE).exists():
+    if not nothing_left or not (folder / RESULT_FILE).exists():
         return seconds
     try:
-        return parse_result(read_json(folder / FILE)).seconds
+        return parse_result(read_json(folder / RESULT_FILE)).seconds
     except InputError:  # it is written anew
         return seconds
 
@@ -184,16 +184,17 @@ def _opened(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
         args.prompts = "object"  # until the model has the classes themselves, which may hold commas
     if args.limit is None:
         note_count(dataset)
-    model = replace(model_of(args, several=False), prompts=dataset.classes[1:])
-    evaluation = Evaluation(args.dataset, args.root.absolute(), model, given, args.limit, args.threads)
+    config = replace(parse_pipeline(args, several=False), prompts=dataset.classes[1:])
+    evaluation = Evaluation(args.dataset, args.root.absolute(), config, given, args.limit, args.threads)
     return evaluation, evaluation.open()
 
 
 def _write_page(folder: Path, evaluation: Evaluation, dataset: Dataset, result: dict[str, Any]) -> None:
     """The page, whose pictures are made anew: maps are not kept for every image."""
+    from objloc_ros.engine.pipeline import build_pipeline
     from objloc_ros.evaluation.report.page import write_page
 
-    pipeline = evaluation.model.load()
+    pipeline = build_pipeline(evaluation.config)
     samples = {sample.key: sample for sample in dataset.samples}
 
     def picture(key: str) -> Image:

@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from objloc_ros.cli.options import failed_limits, parse_limits
-from objloc_ros.data.base import pair, read_map
-from objloc_ros.data.coco_document import best_boxes, read_predictions, read_truth, with_masks
+from objloc_ros.data.base import pair_maps, read_map
+from objloc_ros.data.coco_document import add_masks, read_predictions, read_truth, select_best_boxes
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
-from objloc_ros.metrics import average_precision, corloc, saliency, semantic
+from objloc_ros.io.tables import text_table
+from objloc_ros.metrics import CorLoc, MeanIoU, Saliency, average_precision
+from objloc_ros.metrics.saliency import RULES, score
+from objloc_ros.metrics.semantic import confusion_matrix, resize_as_clip_diy
 
 BELOW = 4
 """Exit status where a metric is below its limit."""
@@ -48,7 +50,7 @@ def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     one.add_argument(
         "--truth-rule",
-        choices=tuple(saliency.RULES),
+        choices=tuple(RULES),
         default="positive",
         help="true pixels: above 0 (SelfMask, TokenCut), 255 (FOUND), from 128 on (Deep Spectral) (%(default)s)",
     )
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     failed = failed_limits(numbers, limits)
     if args.out is not None:
         write_json(args.out, metrics)
-    print(json.dumps(metrics, indent=1) if args.json else table_of(numbers))
+    print(json.dumps(metrics, indent=1) if args.json else format_metrics(numbers))
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else 0
@@ -109,43 +111,44 @@ def run(args: argparse.Namespace) -> int:
 
 def _corloc(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
-    answers = best_boxes(read_predictions(args.predictions, truth))
+    best = select_best_boxes(read_predictions(args.predictions, truth))
     boxes = truth.boxes(no_hard=args.no_hard, rounded=args.round)
-    found = corloc(answers, boxes, without_truth=args.without_truth)
-    return {"corloc": found.fraction, "hits": found.hits, "images": found.images}
+    metric = CorLoc(without_truth=args.without_truth)
+    metric.update([best.get(key) for key in boxes], list(boxes.values()))
+    return {"corloc": metric.compute(), "hits": metric.hits, "images": metric.images}
 
 
 def _coco(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
     masks = args.iou_type == "segm"
     results = read_predictions(args.predictions, truth, masks=masks)
-    document = with_masks(truth, results) if masks else truth.document
+    document = add_masks(truth, results) if masks else truth.document
     found = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
     return {**found, "images": len(truth.ids), "objects": len(results)}
 
 
 def _saliency(args: argparse.Namespace) -> Metrics:
-    scores = []
-    for name, answer, truth in _progress(pair(args.predictions, args.ground_truth)):
-        maps = read_map(answer) / 255, read_map(truth)
+    metric = Saliency()
+    pairs = pair_maps(args.predictions, args.ground_truth)
+    for name, prediction, truth in _progress(pairs):
+        maps = read_map(prediction) / 255, read_map(truth)
         with _named(name):
-            scores.append(saliency.score(*maps, truth_rule=args.truth_rule))
-    return {**saliency.summarise(scores), "images": len(scores)}
+            metric.update(score(*maps, truth_rule=args.truth_rule))
+    return {**metric.compute(), "images": len(pairs)}
 
 
 def _miou(args: argparse.Namespace) -> Metrics:
     if not 2 <= args.classes <= 255:
         raise ParameterError(f"classes must be 2 to 255, got {args.classes}")
-    counts = np.zeros((args.classes, args.classes), np.int64)
-    pairs = pair(args.predictions, args.ground_truth)
-    for name, answer, truth in _progress(pairs):
-        maps = read_map(truth), read_map(answer)
+    metric = MeanIoU(args.classes, absent="zero" if args.convention == "clip_diy" else "skip")
+    pairs = pair_maps(args.predictions, args.ground_truth)
+    for name, prediction, truth in _progress(pairs):
+        maps = read_map(truth), read_map(prediction)
         if args.convention == "clip_diy":
-            maps = semantic.as_clip_diy(*maps)
+            maps = resize_as_clip_diy(*maps)
         with _named(name):
-            counts += semantic.confusion(*maps, args.classes, ignore=args.ignore)
-    found = semantic.summarise(counts, absent="zero" if args.convention == "clip_diy" else "skip")
-    return {**found, "images": len(pairs)}
+            metric.update(confusion_matrix(*maps, args.classes, ignore=args.ignore))
+    return {**metric.compute(), "images": len(pairs)}
 
 
 @contextmanager
@@ -161,8 +164,7 @@ def _progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, 
     return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
 
 
-def table_of(metrics: Mapping[str, float]) -> str:
-    """Names and numbers, a line each."""
-    width = max(len(name) for name in metrics)
-    cells = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in metrics.items()}
-    return "\n".join(f"{name:<{width}}  {cell:>8}" for name, cell in cells.items())
+def format_metrics(metrics: Mapping[str, float]) -> str:
+    """Write names and numbers, a line each."""
+    rows = [(name, f"{value:.4f}" if isinstance(value, float) else value) for name, value in metrics.items()]
+    return text_table(rows, left=1)

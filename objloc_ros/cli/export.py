@@ -15,8 +15,9 @@ from objloc_ros.backbones.registry import entry_of
 from objloc_ros.backbones.store import sha256_of
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.cli.weights import megabytes, print_table
+from objloc_ros.cli.weights import megabytes
 from objloc_ros.errors import ParameterError
+from objloc_ros.io.tables import text_table
 from objloc_ros.types import Size
 
 
@@ -81,7 +82,7 @@ def _report(out: Path, backbone: str, differences: list[Difference], *, as_json:
         ("x".join(map(str, difference.shape)), *(f"{difference.facets[name]:.1e}" for name in FACETS))
         for difference in differences
     ]
-    print_table([("INPUT", *(name.upper() for name in FACETS)), *numbers])
+    print(text_table([("INPUT", *(name.upper() for name in FACETS)), *numbers]))
 
 
 def _size(text: str) -> Size:

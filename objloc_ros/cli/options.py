@@ -1,110 +1,111 @@
 """Command-line options that several commands share: method and networks, data set, where work is done, limits.
 
-Those of the methods are made from their options dataclasses, so that neither is written twice.
+Those of methods and networks are made from their descriptions, see `objloc_ros.options`.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.data import DATASETS, Dataset, open_dataset, options_of
+from objloc_ros.data import DATASETS, Dataset, list_options, open_dataset
 from objloc_ros.data.coco_json import KINDS
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS, PipelineConfig
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import HEADS
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
-from objloc_ros.evaluation.report.published import benchmark_of
-from objloc_ros.evaluation.run import FILES
-from objloc_ros.jobs.shards import MakeWork, Outcome, Shard, run_here
+from objloc_ros.evaluation.report.published import find_benchmark
+from objloc_ros.evaluation.run import FILE_OPTIONS
+from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
+from objloc_ros.options import Option, Options, describe
+
+Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+"""What flags are added to."""
 
 
-def add_options(parser: argparse.ArgumentParser, options: Mapping[str, type]) -> None:
-    """Add one option per field: its type and default from the dataclass, its help from the docstring.
-
-    A field that several methods have becomes one option, which holds for all of them.
+def add_options(parser: argparse.ArgumentParser, methods: Mapping[str, type[Options]]) -> None:
+    """Add a flag for each option of some methods; one that several methods have becomes one flag, which holds for all.
 
     Args:
         parser: The sub-command's parser.
-        options: Per method, a dataclass whose fields have plain defaults (bools, numbers, strings, or one of a
-            Literal's values) and whose docstring describes them under "Args:".
+        methods: The options dataclass of each method.
     """
-    owners: dict[str, list[str]] = {}
-    for method, kind in options.items():
-        for field in dataclasses.fields(kind):
-            owners.setdefault(field.name, []).append(method)
-    for methods in dict.fromkeys(tuple(each) for each in owners.values()):
-        group = parser.add_argument_group(f"options of {', '.join(methods)}")
-        for name in (name for name, each in owners.items() if tuple(each) == methods):
-            _add(group, name, {method: options[method] for method in methods})
+    owners: dict[str, dict[str, Option]] = {}
+    for method, kind in methods.items():
+        for name, option in describe(kind).items():
+            owners.setdefault(name, {})[method] = option
+    for together in dict.fromkeys(tuple(described) for described in owners.values()):
+        group = parser.add_argument_group(f"options of {', '.join(together)}")
+        for described in owners.values():
+            if tuple(described) == together:
+                _add_flag(group, described)
 
 
-def given_options(args: argparse.Namespace, options: type) -> dict[str, Any]:
+def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any) -> None:
+    """Add a flag for each option of a dataclass.
+
+    Args:
+        parser: A parser or a group of its arguments.
+        kind: The dataclass.
+        names: Options to take; all where none is named.
+        defaults: Those that are others in this command; only for the help.
+    """
+    described = describe(kind)
+    for name in names or described:
+        option = described[name]
+        _add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
+
+
+def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
     """Collect the options that were given on the command line; the others keep the dataclass's defaults."""
-    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(options)}
+    values = {name: getattr(args, name, None) for name in describe(kind)}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def describe_fields(options: type) -> dict[str, str]:
-    """Read the descriptions of the "Args:" section of a Google-style class docstring, one line per field."""
-    section = (options.__doc__ or "").partition("Args:\n")[2]
-    names = "|".join(field.name for field in dataclasses.fields(options))
-    found = re.findall(rf"^ *({names}): (.+?)(?=\n *(?:{names}): |\n\n|\Z)", section, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(text.split()).rstrip(".") for name, text in found}
-
-
-def _add(group: Any, name: str, options: Mapping[str, type]) -> None:
-    """Add the option of one field to an argument group."""
-    defaults = {method: _default(kind, name) for method, kind in options.items()}
-    default = next(iter(defaults.values()))
-    *_, described = options.values()
-    help_text = f"{describe_fields(described).get(name, '')} (default: {_in_words(defaults)})".strip().replace(
-        "%", "%%"
-    )
-    flag = "--" + name.replace("_", "-")
-    if isinstance(default, bool):
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
+def _add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
+    """Add the flag of an option, described for each method that has it; it is None unless it is given."""
+    option = next(iter(owners.values()))
+    meaning = _merge({method: option.help.rstrip(".") for method, option in owners.items()}, "; ")
+    allowed = "" if option.choices else _merge({method: option.allowed for method, option in owners.items()}, "; ")
+    default = _merge({method: _to_words(option) for method, option in owners.items()}, ", ")
+    more = f"({allowed}; default: {default})" if allowed else f"(default: {default})"
+    text = f"{meaning} {more}".replace("%", "%%")
+    flag = "--" + option.name.replace("_", "-")
+    if option.kind is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         return
-    choices = _choices(name, options.values())
-    metavar = None if choices else name.upper()
-    group.add_argument(flag, type=type(default), choices=choices, metavar=metavar, help=help_text)
+    choices = tuple(dict.fromkeys(choice for option in owners.values() for choice in option.choices)) or None
+    metavar = None if choices else "FILE" if option.kind is Path else option.name.upper()
+    parser.add_argument(flag, type=option.kind, choices=choices, metavar=metavar, help=text)
 
 
-def _default(options: type, name: str) -> Any:
-    return next(field.default for field in dataclasses.fields(options) if field.name == name)
+def _merge(texts: Mapping[str, str], separator: str) -> str:
+    """Texts of several methods as one, which says whose they are where they differ."""
+    methods: dict[str, list[str]] = {}
+    for method, text in texts.items():
+        methods.setdefault(text, []).append(method)
+    if len(methods) == 1:
+        return next(iter(methods))
+    return separator.join(f"{text} for {', '.join(names)}" for text, names in methods.items() if text)
 
 
-def _choices(name: str, options: Any) -> tuple[str, ...] | None:
-    """What any of the methods takes, where they take one of a few words."""
-    hints = [get_type_hints(kind)[name] for kind in options]
-    words = [word for hint in hints if get_origin(hint) is Literal for word in get_args(hint)]
-    return tuple(dict.fromkeys(words)) or None
+def _to_words(option: Option) -> str:
+    return option.unset if option.default is None else str(option.default)
 
 
-def _in_words(defaults: Mapping[str, Any]) -> str:
-    values = set(defaults.values())
-    if len(values) == 1:
-        return str(values.pop())
-    return ", ".join(f"{value} for {method}" for method, value in defaults.items())
-
-
-CLIP = "tiny_clip"
 PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
-    """Declare them, and the options of all methods.
+def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
+    """Declare methods, networks and prompts, and the options of all methods.
 
     Args:
         parser: The sub-command's parser.
@@ -118,18 +119,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, several: bool = True, 
         metavar="NAMES" if several else "NAME",
         help=f"{named[0]} {', '.join(HEADS)}{named[1]} (default: %(default)s)",
     )
-    parser.add_argument(
-        "--backbone", default="tiny", metavar="NAME", help="see `objloc weights list` (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument(
-        "--short-side",
-        type=int,
-        metavar="PIXELS",
-        help="scale images down until their shorter side has this size",
-    )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="load the backbone from this file")
-    parser.add_argument("--head-weights", type=Path, metavar="FILE", help="load FOUND's head from this file")
+    add_flags(parser, PipelineConfig, *(name for name in NETWORKS if name not in PROMPTED_ONLY))
     _add_prompts(parser, sets)
     add_options(parser, HEADS)
 
@@ -143,22 +133,19 @@ def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
         metavar="TEXTS",
         help='what to look for, separated by commas: "red car, traffic cone"' + ("; may be repeated" if sets else ""),
     )
+    templates = describe(PipelineConfig)["templates"]
+    default = " ".join(repr(text) for text in templates.default)
     group.add_argument(
-        "--templates",
-        nargs="+",
-        metavar="TEXT",
-        help=f"sentences around a prompt, or imagenet for OpenAI's 80 (default: {' '.join(DEFAULT_TEMPLATES)!r})",
+        "--templates", nargs="+", metavar="TEXT", help=f"{templates.help.rstrip('.')} (default: {default})"
     )
-    group.add_argument("--clip", metavar="NAME", help=f"CLIP model (default: {CLIP})")
-    group.add_argument("--clip-weights", type=Path, metavar="FILE", help="load the CLIP model from this file")
-    group.add_argument("--dinoiser-weights", type=Path, metavar="FILE", help="load CLIP-DINOiser's head from this file")
+    add_flags(group, PipelineConfig, *(name for name in NETWORKS if name in PROMPTED_ONLY))
 
 
-def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
-    """Collect what was given.
+def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> PipelineConfig:
+    """Describe the pipeline that was asked for.
 
     Args:
-        args: Parsed arguments of a parser that `add_model_options` has seen.
+        args: Parsed arguments of a parser that `add_pipeline_options` has seen.
         several: Whether the command runs more than one method.
 
     Raises:
@@ -172,20 +159,19 @@ def model_of(args: argparse.Namespace, *, several: bool = True) -> Model:
     if given and not any(method in SEGMENTATION for method in methods):
         option = given[0].replace("_", "-")
         raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
-    return Model(
+    return PipelineConfig(
         methods=tuple(methods),
         options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
-        backbone=args.backbone,
-        device=args.device,
-        short_side=args.short_side,
-        weights=_absolute(args.weights),
-        head_weights=_absolute(args.head_weights),
         prompts=tuple(prompts),
-        templates=tuple(args.templates or DEFAULT_TEMPLATES),
-        clip=args.clip or CLIP,
-        clip_weights=_absolute(args.clip_weights),
-        dinoiser_weights=_absolute(args.dinoiser_weights),
+        templates=tuple(args.templates or PipelineConfig.templates),
+        **given_networks(args),
     )
+
+
+def given_networks(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect what was given of a pipeline's networks; other processes may have another working directory."""
+    given = {name: value for name, value in given_options(args, PipelineConfig).items() if name in NETWORKS}
+    return given | {name: given[name].absolute() for name in WEIGHTS if name in given}
 
 
 def parse_methods(text: str) -> list[str]:
@@ -214,16 +200,11 @@ def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
     return [] if text is None else [prompt.strip() for prompt in text.split(",")]
 
 
-def warn_of_unknown_words(pipeline: Pipeline, model: Model) -> None:
+def warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
     """Say on stderr which words of the prompts the text tower has never met."""
     unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
     if unknown:
-        print(f"objloc: {model.clip} has never met {unknown}: it will guess", file=sys.stderr)
-
-
-def _absolute(path: Path | None) -> Path | None:
-    """Other processes may have another working directory."""
-    return None if path is None else path.absolute()
+        print(f"objloc: {clip} has never met {unknown}: it will guess", file=sys.stderr)
 
 
 Given = tuple[tuple[str, Any], ...]
@@ -251,7 +232,7 @@ def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:
     images = "the folder that file_name is below" if name == "coco_json" else "the folder it was unpacked in"
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=images)
     parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
-    for option in options_of(name):
+    for option in list_options(name):
         flag, about = OPTIONS[option]
         parser.add_argument(flag, dest=option, **about)
     parser.set_defaults(dataset=name)
@@ -269,15 +250,15 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
     """
     if args.limit is not None and args.limit < 1:
         raise ParameterError(f"limit must be at least 1, got {args.limit}")
-    options = {name: getattr(args, name) for name in options_of(args.dataset) if getattr(args, name)}
+    options = {name: getattr(args, name) for name in list_options(args.dataset) if getattr(args, name)}
     # Other processes may have another working directory.
-    options |= {name: str(Path(options[name]).absolute()) for name in FILES if name in options}
+    options |= {name: str(Path(options[name]).absolute()) for name in FILE_OPTIONS if name in options}
     return open_dataset(args.dataset, args.root.absolute(), **options), tuple(options.items())
 
 
 def note_count(dataset: Dataset) -> None:
     """Say on stderr if a data set has not as many images as the published one."""
-    benchmark = benchmark_of(dataset.name, dataset.split)
+    benchmark = find_benchmark(dataset.name, dataset.split)
     if benchmark is not None and benchmark.images not in (None, len(dataset.samples)):
         print(
             f"objloc: {benchmark.title} has {benchmark.images} images, there are {len(dataset.samples)} here",
@@ -296,7 +277,7 @@ def dataset_parsers(
 
 
 Engine = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, make_work, folder, on_done=...) -> Outcome."""
+"""`run_here`, or what does the same on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -335,7 +316,7 @@ def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
 
 
 def run_shards(
-    args: argparse.Namespace, shards: Sequence[Shard], make_work: MakeWork, folder: Path, *, unit: str
+    args: argparse.Namespace, shards: Sequence[Shard], task: ShardTask, folder: Path, *, unit: str
 ) -> Outcome:
     """Do what is left of the shards, where the options say.
 
@@ -346,7 +327,7 @@ def run_shards(
     engine = engine_of(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
-        outcome = engine(shards, make_work, folder, on_done=lambda shard: bar.update())
+        outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
         print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
     return outcome

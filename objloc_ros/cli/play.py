@@ -8,22 +8,20 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from objloc_ros.bags.lockstep import ahead
-from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, Player, Schedule
-from objloc_ros.bags.processes import terminated_like_interrupted
-from objloc_ros.bags.reader import BagReader, RawMessage
+from objloc_ros.bags.player import CLOCK_HZ, LEAD_S, PlaybackClock, Player
+from objloc_ros.bags.prefetch import prefetch
+from objloc_ros.bags.processes import handle_sigterm_as_interrupt
+from objloc_ros.bags.reader import BagReader, RawMessage, load_message_class
 from objloc_ros.bags.survey import choose_cameras
-from objloc_ros.bags.writer import message_class
+from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_json
 
-AHEAD = 16
+PREFETCHED_FRAMES = 16
 """Frames read before they are due, so that the disk's pauses are not the player's."""
 
 MOST_LINGER_S = 1e9
@@ -68,28 +66,29 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.linger > MOST_LINGER_S:
         raise ParameterError(f"--linger must be {MOST_LINGER_S:g} s at most, got {args.linger}")
-    Schedule(0, 0, args.rate)  # says what is wrong with the rate
+    PlaybackClock(0, 0, args.rate)  # says what is wrong with the rate
     names = dict(topic.partition("=")[::2] for topic in args.topics)
     renamed = {topic: name for topic, name in names.items() if name}
     with BagReader(args.bag) as bag:
-        kinds = {topic: message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
-    with ahead(_images(args.bag, kinds), AHEAD) as messages:
+        kinds = {topic: load_message_class(bag.kinds[topic]) for topic in choose_cameras(bag, list(names) or None)}
+    with prefetch(_images(args.bag, kinds), PREFETCHED_FRAMES) as messages:
         first = next(messages, None)
         if first is None:
             raise InputError(f"bag {args.bag} has no image: {', '.join(kinds)} are empty")
         player = Player(kinds, first.recorded_ns, names=renamed, clock_hz=args.clock)
-        with terminated_like_interrupted(), player:
+        with handle_sigterm_as_interrupt(), player:
             if args.wait_for_subscribers:
                 player.wait(args.wait_for_subscribers)
-            schedule = Schedule(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
-            account = {"schedule": asdict(schedule)}
+            playback = PlaybackClock(first.recorded_ns, time.monotonic_ns() + round(LEAD_S * 1e9), args.rate)
+            account = {"schedule": asdict(playback)}
             if args.account is not None:
                 write_json(args.account, account)
             sent, delays = Counter[str](), array("d")
-            for topic, behind_ns in player.play(itertools.chain([first], messages), schedule):
+            for topic, behind_ns in player.play(itertools.chain([first], messages), playback):
                 sent[topic] += 1
                 delays.append(behind_ns / 1e6)
-            behind = _percentiles(delays)
+            behind = percentiles(delays, (50, 99)) | {"max": max(delays)}
+            behind = {name: round(value, 3) for name, value in behind.items()}
             if args.account is not None:
                 write_json(args.account, account | {"sent": sent, "behind_ms": behind})
             time.sleep(args.linger)
@@ -101,8 +100,3 @@ def run(args: argparse.Namespace) -> int:
 def _images(path: Path, topics: Collection[str]) -> Generator[RawMessage, None, None]:
     with BagReader(path) as bag:
         yield from bag.messages(topics)
-
-
-def _percentiles(values: Sequence[float]) -> dict[str, float]:
-    found = np.percentile(values, (50, 99, 100))
-    return {name: round(float(value), 3) for name, value in zip(("p50", "p99", "max"), found, strict=True)}

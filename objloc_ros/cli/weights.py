@@ -11,6 +11,7 @@ from tqdm import tqdm
 from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, entry_of
 from objloc_ros.backbones.store import fetch, verify
 from objloc_ros.errors import WeightsError
+from objloc_ros.io.tables import text_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def list_weights(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     table = [(row["name"], row["licence"], megabytes(row["size_bytes"]), row["state"], row["source"]) for row in rows]
-    print_table([("NAME", "LICENCE", "SIZE", "STATE", "SOURCE"), *table])
+    print(text_table([("NAME", "LICENCE", "SIZE", "STATE", "SOURCE"), *table]))
     print(f"\ncache: {cache_dir()}")
     return 0
 
@@ -80,8 +81,8 @@ def verify_weights(args: argparse.Namespace) -> int:
     rows = [check(name) for name in names]
     if args.json:
         print(json.dumps(rows, indent=2))
-    else:
-        print_table([(row["name"], row["state"], row["error"] or row["sha256"]) for row in rows])
+    elif rows:
+        print(text_table([(row["name"], row["state"], row["error"] or row["sha256"]) for row in rows]))
     return int(any(row["state"] == "failed" for row in rows))
 
 
@@ -115,13 +116,6 @@ def megabytes(size_bytes: int | None) -> str:
     if size_bytes is None:
         return "?"
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
-
-
-def print_table(rows: list[tuple[Any, ...]]) -> None:
-    """Print rows with aligned columns."""
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(map(str, row), widths, strict=True)).rstrip())
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

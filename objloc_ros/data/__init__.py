@@ -2,6 +2,6 @@
 
 from objloc_ros.data.base import Dataset, Sample
 from objloc_ros.data.convert import to_coco
-from objloc_ros.data.registry import DATASETS, open_dataset, options_of
+from objloc_ros.data.registry import DATASETS, list_options, open_dataset
 
-__all__ = ["DATASETS", "Dataset", "Sample", "open_dataset", "options_of", "to_coco"]
+__all__ = ["DATASETS", "Dataset", "Sample", "list_options", "open_dataset", "to_coco"]

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import PIL.Image
 
 from objloc_ros.errors import InputError
+from objloc_ros.io.files import find_duplicate
 from objloc_ros.io.media import image_size
 from objloc_ros.io.rle import Rle
 from objloc_ros.types import Image, Size
 
 
-def pair(predictions: Path, truth: Path) -> list[tuple[str, Path, Path]]:
+def pair_maps(predictions: Path, truth: Path) -> list[tuple[str, Path, Path]]:
     """Find the prediction of each true map, by name without suffix.
 
     Returns:
@@ -29,14 +30,14 @@ def pair(predictions: Path, truth: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         InputError: If a folder is missing or empty, or a true map has no prediction or the other way round.
     """
-    answers, truths = _maps(predictions), _maps(truth)
-    for missing, folder in ((set(truths) - set(answers), predictions), (set(answers) - set(truths), truth)):
+    found, truths = _list_maps(predictions), _list_maps(truth)
+    for missing, folder in ((set(truths) - set(found), predictions), (set(found) - set(truths), truth)):
         if missing:
             names = ", ".join(sorted(missing)[:3])
             raise InputError(
                 f"{folder} lacks {len(missing)} of {len(truths)} maps: {names}{', ...' * (len(missing) > 3)}"
             )
-    return [(name, answers[name], truths[name]) for name in sorted(truths)]
+    return [(name, found[name], truths[name]) for name in sorted(truths)]
 
 
 def read_map(path: Path) -> Image:
@@ -48,22 +49,22 @@ def read_map(path: Path) -> Image:
     try:
         with PIL.Image.open(path) as image:
             if image.mode not in ("L", "P", "1"):
-                image = _single_channel(path, image)
+                image = _to_single_channel(path, image)
             pixels = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     return pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == np.bool_ else pixels
 
 
-def _single_channel(path: Path, image: PIL.Image.Image) -> PIL.Image.Image:
-    """Some published masks are grey pictures saved in colour."""
+def _to_single_channel(path: Path, image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return one channel of a grey picture saved in colour, as some published masks are."""
     pixels = np.array(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or (pixels[..., :3] != pixels[..., :1]).any():
         raise InputError(f"{path} is not a map of one channel of 8 bits, but {image.mode}")
     return PIL.Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
 
 
-def _maps(folder: Path) -> dict[str, Path]:
+def _list_maps(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     maps = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".png", ".bmp")}
@@ -94,7 +95,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Object:
-    """A true object, or a region that is none.
+    """A true object, or an ignored region.
 
     Args:
         box: (x1, y1, x2, y2), max side exclusive.
@@ -145,23 +146,23 @@ class Dataset(ABC):
         return f"{self.name} {self.split}".strip()
 
     def objects(self, sample: Sample) -> list[Object]:
-        """True objects and ignored regions; of data sets of the kind "boxes".
+        """Return true objects and ignored regions; of data sets of the kind "boxes".
 
         Raises:
-            InputError: If the annotation is damaged or has a box that is none.
+            InputError: If the annotation is damaged or has an invalid box.
         """
         raise InputError(f"{self.name} has no boxes")
 
     def boxes(self, sample: Sample) -> Boxes:
-        """Boxes of the objects that count, float64 [n, 4]; `InputError` as in `objects`."""
-        return boxes_of(self.objects(sample))
+        """Return the boxes of the objects that count, float64 [n, 4]; `InputError` as in `objects`."""
+        return stack_boxes(self.objects(sample))
 
     def size(self, sample: Sample) -> Size | None:
-        """Height and width that the truth is for; None where it does not say."""
+        """Return height and width that the truth is for; None where it does not say."""
         return None
 
     def mask(self, sample: Sample) -> Image:
-        """The true map, uint8 [H, W]: saliency 0-255, or class ids with 255 where there is no truth.
+        """Return the true map, uint8 [H, W]: saliency 0-255, or class ids with 255 where there is no truth.
 
         Raises:
             InputError: If the file cannot be read.
@@ -169,7 +170,7 @@ class Dataset(ABC):
         return read_map(sample.truth)
 
     def first(self, count: int) -> Dataset:
-        """The first images only."""
+        """Return the data set of the first images only."""
         return replace(self, samples=self.samples[:count])
 
     def check(self) -> None:
@@ -179,7 +180,7 @@ class Dataset(ABC):
             InputError: Something is missing: how much, and the first names.
         """
         wanted = list(dict.fromkeys(path for sample in self.samples for path in (sample.image, sample.truth)))
-        there = {folder: set(_listed(folder)) for folder in {path.parent for path in wanted}}
+        there = {folder: set(_list_files(folder)) for folder in {path.parent for path in wanted}}
         missing = [path for path in wanted if path.name not in there[path.parent]]
         if missing:
             names = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -199,7 +200,7 @@ class MapSet(Dataset):
         """
         super().check()
         with ThreadPoolExecutor() as pool:
-            wrong = [text for text in pool.map(_other_size, self.samples) if text]
+            wrong = [text for text in pool.map(_describe_other_size, self.samples) if text]
         if wrong:
             names = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
             raise InputError(
@@ -225,9 +226,9 @@ class SemanticSet(MapSet):
         return "semantic"
 
 
-def boxes_of(objects: Iterable[Object], *, ignored: bool = False) -> Boxes:
-    """Boxes of the objects that count, or of the ignored regions: float64 [n, 4]."""
-    return np.array([one.box for one in objects if one.ignored == ignored], np.float64).reshape(-1, 4)
+def stack_boxes(objects: Iterable[Object], *, ignored: bool = False) -> Boxes:
+    """Stack the boxes of the objects that count, or of the ignored regions: float64 [n, 4]."""
+    return np.array([item.box for item in objects if item.ignored == ignored], np.float64).reshape(-1, 4)
 
 
 def check_size(dataset: Dataset, sample: Sample, size: Size) -> None:
@@ -238,16 +239,18 @@ def check_size(dataset: Dataset, sample: Sample, size: Size) -> None:
     """
     wanted = dataset.size(sample)
     if wanted is not None and wanted != size:
-        raise InputError(f"{sample.image} has {pixels(size)} pixels, by {sample.truth} it has {pixels(wanted)}")
+        raise InputError(
+            f"{sample.image} has {format_size(size)} pixels, by {sample.truth} it has {format_size(wanted)}"
+        )
 
 
-def pixels(size: Sequence[int]) -> str:
-    """(H, W) as people write it, width first."""
+def format_size(size: Sequence[int]) -> str:
+    """Write (H, W) as people do, width first."""
     return f"{size[1]}x{size[0]}"
 
 
-def folder_in(root: Path, candidates: Iterable[str]) -> Path:
-    """The first of some folders below `root` that exists.
+def find_folder(root: Path, candidates: Iterable[str]) -> Path:
+    """Return the first of some folders below `root` that exists.
 
     Raises:
         InputError: None of them does.
@@ -259,8 +262,8 @@ def folder_in(root: Path, candidates: Iterable[str]) -> Path:
     raise InputError(f"{root} has none of the folders {', '.join(tried)}")
 
 
-def file_in(root: Path, candidates: Iterable[str], what: str) -> Path:
-    """The first of some files below `root` that exists.
+def find_file(root: Path, candidates: Iterable[str], what: str) -> Path:
+    """Return the first of some files below `root` that exists.
 
     Raises:
         InputError: None of them does; `what` says what it is and where to get it.
@@ -285,23 +288,18 @@ def read_names(path: Path) -> list[str]:
     if not names:
         raise InputError(f"the list of images {path} is empty")
     if len(set(names)) != len(names):
-        raise InputError(f"the list of images {path} has {_twice(names)!r} twice")
+        raise InputError(f"the list of images {path} has {find_duplicate(names)!r} twice")
     return names
 
 
-def _other_size(sample: Sample) -> str:
-    """How a map differs from its image; nothing if it does not, or one of them has no header to tell."""
+def _describe_other_size(sample: Sample) -> str:
+    """Say how a map differs from its image; nothing if it does not, or one of them has no header to tell."""
     try:
         image, truth = image_size(sample.image), image_size(sample.truth)
     except InputError:
         return ""
-    return "" if image == truth else f"{sample.truth} ({pixels(truth)}, its image {pixels(image)})"
+    return "" if image == truth else f"{sample.truth} ({format_size(truth)}, its image {format_size(image)})"
 
 
-def _listed(folder: Path) -> Sequence[str]:
+def _list_files(folder: Path) -> Sequence[str]:
     return os.listdir(folder) if folder.is_dir() else ()
-
-
-def _twice(names: Sequence[str]) -> str:
-    seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]

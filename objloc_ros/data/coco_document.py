@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.files import is_number, read_json
+from objloc_ros.io.files import find_duplicate, is_number, read_json
 from objloc_ros.io.rle import Rle, to_rle
 from objloc_ros.types import Detections, Size
 
@@ -71,13 +71,13 @@ class CocoRecords:
             "info": self._info,
             "images": self._images,
             "annotations": self._annotations,
-            "categories": [{"id": number, "name": name} for name, number in self._categories.items()],
+            "categories": number_categories(self._categories),
             "failures": self._failures,
         }
 
 
 Record = dict[str, Any]
-HARD = ("difficult", "truncated")
+HARD_FLAGS = ("difficult", "truncated")
 """Flags of VOC that `no_hard` goes by."""
 
 
@@ -96,7 +96,7 @@ class Truth:
     ids: tuple[Any, ...]
 
     def boxes(self, *, no_hard: bool = False, rounded: bool = False) -> dict[Any, npt.NDArray[np.float64]]:
-        """Boxes [n, 4] per image id as (x1, y1, x2, y2), without crowds.
+        """Return boxes [n, 4] per image id as (x1, y1, x2, y2), without crowds.
 
         Args:
             no_hard: Leave out objects with a flag "difficult" or "truncated", and images that have no other.
@@ -104,19 +104,18 @@ class Truth:
         """
         boxes: dict[Any, list[list[float]]] = {number: [] for number in self.ids}
         hard = set()
-        for one in self.document["annotations"]:
-            if one.get("iscrowd"):
+        for annotation in self.document["annotations"]:
+            if annotation.get("iscrowd"):
                 continue
-            if no_hard and any(one.get(flag) for flag in HARD):
-                hard.add(one["image_id"])
+            if no_hard and any(annotation.get(flag) for flag in HARD_FLAGS):
+                hard.add(annotation["image_id"])
                 continue
-            x, y, width, height = one["bbox"]
-            box = [x, y, x + width, y + height]
-            boxes[one["image_id"]].append([round(side) for side in box] if rounded else box)
+            box = to_corners(annotation["bbox"])
+            boxes[annotation["image_id"]].append([round(side) for side in box] if rounded else list(box))
         return {
-            number: np.array(each, np.float64).reshape(-1, 4)
-            for number, each in boxes.items()
-            if each or number not in hard
+            number: np.array(rows, np.float64).reshape(-1, 4)
+            for number, rows in boxes.items()
+            if rows or number not in hard
         }
 
 
@@ -129,13 +128,13 @@ def read_truth(path: Path) -> Truth:
     document = read_json(path)
     if not isinstance(document, dict) or not all(isinstance(document.get(k), list) for k in ("images", "annotations")):
         raise InputError(f"{path}: a ground truth must be a COCO document with lists images and annotations")
-    ids = tuple(_field(path, "images", i, image, "id") for i, image in enumerate(document["images"]))
+    ids = tuple(_get_field(path, "images", i, image, "id") for i, image in enumerate(document["images"]))
     if not ids:
         raise InputError(f"{path}: there are no images")
     if len(set(ids)) != len(ids):
-        raise InputError(f"{path}: two images have the id {next(n for n in ids if ids.count(n) > 1)!r}")
+        raise InputError(f"{path}: two images have the id {find_duplicate(ids)!r}")
     known = set(ids)
-    annotations = [_annotation(path, i, one, known) for i, one in enumerate(document["annotations"])]
+    annotations = [_parse_annotation(path, i, record, known) for i, record in enumerate(document["annotations"])]
     categories = document.get("categories") or [{"id": 1, "name": "object"}]
     return Truth(path, {"info": {}, **document, "annotations": annotations, "categories": categories}, ids)
 
@@ -150,22 +149,22 @@ def read_predictions(path: Path, truth: Truth, *, masks: bool = False) -> list[R
         masks: Whether each must have a mask (`segmentation`, RLE) instead of a box.
 
     Raises:
-        InputError: If an object has no score, a box or mask that is none, or an image that the truth has not.
+        InputError: If an object has no score, an invalid box or mask, or an image that the truth has not.
     """
     document = read_json(path)
     if isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        numbers = _by_name(path, document.get("images", []), truth)
+        numbers = _match_by_name(path, document.get("images", []), truth)
         records = document["annotations"]
     elif isinstance(document, list):
         numbers, records = {number: number for number in truth.ids}, document
     else:
         raise InputError(f"{path}: predictions must be a list of COCO results or a document with annotations")
-    sizes = _sizes(truth) if masks else None
-    return [_prediction(path, i, one, numbers, sizes) for i, one in enumerate(records)]
+    sizes = _collect_sizes(truth) if masks else None
+    return [_parse_prediction(path, i, record, numbers, sizes) for i, record in enumerate(records)]
 
 
-def with_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
-    """The truth's document with the mask of every object as run lengths, and with the size of every image.
+def add_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
+    """Return the truth's document with the mask of every object as run lengths, and the size of every image.
 
     Args:
         truth: The document.
@@ -174,13 +173,14 @@ def with_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
     Raises:
         InputError: If an object has no mask, a damaged one, or one of another size than its image.
     """
-    sizes, path = _sizes(truth), truth.path
+    sizes, path = _collect_sizes(truth), truth.path
     annotations = [
-        {**one, "segmentation": _rle(path, f"annotations[{i}]", one, one["image_id"], sizes[one["image_id"]])}
-        for i, one in enumerate(truth.document["annotations"])
+        {**record, "segmentation": _parse_rle(path, f"annotations[{i}]", record, number, sizes[number])}
+        for i, record in enumerate(truth.document["annotations"])
+        for number in [record["image_id"]]
     ]
-    for one in predictions:
-        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    for prediction in predictions:
+        sizes[prediction["image_id"]] = sizes[prediction["image_id"]] or _read_own_size(prediction)
     found = {number: size for number, size in sizes.items() if size is not None}
     images = [
         {**image, **dict(zip(("height", "width"), found.get(image["id"], ()), strict=False))}
@@ -189,47 +189,58 @@ def with_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
     return {**truth.document, "images": images, "annotations": annotations}
 
 
-def best_boxes(predictions: Sequence[Record]) -> dict[Any, list[float]]:
-    """The box (x1, y1, x2, y2) of highest score per image; of equal ones the first."""
+def select_best_boxes(predictions: Sequence[Record]) -> dict[Any, list[float]]:
+    """Select the box (x1, y1, x2, y2) of highest score per image; of equal ones the first."""
     best: dict[Any, Record] = {}
-    for one in predictions:
-        if one["image_id"] not in best or one["score"] > best[one["image_id"]]["score"]:
-            best[one["image_id"]] = one
-    boxes = {number: one["bbox"] for number, one in best.items()}
-    return {number: [x, y, x + width, y + height] for number, (x, y, width, height) in boxes.items()}
+    for prediction in predictions:
+        number = prediction["image_id"]
+        if number not in best or prediction["score"] > best[number]["score"]:
+            best[number] = prediction
+    return {number: list(to_corners(prediction["bbox"])) for number, prediction in best.items()}
 
 
-def _annotation(path: Path, place: int, one: Any, known: set[Any]) -> Record:
-    number = _field(path, "annotations", place, one, "image_id")
+def to_corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return COCO's box (x, y, width, height) as (x1, y1, x2, y2)."""
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def number_categories(names: Iterable[str]) -> list[Record]:
+    """Return the category records of some names, numbered from 1."""
+    return [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+
+
+def _parse_annotation(path: Path, place: int, record: Any, known: set[Any]) -> Record:
+    number = _get_field(path, "annotations", place, record, "image_id")
     if number not in known:
         raise InputError(f"{path}: annotations[{place}] is for image {number!r}, which is not listed")
-    box = _box(path, f"annotations[{place}]", one, number)
-    return {"id": place + 1, "category_id": 1, "iscrowd": 0, "area": box[2] * box[3], **one, "bbox": box}
+    box = _parse_box(path, f"annotations[{place}]", record, number)
+    return {"id": place + 1, "category_id": 1, "iscrowd": 0, "area": box[2] * box[3], **record, "bbox": box}
 
 
-def _prediction(
-    path: Path, place: int, one: Any, numbers: Mapping[Any, Any], sizes: Mapping[Any, Size | None] | None
+def _parse_prediction(
+    path: Path, place: int, record: Any, numbers: Mapping[Any, Any], sizes: Mapping[Any, Size | None] | None
 ) -> Record:
-    theirs = _field(path, "prediction", place, one, "image_id")
+    theirs = _get_field(path, "prediction", place, record, "image_id")
     if theirs not in numbers:
         raise InputError(f"{path}: prediction[{place}] is for image {theirs!r}, which the ground truth has not")
-    score = _field(path, "prediction", place, one, "score")
+    score = _get_field(path, "prediction", place, record, "score")
     if not is_number(score):
         raise InputError(f"{path}: prediction[{place}] of image {theirs!r} has the score {score!r}: no finite number")
     number = numbers[theirs]
-    record = {"image_id": number, "category_id": one.get("category_id", 1), "score": float(score)}
+    parsed = {"image_id": number, "category_id": record.get("category_id", 1), "score": float(score)}
     if sizes is not None:
-        return {**record, "segmentation": _mask(path, f"prediction[{place}]", one, theirs, sizes[number])}
-    box = _box(path, f"prediction[{place}]", one, theirs)
+        return {**parsed, "segmentation": _parse_mask(path, f"prediction[{place}]", record, theirs, sizes[number])}
+    box = _parse_box(path, f"prediction[{place}]", record, theirs)
     if min(box[2:]) <= 0:
         raise InputError(
             f"{path}: prediction[{place}] of image {theirs!r} has the box {box}: its width and height must be > 0"
         )
-    return {**record, "bbox": box}
+    return {**parsed, "bbox": box}
 
 
-def _box(path: Path, where: str, one: Record, number: Any) -> list[float]:
-    box = one.get("bbox")
+def _parse_box(path: Path, where: str, record: Record, number: Any) -> list[float]:
+    box = record.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(is_number(side) for side in box):
         raise InputError(f"{path}: {where} of image {number!r} has the box {box!r}: expected four finite numbers")
     if min(box[2:]) < 0:
@@ -240,47 +251,47 @@ def _box(path: Path, where: str, one: Record, number: Any) -> list[float]:
     return [float(side) for side in box]
 
 
-def _mask(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
-    mask = one.get("segmentation")
+def _parse_mask(path: Path, where: str, record: Record, number: Any, size: Size | None) -> Rle:
+    mask = record.get("segmentation")
     if not isinstance(mask, dict) or not isinstance(mask.get("size"), list) or "counts" not in mask:
         raise InputError(f"{path}: {where} of image {number!r} has no RLE mask (segmentation: size, counts)")
     if size is not None and list(size) != mask["size"]:
         raise InputError(
             f"{path}: {where} of image {number!r} has a mask of {mask['size']} rows and columns, the image {list(size)}"
         )
-    return _rle(path, where, one, number, size)
+    return _parse_rle(path, where, record, number, size)
 
 
-def _rle(path: Path, where: str, one: Record, number: Any, size: Size | None) -> Rle:
+def _parse_rle(path: Path, where: str, record: Record, number: Any, size: Size | None) -> Rle:
     """The mask of an object; where nothing says how large its image is, run lengths say it themselves."""
-    size = size or _own_size(one)
+    size = size or _read_own_size(record)
     if size is None:
         raise InputError(f"{path}: {where} of image {number!r}: neither the image nor a mask says its height and width")
     try:
-        return to_rle(one.get("segmentation"), size)
+        return to_rle(record.get("segmentation"), size)
     except InputError as error:
         raise InputError(f"{path}: {where} of image {number!r}: {error}") from error
 
 
-def _sizes(truth: Truth) -> dict[Any, Size | None]:
+def _collect_sizes(truth: Truth) -> dict[Any, Size | None]:
     """Height and width of each image, by its record or else by its first mask of run lengths; None if neither says."""
     sizes: dict[Any, Size | None] = {}
     for image in truth.document["images"]:
         stated = [image.get("height"), image.get("width")]
-        sizes[image["id"]] = None if None in stated else _size(stated)
+        sizes[image["id"]] = None if None in stated else _parse_size(stated)
         if None not in stated and sizes[image["id"]] is None:
             raise InputError(f"{truth.path}: image {image['id']!r} has the height and width {stated}: must be above 0")
-    for one in truth.document["annotations"]:
-        sizes[one["image_id"]] = sizes[one["image_id"]] or _own_size(one)
+    for record in truth.document["annotations"]:
+        sizes[record["image_id"]] = sizes[record["image_id"]] or _read_own_size(record)
     return sizes
 
 
-def _own_size(one: Record) -> Size | None:
-    mask = one.get("segmentation")
-    return _size(mask.get("size")) if isinstance(mask, dict) else None
+def _read_own_size(record: Record) -> Size | None:
+    mask = record.get("segmentation")
+    return _parse_size(mask.get("size")) if isinstance(mask, dict) else None
 
 
-def _size(sides: Any) -> Size | None:
+def _parse_size(sides: Any) -> Size | None:
     """Two whole numbers above 0, or None."""
     if not isinstance(sides, list) or len(sides) != 2:
         return None
@@ -288,25 +299,25 @@ def _size(sides: Any) -> Size | None:
     return (sides[0], sides[1]) if whole else None
 
 
-def _by_name(path: Path, images: Any, truth: Truth) -> dict[Any, Any]:
+def _match_by_name(path: Path, images: Any, truth: Truth) -> dict[Any, Any]:
     """The truth's id for each id of the predictions' images; ids themselves where the truth names no files."""
     names = {
         Path(i["file_name"]).stem: i["id"] for i in truth.document["images"] if isinstance(i.get("file_name"), str)
     }
     matched = {}
     for place, image in enumerate(images):
-        theirs = _field(path, "images", place, image, "id")
+        theirs = _get_field(path, "images", place, image, "id")
         if not names:
             matched[theirs] = theirs
             continue
-        name = str(_field(path, "images", place, image, "file_name"))
+        name = str(_get_field(path, "images", place, image, "file_name"))
         if Path(name).stem not in names:
             raise InputError(f"{path}: the ground truth has no image {name!r}")
         matched[theirs] = names[Path(name).stem]
     return matched
 
 
-def _field(path: Path, where: str, place: int, record: Any, name: str) -> Any:
+def _get_field(path: Path, where: str, place: int, record: Any, name: str) -> Any:
     if not isinstance(record, dict) or name not in record:
         raise InputError(f"{path}: {where}[{place}] has no {name}")
     return record[name]

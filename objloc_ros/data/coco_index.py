@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from objloc_ros.data.base import Object, read_names
-from objloc_ros.data.coco_document import HARD, read_truth
+from objloc_ros.data.coco_document import HARD_FLAGS, read_truth, to_corners
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import Rle, to_rle
 from objloc_ros.types import Size
@@ -40,14 +40,14 @@ class CocoIndex:
     @property
     def masks(self) -> bool:
         """Whether there are annotations, and every one has a mask."""
-        each = [one for records in self.annotations.values() for one in records]
-        return bool(each) and all(one.get("segmentation") for one in each)
+        annotations = [annotation for records in self.annotations.values() for annotation in records]
+        return bool(annotations) and all(annotation.get("segmentation") for annotation in annotations)
 
     def size(self, name: str) -> Size | None:
-        """Height and width of an image; None where the document does not say.
+        """Return height and width of an image; None where the document does not say.
 
         Raises:
-            InputError: If they are no whole numbers above 0.
+            InputError: If they are not whole numbers above 0.
         """
         image = self.images[name]
         sides = (image.get("height"), image.get("width"))
@@ -58,20 +58,20 @@ class CocoIndex:
         return int(sides[0] or 0), int(sides[1] or 0)
 
     def objects(self, name: str, *, masks: bool) -> list[Object]:
-        """The objects of an image, and its crowds, ignored; `InputError` if a mask is none."""
+        """Return the objects of an image, and its crowds, ignored; `InputError` if a mask is damaged."""
         return [
             Object(
-                _corners(one["bbox"]),
-                self.categories.get(one["category_id"], "object"),
-                bool(one.get("iscrowd")),
-                tuple(flag for flag in HARD if one.get(flag)),
-                self.mask(name, one) if masks else None,
+                to_corners(annotation["bbox"]),
+                self.categories.get(annotation["category_id"], "object"),
+                bool(annotation.get("iscrowd")),
+                tuple(flag for flag in HARD_FLAGS if annotation.get(flag)),
+                self.mask(name, annotation) if masks else None,
             )
-            for one in self.annotations[name]
+            for annotation in self.annotations[name]
         ]
 
     def mask(self, name: str, annotation: Record) -> Rle:
-        """The mask of an annotation of an image.
+        """Return the mask of an annotation of an image.
 
         Raises:
             InputError: If it has none, or the document does not say how large the image is.
@@ -85,7 +85,7 @@ class CocoIndex:
             raise InputError(f"{self.path}: annotation {annotation['id']} of image {name!r}: {error}") from error
 
 
-def coco_index(path: Path, chosen: Path | None = None) -> CocoIndex:
+def load_index(path: Path, chosen: Path | None = None) -> CocoIndex:
     """Read a document, or take what this process has read of it before, as long as the file is the same.
 
     Args:
@@ -94,40 +94,40 @@ def coco_index(path: Path, chosen: Path | None = None) -> CocoIndex:
             the number counts, as in LOST's reading of COCO20k. All images by default.
 
     Raises:
-        InputError: If a file cannot be read, is no such document or list, or does not name its images; if the list
+        InputError: If a file cannot be read, is not such a document or list, or does not name its images; if the list
             has images that the document has not.
     """
-    return _read(path, stamp(path), chosen, None if chosen is None else stamp(chosen))
+    return _read(path, fingerprint(path), chosen, None if chosen is None else fingerprint(chosen))
 
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _: object, chosen: Path | None, __: object) -> CocoIndex:
-    with _without_collection():
-        return _index(path, chosen)
+    with _pause_garbage_collection():
+        return _build_index(path, chosen)
 
 
-def _index(path: Path, chosen: Path | None) -> CocoIndex:
+def _build_index(path: Path, chosen: Path | None) -> CocoIndex:
     truth = read_truth(path)
     document = truth.document
     images = {image["id"]: image for image in document["images"]}
     if chosen is not None:
-        images = _chosen(path, images, chosen)
-    names = {number: _name(path, image) for number, image in images.items()}
+        images = _select_listed(path, images, chosen)
+    names = {number: _parse_name(path, image) for number, image in images.items()}
     if len(set(names.values())) != len(names):
         raise InputError(f"{path}: two images have the same file_name")
     annotations: dict[str, list[Record]] = {name: [] for name in names.values()}
-    for one in document["annotations"]:
-        if one["image_id"] in names:
-            annotations[names[one["image_id"]]].append(one)
-    categories = _categories(path, document["categories"])
+    for annotation in document["annotations"]:
+        if annotation["image_id"] in names:
+            annotations[names[annotation["image_id"]]].append(annotation)
+    categories = _parse_categories(path, document["categories"])
     by_name = {names[number]: image for number, image in images.items()}
     info = document["info"] if isinstance(document["info"], dict) else {}
     return CocoIndex(path, by_name, annotations, categories, info)
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """Nothing in a document is a cycle, and looking for some takes longer than reading train2014."""
+def _pause_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection: a document has no cycles, and looking for some takes longer than reading train2014."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -137,9 +137,9 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _chosen(path: Path, images: Mapping[Any, Record], chosen: Path) -> dict[Any, Record]:
-    """The listed images, in the list's order."""
-    numbers = [_number(chosen, name) for name in read_names(chosen)]
+def _select_listed(path: Path, images: Mapping[Any, Record], chosen: Path) -> dict[Any, Record]:
+    """Return the listed images, in the list's order."""
+    numbers = [_parse_number(chosen, name) for name in read_names(chosen)]
     missing = [number for number in numbers if number not in images]
     if missing:
         raise InputError(
@@ -149,7 +149,7 @@ def _chosen(path: Path, images: Mapping[Any, Record], chosen: Path) -> dict[Any,
     return {number: images[number] for number in numbers}
 
 
-def _number(chosen: Path, name: str) -> int:
+def _parse_number(chosen: Path, name: str) -> int:
     try:
         return int(Path(name).stem.rpartition("_")[2])
     except ValueError as error:
@@ -158,27 +158,22 @@ def _number(chosen: Path, name: str) -> int:
         ) from error
 
 
-def _name(path: Path, image: Record) -> str:
+def _parse_name(path: Path, image: Record) -> str:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{path}: image {image['id']!r} has the file_name {name!r}: must be a name")
     return name
 
 
-def _categories(path: Path, records: Any) -> dict[Any, str]:
+def _parse_categories(path: Path, records: Any) -> dict[Any, str]:
     try:
-        return {one["id"]: str(one["name"]) for one in sorted(records, key=lambda one: one["id"])}
+        return {record["id"]: str(record["name"]) for record in sorted(records, key=lambda record: record["id"])}
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: categories must be a list of objects with an id and a name") from error
 
 
-def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = bbox
-    return x, y, x + width, y + height
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """What changes when a file does; `InputError` if there is none."""
+def fingerprint(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does; `InputError` if there is none."""
     try:
         about = path.stat()
     except OSError as error:

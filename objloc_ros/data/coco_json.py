@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.data.base import Convention, Dataset, Kind, Sample
-from objloc_ros.data.coco import CocoObjects, samples_of
-from objloc_ros.data.coco_index import CocoIndex, Record, coco_index
+from objloc_ros.data.coco import CocoObjects, list_samples
+from objloc_ros.data.coco_index import CocoIndex, Record, load_index
 from objloc_ros.data.coco_object import paint
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import decode, encode, to_rle
@@ -51,22 +51,22 @@ class CocoMaps(Dataset):
         return self.drawn
 
     def mask(self, sample: Sample) -> Image:
-        """The map, uint8 [H, W]; `InputError` if a mask is damaged or the document gives no size."""
-        index = coco_index(sample.truth)
+        """Return the map, uint8 [H, W]; `InputError` if a mask is damaged or the document gives no size."""
+        index = load_index(sample.truth)
         if self.drawn == "semantic":
-            return paint(index, sample.key, _values(index))
+            return paint(index, sample.key, _number_classes(index))
         size = index.size(sample.key)
         if size is None:
             raise InputError(f"{index.path}: image {sample.key!r} has no height and width")
         shown: Image = np.zeros(size, np.uint8)
-        for one in index.annotations[sample.key]:
-            solid = decode(index.mask(sample.key, one))
-            shown = np.maximum(shown, from_levels(solid, one.get("levels"), size))
+        for annotation in index.annotations[sample.key]:
+            solid = decode(index.mask(sample.key, annotation))
+            shown = np.maximum(shown, from_levels(solid, annotation.get("levels"), size))
         return shown
 
     def size(self, sample: Sample) -> Size | None:
-        """Height and width by the document."""
-        return coco_index(sample.truth).size(sample.key)
+        """Return height and width by the document."""
+        return load_index(sample.truth).size(sample.key)
 
 
 def open_coco_json(
@@ -90,19 +90,19 @@ def open_coco_json(
         raise ParameterError("coco_json needs its annotations: a COCO document")
     if kind is not None and kind not in KINDS:
         raise ParameterError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    index = coco_index(Path(annotations))
+    index = load_index(Path(annotations))
     said = index.info.get(ABOUT)
     about: dict[str, Any] = said if isinstance(said, dict) else {}
-    samples, split = samples_of(index, root), Path(annotations).stem
-    kind = kind or _one_of(about.get("kind"), KINDS, "boxes")
+    samples, split = list_samples(index, root), Path(annotations).stem
+    kind = kind or _choose(about.get("kind"), KINDS, "boxes")
     if kind == "boxes":
-        kept = tuple(one for one in samples if not (no_hard and _only_hard(index, one.key)))
+        kept = tuple(sample for sample in samples if not (no_hard and _has_only_hard(index, sample.key)))
         rounded = about.get("rounded") is True
         return CocoObjects("coco_json", split, kept, masks=index.masks, rounded=rounded, no_hard=no_hard)
     if no_hard:
         raise ParameterError("no_hard is for boxes")
-    classes = ("background", *_classes(index)) if kind == "semantic" else ()
-    convention = convention or _one_of(about.get("convention"), ("mmseg", "clip_diy"), None)
+    classes = ("background", *_list_classes(index)) if kind == "semantic" else ()
+    convention = convention or _choose(about.get("convention"), ("mmseg", "clip_diy"), None)
     return CocoMaps("coco_json", split, samples, classes, convention, drawn=kind)
 
 
@@ -114,7 +114,7 @@ def to_levels(shown: Image) -> tuple[Mask, Record]:
 
 
 def from_levels(solid: Mask, levels: Any, size: Size) -> Image:
-    """A map of the same values by every rule of the papers; the inverse of `to_levels` but for values in between."""
+    """Make a map that every rule of the papers reads as before; values in between are lost by `to_levels`."""
     if levels is None:
         return np.where(solid, np.uint8(255), np.uint8(0))
     if not isinstance(levels, dict) or not all(name in levels for name in map(str, LEVELS)):
@@ -123,8 +123,8 @@ def from_levels(solid: Mask, levels: Any, size: Size) -> Image:
     return np.max([np.where(mask, np.uint8(level), np.uint8(0)) for level, mask in masks.items()], axis=0)
 
 
-def _classes(index: CocoIndex) -> tuple[str, ...]:
-    """Names of the classes but the background."""
+def _list_classes(index: CocoIndex) -> tuple[str, ...]:
+    """Return the names of the classes but the background."""
     names = tuple(name for name in index.categories.values() if name not in ("background", NO_CLASS["name"]))
     if not 1 <= len(names) < UNLABELLED:
         raise InputError(f"{index.path}: there must be 1 to {UNLABELLED - 1} categories, got {len(names)}")
@@ -133,17 +133,17 @@ def _classes(index: CocoIndex) -> tuple[str, ...]:
     return names
 
 
-def _values(index: CocoIndex) -> dict[Any, int]:
-    """The value of each category's pixels; the background is not drawn."""
-    order = {name: i for i, name in enumerate(_classes(index), start=1)}
+def _number_classes(index: CocoIndex) -> dict[Any, int]:
+    """Return the value of each category's pixels; the background is not drawn."""
+    order = {name: i for i, name in enumerate(_list_classes(index), start=1)}
     order[str(NO_CLASS["name"])] = UNLABELLED
     return {number: order[name] for number, name in index.categories.items() if name in order}
 
 
-def _only_hard(index: CocoIndex, name: str) -> bool:
-    flagged = [bool(one.flags) for one in index.objects(name, masks=False) if not one.ignored]
+def _has_only_hard(index: CocoIndex, name: str) -> bool:
+    flagged = [bool(item.flags) for item in index.objects(name, masks=False) if not item.ignored]
     return bool(flagged) and all(flagged)
 
 
-def _one_of(value: Any, known: tuple[Any, ...], default: Any) -> Any:
+def _choose(value: Any, known: tuple[Any, ...], default: Any) -> Any:
     return value if value in known else default

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from objloc_ros.data.base import Convention, Dataset, Kind, Sample, SemanticSet, folder_in
-from objloc_ros.data.coco import annotations_in, coco_base, image_folders, samples_of
-from objloc_ros.data.coco_index import CocoIndex, coco_index, stamp
+from objloc_ros.data.base import Convention, Dataset, Kind, Sample, SemanticSet, find_folder
+from objloc_ros.data.coco import find_annotations, find_coco, list_image_folders, list_samples
+from objloc_ros.data.coco_index import CocoIndex, fingerprint, load_index
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import area, decode, union
 from objloc_ros.types import Image, Size
@@ -49,28 +49,28 @@ class PaintedInstances(Dataset):
         return "semantic"
 
     def mask(self, sample: Sample) -> Image:
-        """Class ids, uint8 [H, W]; `InputError` if an annotation is damaged."""
-        index = coco_index(sample.truth)
+        """Return class ids, uint8 [H, W]; `InputError` if an annotation is damaged."""
+        index = load_index(sample.truth)
         return paint(index, sample.key, {number: i for i, number in enumerate(THING_IDS, start=1)})
 
     def size(self, sample: Sample) -> Size | None:
-        """Height and width by the document."""
-        return coco_index(sample.truth).size(sample.key)
+        """Return height and width by the document."""
+        return load_index(sample.truth).size(sample.key)
 
 
 def open_instances(root: Path, *, convention: Convention = "clip_diy") -> Dataset:
-    """As in CLIP-DIY: the images of val2017 with at least 1,000 pixels of objects.
+    """Open COCO-Object as in CLIP-DIY: the images of val2017 with at least 1,000 pixels of objects.
 
     Raises:
         InputError: If the folder has another layout, or an annotation is damaged.
     """
-    base = coco_base(root)
-    images = folder_in(base, image_folders("val2017"))
-    path = annotations_in(base, "val2017")
-    large = _large(path, stamp(path))
+    base = find_coco(root)
+    images = find_folder(base, list_image_folders("val2017"))
+    path = find_annotations(base, "val2017")
+    large = _find_large(path, fingerprint(path))
     if not large:
         raise InputError(f"{path} has no image with {MIN_PIXELS} pixels of objects")
-    samples = tuple(one for one in samples_of(coco_index(path), images) if one.key in large)
+    samples = tuple(sample for sample in list_samples(load_index(path), images) if sample.key in large)
     return PaintedInstances("coco_object_instances", "val2017", samples, ("background", *THINGS), convention)
 
 
@@ -78,15 +78,15 @@ class StuffMaps(SemanticSet):
     """Class maps made of COCO-Stuff's."""
 
     def mask(self, sample: Sample) -> Image:
-        """Class ids, uint8 [H, W]: COCO-Stuff counts COCO's ids from 0; stuff and unlabelled pixels are background."""
+        """Return class ids, uint8 [H, W]: COCO-Stuff counts COCO's ids from 0; what is no thing is background."""
         return _FROM_STUFF[super().mask(sample)]
 
 
 def open_stuff(root: Path, *, convention: Convention = "mmseg") -> Dataset:
-    """As in CLIP-DINOiser: all 5,000 images of val2017, at full size."""
-    base = coco_base(root)
-    images = folder_in(base, image_folders("val2017"))
-    maps = folder_in(base, (f"{folder}/val2017" for folder in ("stuffthingmaps", "annotations")))
+    """Open COCO-Object as in CLIP-DINOiser: all 5,000 images of val2017, at full size."""
+    base = find_coco(root)
+    images = find_folder(base, list_image_folders("val2017"))
+    maps = find_folder(base, (f"{folder}/val2017" for folder in ("stuffthingmaps", "annotations")))
     files = sorted(images.glob("*.jpg"))
     if not files:
         raise InputError(f"the folder {images} holds no .jpg")
@@ -113,22 +113,23 @@ def paint(index: CocoIndex, name: str, classes: dict[int, int]) -> Image:
     if size is None:
         raise InputError(f"{index.path}: image {name!r} has no height and width")
     drawn = np.zeros(size, np.uint8)
-    for one in index.annotations[name]:
-        if one["category_id"] in classes:
-            drawn[decode(index.mask(name, one)) & (drawn == 0)] = classes[one["category_id"]]
+    for annotation in index.annotations[name]:
+        if annotation["category_id"] in classes:
+            drawn[decode(index.mask(name, annotation)) & (drawn == 0)] = classes[annotation["category_id"]]
     return drawn
 
 
 @lru_cache(maxsize=2)
-def _large(path: Path, _: object) -> frozenset[str]:
-    """The images with enough pixels of objects; it takes seconds, once per process and state of the file."""
-    index = coco_index(path)
-    return frozenset(name for name in index.images if _pixels(index, name) >= MIN_PIXELS)
+def _find_large(path: Path, _: object) -> frozenset[str]:
+    """Find the images with enough pixels of objects; it takes seconds, once per process and state of the file."""
+    index = load_index(path)
+    return frozenset(name for name in index.images if _count_pixels(index, name) >= MIN_PIXELS)
 
 
-def _pixels(index: CocoIndex, name: str) -> int:
-    """Pixels of any object of an image."""
-    masks = [index.mask(name, one) for one in index.annotations[name] if one["category_id"] in THING_IDS]
+def _count_pixels(index: CocoIndex, name: str) -> int:
+    """Count the pixels of any object of an image."""
+    things = [annotation for annotation in index.annotations[name] if annotation["category_id"] in THING_IDS]
+    masks = [index.mask(name, annotation) for annotation in things]
     return area(union(masks)) if masks else 0
 
 

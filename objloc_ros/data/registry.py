@@ -11,14 +11,20 @@ from objloc_ros.data.base import Dataset
 from objloc_ros.data.coco import open_coco20k, open_val2017
 from objloc_ros.data.coco_json import open_coco_json
 from objloc_ros.data.coco_object import open_instances, open_stuff
-from objloc_ros.data.voc_kitti_saliency import LAYOUTS, open_boxes, open_kitti, open_saliency, open_segmentation
+from objloc_ros.data.voc_kitti_saliency import (
+    LAYOUTS,
+    make_saliency_opener,
+    make_voc_opener,
+    open_kitti,
+    open_segmentation,
+)
 from objloc_ros.errors import InputError, ParameterError
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
-    "voc07": open_boxes(2007),
-    "voc12": open_boxes(2012),
+    "voc07": make_voc_opener(2007),
+    "voc12": make_voc_opener(2012),
     "voc_seg": open_segmentation,
-    **{name: open_saliency(name) for name in LAYOUTS},
+    **{name: make_saliency_opener(name) for name in LAYOUTS},
     "coco20k": open_coco20k,
     "coco_val2017": open_val2017,
     "coco_object_instances": open_instances,
@@ -35,7 +41,7 @@ def open_dataset(name: str, root: Path, **options: Any) -> Dataset:
     Args:
         name: A key of `DATASETS`.
         root: The folder that it was unpacked in.
-        options: Those of the function that opens it: `options_of`.
+        options: Those of the function that opens it: `list_options`.
 
     Raises:
         ParameterError: If the name or an option is unknown.
@@ -45,12 +51,12 @@ def open_dataset(name: str, root: Path, **options: Any) -> Dataset:
         raise ParameterError(f"data set must be one of {', '.join(DATASETS)}, got {name!r}")
     if not root.is_dir():
         raise InputError(f"there is no folder {root}")
-    unknown = sorted(set(options) - set(options_of(name)))
+    unknown = sorted(set(options) - set(list_options(name)))
     if unknown:
         raise ParameterError(f"{name} has no such option: {', '.join(unknown)}")
     return DATASETS[name](root, **options)
 
 
-def options_of(name: str) -> tuple[str, ...]:
+def list_options(name: str) -> tuple[str, ...]:
     """What a data set can be opened with, beside its folder."""
     return tuple(inspect.signature(DATASETS[name]).parameters)[1:]

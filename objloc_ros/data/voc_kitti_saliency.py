@@ -26,10 +26,10 @@ from objloc_ros.data.base import (
     SaliencySet,
     Sample,
     SemanticSet,
-    folder_in,
+    find_folder,
     read_names,
 )
-from objloc_ros.data.coco_document import HARD
+from objloc_ros.data.coco_document import HARD_FLAGS
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import IMAGE_SUFFIXES
 
@@ -52,19 +52,19 @@ class VocBoxes(Dataset):
         return "boxes"
 
     def objects(self, sample: Sample) -> list[Object]:
-        """True objects: VOC counts pixels from 1 and includes the last, so that the low sides lose 1.
+        """Return true objects: VOC counts pixels from 1 and includes the last, so that the low sides lose 1.
 
         Raises:
-            InputError: If the annotation is damaged or has a box that is none.
+            InputError: If the annotation is damaged or has an invalid box.
         """
-        return [one for one in _read_objects(sample.truth) if not (self.no_hard and one.flags)]
+        return [item for item in _read_objects(sample.truth) if not (self.no_hard and item.flags)]
 
 
-def open_boxes(year: int) -> Callable[..., Dataset]:
-    """How VOC07 or VOC12 is opened; splits may be joined: "trainval+test"."""
+def make_voc_opener(year: int) -> Callable[..., Dataset]:
+    """Make the function that opens VOC07 or VOC12; splits may be joined: "trainval+test"."""
 
-    def opened(root: Path, *, split: str = "trainval", no_hard: bool = False) -> Dataset:
-        base = _base(root, year)
+    def open_files(root: Path, *, split: str = "trainval", no_hard: bool = False) -> Dataset:
+        base = _find_voc(root, year)
         samples = [
             Sample(name, base / "JPEGImages" / f"{name}.jpg", base / "Annotations" / f"{name}.xml")
             for part in split.split("+")
@@ -77,12 +77,12 @@ def open_boxes(year: int) -> Callable[..., Dataset]:
         kept = tuple(sample for sample in samples if len(dataset.boxes(sample)))
         return VocBoxes(dataset.name, split, kept, no_hard=True)
 
-    return opened
+    return open_files
 
 
 def open_segmentation(root: Path, *, split: str = "val", convention: Convention | None = None) -> Dataset:
-    """The class maps of VOC12, as palettes: 0 the background, 255 not annotated."""
-    base = _base(root, 2012)
+    """Open the class maps of VOC12, as palettes: 0 the background, 255 not annotated."""
+    base = _find_voc(root, 2012)
     samples = [
         Sample(name, base / "JPEGImages" / f"{name}.jpg", base / "SegmentationClass" / f"{name}.png")
         for name in read_names(base / "ImageSets" / "Segmentation" / f"{split}.txt")
@@ -90,10 +90,10 @@ def open_segmentation(root: Path, *, split: str = "val", convention: Convention 
     return SemanticSet("voc_seg", split, tuple(samples), CLASSES, convention)
 
 
-def _base(root: Path, year: int) -> Path:
+def _find_voc(root: Path, year: int) -> Path:
     if root.name == f"VOC{year}" and (root / "ImageSets").is_dir():
         return root
-    return folder_in(root, (f"VOCdevkit/VOC{year}", f"VOC{year}"))
+    return find_folder(root, (f"VOCdevkit/VOC{year}", f"VOC{year}"))
 
 
 def _read_objects(path: Path) -> list[Object]:
@@ -101,23 +101,25 @@ def _read_objects(path: Path) -> list[Object]:
         found = ElementTree.parse(path).getroot().findall("object")
     except (OSError, ElementTree.ParseError) as error:
         raise InputError(f"cannot read the annotation {path}: {error}") from error
-    return [_object(path, number, one) for number, one in enumerate(found)]
+    return [_parse_voc_object(path, number, element) for number, element in enumerate(found)]
 
 
-def _object(path: Path, number: int, one: ElementTree.Element) -> Object:
+def _parse_voc_object(path: Path, number: int, element: ElementTree.Element) -> Object:
     try:
-        low_x, low_y, x2, y2 = (float(one.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax"))
+        low_x, low_y, x2, y2 = (
+            float(element.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
+        )
     except ValueError as error:
         raise InputError(f"{path}: object {number} has no bndbox with four numbers") from error
     if not (x2 > low_x - 1 >= 0 and y2 > low_y - 1 >= 0):
         raise InputError(
             f"{path}: object {number} has the box {[low_x, low_y, x2, y2]}: empty, swapped or before pixel 1"
         )
-    flags = tuple(flag for flag in HARD if one.findtext(flag, "0").strip() == "1")
-    return Object((low_x - 1, low_y - 1, x2, y2), one.findtext("name", "object").strip(), flags=flags)
+    flags = tuple(flag for flag in HARD_FLAGS if element.findtext(flag, "0").strip() == "1")
+    return Object((low_x - 1, low_y - 1, x2, y2), element.findtext("name", "object").strip(), flags=flags)
 
 
-FIELDS = 15
+LABEL_WORDS = 15
 """Words of a line: type, truncation, occlusion, angle, left, top, right, bottom, and seven about space."""
 
 DONT_CARE = "DontCare"
@@ -133,18 +135,22 @@ class KittiObjects(Dataset):
         return "boxes"
 
     def objects(self, sample: Sample) -> list[Object]:
-        """True objects, and the regions not to care about; `InputError` if a line is no label."""
+        """Return true objects, and the regions not to care about; `InputError` if a line is not a label."""
         try:
             lines = sample.truth.read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read the labels {sample.truth}: {error}") from error
-        return [_kitti_object(sample.truth, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+        return [
+            _parse_kitti_object(sample.truth, number, line)
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
 
 
 def open_kitti(root: Path) -> Dataset:
-    """The 7,481 labelled images, as the archives unpack: `training/image_2` and `training/label_2`."""
-    images = folder_in(root, ("training/image_2", "image_2", "data_object_image_2/training/image_2"))
-    labels = folder_in(root, ("training/label_2", "label_2", "data_object_label_2/training/label_2"))
+    """Open the 7,481 labelled images, as the archives unpack: `training/image_2` and `training/label_2`."""
+    images = find_folder(root, ("training/image_2", "image_2", "data_object_image_2/training/image_2"))
+    labels = find_folder(root, ("training/label_2", "label_2", "data_object_label_2/training/label_2"))
     names = sorted({path.stem for path in (*images.glob("*.png"), *labels.glob("*.txt"))})
     if not names:
         raise InputError(f"the folders {images} and {labels} hold no .png and no .txt")
@@ -152,10 +158,10 @@ def open_kitti(root: Path) -> Dataset:
     return KittiObjects("kitti", "", samples)
 
 
-def _kitti_object(path: Path, number: int, line: str) -> Object:
+def _parse_kitti_object(path: Path, number: int, line: str) -> Object:
     words = line.split()
-    if len(words) < FIELDS:
-        raise InputError(f"{path}, line {number}: a label has {FIELDS} words, this one {len(words)}")
+    if len(words) < LABEL_WORDS:
+        raise InputError(f"{path}, line {number}: a label has {LABEL_WORDS} words, this one {len(words)}")
     try:
         x1, y1, x2, y2 = (float(word) for word in words[4:8])
     except ValueError as error:
@@ -175,12 +181,12 @@ LAYOUTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 CVPR 2013), DUTS (Wang et al., CVPR 2017)."""
 
 
-def open_saliency(name: str) -> Callable[[Path], Dataset]:
-    """How one of `LAYOUTS` is opened."""
+def make_saliency_opener(name: str) -> Callable[[Path], Dataset]:
+    """Make the function that opens one of `LAYOUTS`."""
     split, images, maps = LAYOUTS[name]
 
-    def opened(root: Path) -> Dataset:
-        pictures, truth = folder_in(root, images), folder_in(root, maps)
+    def open_files(root: Path) -> Dataset:
+        pictures, truth = find_folder(root, images), find_folder(root, maps)
         files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(f"the folder {pictures} holds no image")
@@ -189,4 +195,4 @@ def open_saliency(name: str) -> Callable[[Path], Dataset]:
             raise InputError(f"the folder {pictures} has images of the same name with different suffixes")
         return SaliencySet(name, split, tuple(samples))
 
-    return opened
+    return open_files

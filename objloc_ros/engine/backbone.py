@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from objloc_ros.backbones.vit import ViT
-from objloc_ros.engine.timings import timed, timed_part
+from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
-from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.ops.geometry import Geometry, normalise, plan, resize, upload
 from objloc_ros.types import Features, Image, Size, check_image, size_of
 
 
@@ -69,41 +69,39 @@ class Backbone:
         """How an image of this height and width is resized and padded."""
         return plan(source, patch=self.vit.patch, short_side=self.short_side)
 
-    def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
-        """The features of images that share one padded size.
+    def encode(self, images: Sequence[Image], key: Hashable | None = None) -> Encoded:
+        """The features of images that share one padded size; stages `pre` and `vit`.
 
         Args:
             images: RGB uint8 [H, W, 3] each.
-            timings: Filled with the milliseconds per image of the stages `pre` and `vit`, when given; fine ones also
-                with those of `upload`, a part of `pre` on a GPU.
+            key: What stands for the images where passes are shared, see `SharedBackbone`; here they are not.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
         """
-        timings = {} if timings is None else timings
-        with timed(timings, "pre", len(images)):
-            prepared = [self.prepare(image, timings, len(images)) for image in images]
-            inputs = torch.cat([pixels for pixels, _ in prepared])
-        with timed(timings, "vit", len(images)):
+        with stage("pre"):
+            prepared = [self.prepare(image) for image in images]
+            inputs = torch.cat([pixels for pixels, _ in prepared])  # B 3 Hp Wp
+        with stage("vit"):
             return Encoded(self.forward(inputs), [geometry for _, geometry in prepared])
 
-    def prepare(
-        self, image: Image, timings: dict[str, float] | None = None, images: int = 1
-    ) -> tuple[Tensor, Geometry]:
+    def prepare(self, image: Image) -> tuple[Tensor, Geometry]:
         """One image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
 
         Args:
             image: RGB uint8 [H, W, 3].
-            timings: Fine ones get the stage `upload`.
-            images: Among how many its time is shared out.
 
         Raises:
             InputError: If the image is empty or not RGB uint8.
         """
         check_image(image)
         geometry = self.geometry(size_of(image))
-        uploading = timed_part(timings, "upload", images)
-        return to_input(image, geometry, self.vit.mean, self.vit.std, self.device, uploading=uploading), geometry
+        pixels = resize(image, geometry)
+        if self.device.type == "cpu":
+            return normalise(pixels, geometry, self.vit.mean, self.vit.std), geometry
+        with stage("upload", is_part=True):
+            uploaded = upload(pixels, self.device)
+        return normalise(uploaded, geometry, self.vit.mean, self.vit.std), geometry
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Features:

@@ -1,58 +1,92 @@
-"""Which networks look at the images and how: a value that travels to other processes, and makes a pipeline there."""
+"""What a pipeline is made of: methods, options, prompts and networks, as a value that travels between processes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.engine.loader import HEADS
-from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
 from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
 from objloc_ros.errors import ParameterError
-from objloc_ros.types import LabelSet
+from objloc_ros.methods.found import FoundOptions
+from objloc_ros.options import Options, describe, option
+from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 
-Options = tuple[tuple[str, Any], ...]
+HEADS: dict[str, type[Options]] = {
+    "found": FoundOptions,
+    **{method: options for method, (options, _) in DISCOVERY.items()},
+    **SEGMENTATION,
+}
+"""Methods that a pipeline can run, by name, with the dataclass of their options."""
+
+MethodOptions = tuple[tuple[str, Any], ...]
 """Names and values of a method's options, those that differ from its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
-    """What `load_pipeline` takes, with the options and prompts of the methods; picklable, and equal ones are equal.
+class PipelineConfig(Options):
+    """What `build_pipeline` builds; picklable, and equal ones are equal.
 
     Args:
         methods: Keys of `HEADS`.
         options: Of each method, by its place in `methods`; none for the defaults of all.
-        prompts: What the open-vocabulary methods look for.
-        templates: Sentences around the prompts.
 
-    The others are as in `load_pipeline`.
+    The others describe themselves.
 
     Raises:
-        ParameterError: If a method or an option is unknown, a value out of range or a prompt none.
+        ParameterError: If a method or an option is unknown, a value out of range or a prompt invalid.
     """
 
     methods: tuple[str, ...]
-    options: tuple[Options, ...] = ()
-    backbone: str = "tiny"
-    device: str = "auto"
-    short_side: int | None = None
-    weights: Path | None = None
-    head_weights: Path | None = None
-    prompts: tuple[str, ...] = ()
-    templates: tuple[str, ...] = tuple(DEFAULT_TEMPLATES)
-    clip: str = "tiny_clip"
-    clip_weights: Path | None = None
-    dinoiser_weights: Path | None = None
+    options: tuple[MethodOptions, ...] = ()
+    prompts: tuple[str, ...] = option(
+        (), "What the open-vocabulary methods look for: 1 to 254 different texts; those that stay keep their ids."
+    )
+    templates: tuple[str, ...] = option(
+        DEFAULT_TEMPLATES, "Sentences around a prompt, averaged; `imagenet` alone stands for OpenAI's 80."
+    )
+    backbone: str = option("tiny", "Backbone by its name in the weights registry.", live=False)
+    device: str = option("auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.", live=False)
+    short_side: int | None = option(
+        None,
+        "Images are scaled down until their shorter side has this many pixels, never up.",
+        live=False,
+        kind=int,
+        low=0,
+        high=4096,
+        unset="the backbone's own size",
+    )
+    clip: str = option("tiny_clip", "CLIP model by its name in the weights registry.", live=False)
+    weights: Path | None = option(
+        None, "Path of the backbone's weights.", live=False, kind=Path, unset="the registered ones"
+    )
+    head_weights: Path | None = option(None, "Path of FOUND's head.", live=False, kind=Path, unset="the registered one")
+    clip_weights: Path | None = option(
+        None, "Path of the CLIP model's weights.", live=False, kind=Path, unset="the registered ones"
+    )
+    dinoiser_weights: Path | None = option(
+        None, "Path of CLIP-DINOiser's head.", live=False, kind=Path, unset="the registered one, if there is one"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.methods or any(method not in HEADS for method in self.methods):
             raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(self.methods)}")
         for method in self.methods:
             self.all_options(method)
         if self.prompts:
-            LabelSet.following(self.prompts)
+            check_prompt_texts(self.prompts)
+
+    @classmethod
+    def from_parameters(cls, methods: Sequence[str], parameters: Mapping[str, Any]) -> PipelineConfig:
+        """Read the networks from a node's parameters, where "" and 0 stand for the default; ignore all others."""
+        given: dict[str, Any] = {name: parameters[name] for name in NETWORKS if parameters.get(name)}
+        given |= {name: Path(given[name]) for name in WEIGHTS if name in given}
+        return cls(methods=tuple(methods), **given)
 
     def given_options(self, method: str) -> dict[str, Any]:
         """The options that differ from a method's defaults."""
@@ -65,30 +99,6 @@ class Model:
         except TypeError as error:
             raise ParameterError(f"{method} has no such option: {error}") from error
 
-    def load(self) -> Pipeline:
-        """Load the networks.
-
-        Raises:
-            ParameterError: If a model or the device is unknown.
-            WeightsError: If weights are missing or refused.
-        """
-        pipeline = load_pipeline(
-            self.methods,
-            self.backbone,
-            self.device,
-            short_side=self.short_side,
-            weights=self.weights,
-            head_weights=self.head_weights,
-            clip=self.clip,
-            clip_weights=self.clip_weights,
-            dinoiser_weights=self.dinoiser_weights,
-        )
-        for method in self.methods:
-            pipeline.configure(method, **self.given_options(method))
-        if self.prompts:
-            pipeline.set_prompts(self.prompts, self.templates)
-        return pipeline
-
     def about(self, method: str) -> dict[str, Any]:
         """What the results of a method depend on, as JSON values; the machine is not among it."""
         about: dict[str, Any] = {
@@ -100,10 +110,11 @@ class Model:
         }
         if self.prompts:
             about |= {"clip": self.clip, "prompts": list(self.prompts), "templates": list(self.templates)}
-        files = {
-            "weights": self.weights,
-            "head_weights": self.head_weights,
-            "clip_weights": self.clip_weights,
-            "dinoiser_weights": self.dinoiser_weights,
-        }
-        return about | {name: str(path) for name, path in files.items() if path is not None}
+        return about | {name: str(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
+
+
+NETWORKS = tuple(name for name in describe(PipelineConfig) if name not in ("prompts", "templates"))
+"""The fields that say which networks look at the images, at what size and where."""
+
+WEIGHTS = tuple(name for name in NETWORKS if name.endswith("weights"))
+"""Those that are files of weights."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -25,12 +25,26 @@ MAX_PAUSE_NS = 5_000_000_000
 """Longest time between two frames of one video, nanoseconds."""
 
 
-def continues(before_ns: int, now_ns: int) -> bool:
-    """Whether two stamps in nanoseconds may be of one video: time neither jumped back nor passed without a frame."""
-    return -JUMP_NS <= now_ns - before_ns <= MAX_PAUSE_NS
+def jumps_back(before_ns: int, now_ns: int) -> bool:
+    """Whether time jumped back between two frames, stamps in nanoseconds, as where a recording starts over."""
+    return now_ns < before_ns - JUMP_NS
 
 
-class Oddity(Enum):
+class VideoClock:
+    """Tells where the frames of one camera begin another video: time jumped back, or passed without a frame."""
+
+    def __init__(self) -> None:
+        self._latest_ns: int | None = None
+
+    def jumps_to(self, stamp_ns: int) -> bool:
+        """Note the stamp of the next frame, nanoseconds; returns whether time has jumped since the one before."""
+        before_ns, self._latest_ns = self._latest_ns, stamp_ns
+        if before_ns is None:
+            return False
+        return jumps_back(before_ns, stamp_ns) or stamp_ns - before_ns > MAX_PAUSE_NS
+
+
+class StampAnomaly(Enum):
     """What is unusual about a stamp; a node tells its user about it."""
 
     ZERO_STAMP = "zero_stamp"
@@ -47,14 +61,14 @@ class Arrival:
         lag_ns: Clock minus stamp at arrival, nanoseconds; 0 where the stamp cannot be believed.
         node_ns: Clock at arrival, nanoseconds.
         steady_ns: Monotonic time at arrival, nanoseconds.
-        oddity: What is unusual about the stamp, if anything.
+        anomaly: What is unusual about the stamp, if anything.
     """
 
     stamp_ns: int
     lag_ns: int
     node_ns: int
     steady_ns: int
-    oddity: Oddity | None
+    anomaly: StampAnomaly | None
 
 
 class AgeClock:
@@ -77,12 +91,12 @@ class AgeClock:
         """Note the arrival of a frame; call it once per frame, from one thread."""
         node_ns = self._now_ns()
         lag = node_ns - stamp_ns
-        oddity = self._judge(stamp_ns, lag)
+        anomaly = self._judge(stamp_ns, lag)
         believed = stamp_ns != 0 and abs(lag) <= PLAUSIBLE_LAG_NS
         if stamp_ns:
             self._last_stamp_ns = stamp_ns
         # A camera clock slightly ahead of ours makes a young frame, not a negative age.
-        return Arrival(stamp_ns, max(lag, 0) if believed else 0, node_ns, self._steady_ns(), oddity)
+        return Arrival(stamp_ns, max(lag, 0) if believed else 0, node_ns, self._steady_ns(), anomaly)
 
     def age_ms(self, arrival: Arrival) -> float:
         """Age now, milliseconds, never negative: where the clock jumped back meanwhile, the monotonic one counts."""
@@ -91,12 +105,12 @@ class AgeClock:
             elapsed = self._steady_ns() - arrival.steady_ns
         return (arrival.lag_ns + elapsed) / 1e6
 
-    def _judge(self, stamp_ns: int, lag_ns: int) -> Oddity | None:
+    def _judge(self, stamp_ns: int, lag_ns: int) -> StampAnomaly | None:
         if stamp_ns == 0:
-            return Oddity.ZERO_STAMP
-        if stamp_ns < self._last_stamp_ns - JUMP_NS:
-            return Oddity.JUMPED_BACK
-        return Oddity.OTHER_CLOCK if abs(lag_ns) > PLAUSIBLE_LAG_NS else None
+            return StampAnomaly.ZERO_STAMP
+        if jumps_back(self._last_stamp_ns, stamp_ns):
+            return StampAnomaly.JUMPED_BACK
+        return StampAnomaly.OTHER_CLOCK if abs(lag_ns) > PLAUSIBLE_LAG_NS else None
 
 
 WINDOW_S = 5.0
@@ -106,6 +120,14 @@ MAX_SAMPLES = 1000
 """Ages, processing times and event times kept, so that memory does not grow with the hours."""
 
 
+def percentiles(values: Collection[float], ranks: Sequence[int] = (50, 95, 99)) -> dict[str, float]:
+    """Compute percentiles, interpolated linearly: {"p50": ...}; none of no values."""
+    if not len(values):
+        return {}
+    found = np.percentile(np.fromiter(values, np.float64, len(values)), ranks)
+    return {f"p{rank}": float(value) for rank, value in zip(ranks, found, strict=True)}
+
+
 @dataclass(frozen=True)
 class Percentiles:
     """Median and tails of a window of durations, milliseconds; zeros while the window is empty."""
@@ -113,13 +135,6 @@ class Percentiles:
     p50: float = 0.0
     p95: float = 0.0
     p99: float = 0.0
-
-    @classmethod
-    def of(cls, samples: deque[float]) -> Percentiles:
-        """Percentiles of the samples, interpolated linearly."""
-        if not samples:
-            return cls()
-        return cls(*(float(value) for value in np.percentile(np.asarray(samples), (50, 95, 99))))
 
 
 @dataclass(frozen=True)
@@ -225,8 +240,8 @@ class FrameStats:
                 published=self._published,
                 dropped=MappingProxyType(dict(self._dropped)),
                 in_flight=self._in_flight,
-                age_ms=Percentiles.of(self._ages),
-                processing_ms=Percentiles.of(self._processing),
+                age_ms=Percentiles(**percentiles(self._ages)),
+                processing_ms=Percentiles(**percentiles(self._processing)),
                 rate_in=self._in.value(now),
                 rate_out=self._out.value(now),
             )

@@ -137,7 +137,17 @@ class LatestSlot(Generic[T]):
     def _work(self) -> None:
         self._prepare()
         while (frame := self._take()) is not None:
-            self._handle(frame)
+            start = time.perf_counter()
+            try:
+                if self._age_ms(frame) > self._max_age_ms:
+                    raise FrameDroppedError(TOO_OLD)
+                self._process(frame)
+                age_ms = self._age_ms(frame)
+            except Exception as error:  # noqa: BLE001 - one frame must never end the worker; it is counted and told
+                self._drop(frame, drop_cause(error), error)
+            else:
+                self._stats.published(age_ms=age_ms, processing_ms=1e3 * (time.perf_counter() - start))
+                self._on_done(frame, "", None)
             del frame  # its pixels and features need not wait for the next one
 
     def _take(self) -> T | None:
@@ -146,19 +156,6 @@ class LatestSlot(Generic[T]):
                 self._changed.wait()
             frame, self._waiting = self._waiting, None
             return frame
-
-    def _handle(self, frame: T) -> None:
-        start = time.perf_counter()
-        try:
-            if self._age_ms(frame) > self._max_age_ms:
-                raise FrameDroppedError(TOO_OLD)
-            self._process(frame)
-            age = self._age_ms(frame)
-        except Exception as error:  # noqa: BLE001 - one frame must never end the worker; the cause is counted and told
-            self._drop(frame, drop_cause(error), error)
-            return
-        self._stats.published(age_ms=age, processing_ms=1e3 * (time.perf_counter() - start))
-        self._on_done(frame, "", None)
 
     def _drop(self, frame: T, cause: str, error: Exception | None = None) -> None:
         self._stats.dropped(cause)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
 import torch
 
 from objloc_ros.engine.backbone import Backbone, resolve_device
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import DiscoveryHead
-from objloc_ros.engine.loader import HEADS, Loader, Models
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, EncodedPrompts, PromptEncoder
+from objloc_ros.engine.loader import Loader
+from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
-from objloc_ros.engine.timings import FineTimings, timed
+from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Image, LabelSet, Size, check_image, size_of
+
+NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
 
 
 def load_pipeline(
@@ -55,21 +59,43 @@ def load_pipeline(
         ParameterError: If a method, a model or the device is unknown.
         WeightsError: If weights are missing or refused.
     """
-    unknown = [method for method in methods if method not in HEADS]
-    if unknown or not methods:
-        raise ParameterError(f"methods must be one or more of {', '.join(HEADS)}, got {list(methods)}")
-    target = resolve_device(device)
-    loader = loader or Loader()
-    seen = loader.backbone(backbone, weights=weights, device=target, short_side=short_side)
-    models = Models(
+    config = PipelineConfig(
+        methods=tuple(methods),
         backbone=backbone,
-        device=target,
-        head_weights=head_weights,
+        device=device,
+        short_side=short_side,
         clip=clip,
-        clip_weights=clip_weights,
-        dinoiser_weights=dinoiser_weights,
+        weights=_path(weights),
+        head_weights=_path(head_weights),
+        clip_weights=_path(clip_weights),
+        dinoiser_weights=_path(dinoiser_weights),
     )
-    return Pipeline(seen, loader.heads(methods, models), loader.encoder(models))
+    return build_pipeline(config, loader)
+
+
+def _path(file: str | Path | None) -> Path | None:
+    return None if file is None else Path(file)
+
+
+def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipeline:
+    """Load the networks of a pipeline, and set its options and prompts.
+
+    Args:
+        config: What to build.
+        loader: What loads the networks; None loads them for this pipeline alone.
+
+    Raises:
+        ParameterError: If a model or the device is unknown.
+        WeightsError: If weights are missing or refused.
+    """
+    config = replace(config, device=str(resolve_device(config.device)))
+    loader = loader or Loader()
+    pipeline = Pipeline(loader.backbone(config), loader.heads(config), loader.encoder(config))
+    for method in config.methods:
+        pipeline.configure(method, **config.given_options(method))
+    if config.prompts:
+        pipeline.set_prompts(config.prompts, config.templates)
+    return pipeline
 
 
 class Pipeline:
@@ -89,7 +115,7 @@ class Pipeline:
         self._heads = heads  # itself: pipelines that share heads hold them together
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
-        self._prompts: EncodedPrompts | None = None
+        self._prompts: ActivePrompts | None = None
         self.fine_timings = False
 
     @property
@@ -108,7 +134,7 @@ class Pipeline:
         Raises:
             ParameterError: If the method or an option is unknown or a value is out of range.
         """
-        self._checked(method)
+        self._find_head(method)
         try:
             changed = replace(self._options[method], **changes)
         except TypeError as error:
@@ -144,7 +170,7 @@ class Pipeline:
 
         Ids are given out here, not when the prompts are encoded: another set may have come into force meanwhile.
         """
-        self._prompts = encoded.after(self.labels)
+        self._prompts = encoded.number(self.labels)
         return self._prompts.labels
 
     def unknown_words(self) -> list[str]:
@@ -165,90 +191,84 @@ class Pipeline:
         self.run(np.full((*source, 3), 127, np.uint8), methods)
 
     @overload
-    def run(self, images: Image, methods: Sequence[str] | None = None) -> Result: ...
+    def run(
+        self,
+        images: Image,
+        methods: Sequence[str] | None = None,
+        *,
+        key: Hashable | None = None,
+        memories: Mapping[str, Memory] = NO_MEMORIES,
+    ) -> Result: ...
 
     @overload
-    def run(self, images: Sequence[Image], methods: Sequence[str] | None = None) -> list[Result]: ...
+    def run(
+        self, images: Sequence[Image], methods: Sequence[str] | None = None, *, key: Hashable | None = None
+    ) -> list[Result]: ...
 
-    def run(self, images: Image | Sequence[Image], methods: Sequence[str] | None = None) -> Result | list[Result]:
+    @torch.inference_mode()
+    def run(
+        self,
+        images: Image | Sequence[Image],
+        methods: Sequence[str] | None = None,
+        *,
+        key: Hashable | None = None,
+        memories: Mapping[str, Memory] = NO_MEMORIES,
+    ) -> Result | list[Result]:
         """Run heads on one image or on several; images of one padded size share a forward pass.
 
         Args:
             images: RGB uint8 [H, W, 3], or a list of them.
             methods: Heads to run; None for all.
+            key: What stands for the images, in their order, such as a camera's frame. Pipelines around one backbone
+                (`SharedLoader`) share the passes of equal keys as long as somebody holds the key. None shares nothing.
+            memories: What discovery methods know from the earlier frames of the video whose next one the image is, kept
+                by `VideoTracker`; updated. A method without a memory sees the image alone.
+
+        Returns:
+            One result, or a list of one per image.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head.
+            ParameterError: If the pipeline has no such head, one has a memory that has no use for it, or the key cannot
+                be referenced weakly.
         """
-        methods = self.methods if methods is None else [self._checked(method) for method in methods]
-        if isinstance(images, np.ndarray):
-            return self._run_batch([images], methods)[0]
-        batches: dict[Size, list[int]] = defaultdict(list)
-        for i, image in enumerate(images):
-            check_image(image)
-            batches[self.geometry(size_of(image)).padded].append(i)
+        heads = self._heads if methods is None else {method: self._find_head(method) for method in methods}
+        for method in memories:
+            if not isinstance(self._find_head(method), DiscoveryHead):
+                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
+        options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
+        reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
+        several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
         results: dict[int, Result] = {}
-        for indices in batches.values():
-            results.update(zip(indices, self._run_batch([images[i] for i in indices], methods), strict=True))
-        return [results[i] for i in range(len(images))]
-
-    @torch.inference_mode()
-    def follow(self, image: Image, memories: Mapping[str, Memory], methods: Sequence[str] | None = None) -> Result:
-        """Run heads on the next frame of a video.
-
-        Args:
-            image: RGB uint8 [H, W, 3].
-            memories: What discovery methods know from the earlier frames; updated.
-            methods: Heads to run, those without a memory on this frame alone; None for those that have one.
-
-        Raises:
-            InputError: If the image is empty or not RGB uint8.
-            ParameterError: If the pipeline has no such head, or one has a memory that has no use for it.
-        """
-        methods = [self._checked(method) for method in (memories if methods is None else methods)]
-        timings: dict[str, float] = {}
-        options = self._options
-        batch = self._batch([image], methods, options, timings)
-        answers: dict[str, HeadResult] = {}
-        for method in methods:
-            head, memory = self._heads[method], memories.get(method)
-            with timed(timings, method, 1):
-                if memory is None:
-                    (answers[method],) = head(batch, options[method])
-                elif isinstance(head, DiscoveryHead):
-                    answers[method] = head.follow(batch.seen(), image, batch.geometries[0], options[method], memory)
+        for numbers in groups:
+            group = [several[number] for number in numbers]
+            answers: dict[str, Sequence[HeadResult]] = {}
+            with Stopwatch(len(group), self.device if self.fine_timings else None) as stopwatch:
+                if reads_features:
+                    features, geometries = self.backbone.encode(group, key)
                 else:
-                    raise ParameterError(f"only discovery methods follow a video, not {method!r}")
-        return Result(size_of(image), answers, timings)
+                    features, geometries = None, [self._plan(image) for image in group]
+                batch = Batch(group, geometries, features, prompts, memories)
+                for method, head in heads.items():
+                    with stage(method):
+                        answers[method] = head(batch, options[method])
+            for i, number in enumerate(numbers):
+                of_image = {method: answer[i] for method, answer in answers.items()}
+                results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
+        return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 
-    def _checked(self, method: str) -> str:
+    def _find_head(self, method: str) -> Head:
         if method not in self._heads:
             raise ParameterError(f"this pipeline runs {', '.join(self._heads)}, not {method!r}")
-        return method
+        return self._heads[method]
 
-    @torch.inference_mode()
-    def _run_batch(self, images: list[Image], methods: Sequence[str]) -> list[Result]:
-        timings: dict[str, float] = FineTimings(self.device) if self.fine_timings else {}
-        options = self._options
-        batch = self._batch(images, methods, options, timings)
-        answers: dict[str, Sequence[HeadResult]] = {}
-        for method in methods:
-            with timed(timings, method, len(images)):
-                answers[method] = self._heads[method](batch, options[method])
-        return [
-            Result(size_of(image), {method: answers[method][i] for method in answers}, timings)
-            for i, image in enumerate(images)
-        ]
+    def _group_by_size(self, images: Sequence[Image]) -> list[list[int]]:
+        """Check images, and list the numbers of those that share a padded size."""
+        groups: dict[Size, list[int]] = defaultdict(list)
+        for number, image in enumerate(images):
+            groups[self._plan(image).padded].append(number)
+        return list(groups.values())
 
-    def _batch(
-        self, images: Sequence[Image], methods: Sequence[str], options: Mapping[str, Any], timings: dict[str, float]
-    ) -> Batch:
-        """Run the backbone if one of the methods reads its features."""
-        prompts = self._prompts
-        if any(self._heads[method].reads_features(options[method]) for method in methods):
-            features, geometries = self.backbone.encode(images, timings)
-            return Batch(images, geometries, features, prompts, timings)
-        for image in images:
-            check_image(image)
-        return Batch(images, [self.geometry(size_of(image)) for image in images], None, prompts, timings)
+    def _plan(self, image: Image) -> Geometry:
+        check_image(image)
+        return self.geometry(size_of(image))

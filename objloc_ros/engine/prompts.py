@@ -16,7 +16,7 @@ from objloc_ros.backbones.clip import clip_spec
 from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, filled
 from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.errors import ParameterError
-from objloc_ros.types import LabelSet
+from objloc_ros.types import LabelSet, check_prompt_texts
 
 BACKGROUND = "background"
 """The text of what is not asked for; the papers' first class."""
@@ -32,7 +32,24 @@ MOST_TEMPLATES = 100
 
 @dataclass(frozen=True)
 class EncodedPrompts:
-    """A set of prompts, ready for frames.
+    """A set of prompts that has been checked and encoded, and is numbered when it comes into force.
+
+    Args:
+        prompts: P texts.
+        texts: Unit vectors float32 [1 + P, D], the background's first.
+    """
+
+    prompts: tuple[str, ...]
+    texts: Tensor
+
+    def number(self, previous: LabelSet | None) -> ActivePrompts:
+        """Give out ids as for the set that follows another: prompts that stay keep theirs."""
+        return ActivePrompts(LabelSet.number(self.prompts, previous), self.texts)
+
+
+@dataclass(frozen=True)
+class ActivePrompts:
+    """A set of prompts in force.
 
     Args:
         labels: The prompts and their ids.
@@ -41,10 +58,6 @@ class EncodedPrompts:
 
     labels: LabelSet
     texts: Tensor
-
-    def after(self, previous: LabelSet | None) -> EncodedPrompts:
-        """The same, numbered as the set that follows another: prompts that stay keep their ids."""
-        return EncodedPrompts(LabelSet.following(self.labels.prompts, previous), self.texts)
 
 
 class PromptEncoder:
@@ -62,7 +75,7 @@ class PromptEncoder:
         self._lock = threading.Lock()
 
     def encode(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
-        """Check and encode prompts, numbered from 0.
+        """Check and encode prompts.
 
         Args:
             prompts: 1 to 254 different texts.
@@ -72,11 +85,12 @@ class PromptEncoder:
             ParameterError: If prompts or templates break a constraint.
             WeightsError: If the text tower's weights are missing or refused.
         """
-        labels, sentences = LabelSet.following(prompts), expanded(templates)
+        check_prompt_texts(prompts)
+        sentences = expanded(templates)
         with self._lock:
             if self._tower is None:
                 self._tower = load_clip_text(self._name, path=self._path, device=self._device)
-            return EncodedPrompts(labels, self._tower.encode([BACKGROUND, *labels.prompts], sentences))
+            return EncodedPrompts(tuple(prompts), self._tower.encode([BACKGROUND, *prompts], sentences))
 
     def unknown_words(self, prompts: Sequence[str]) -> list[str]:
         """Words that the text tower has never met, each once; none for the large towers, which read letters."""
@@ -97,7 +111,7 @@ def check_prompts(name: str, prompts: Sequence[str], templates: Sequence[str]) -
     Raises:
         ParameterError: If they break a constraint; the message names it.
     """
-    LabelSet.following(prompts)
+    check_prompt_texts(prompts)
     each = product(expanded(templates), prompts)
     check_lengths(Tokenizer(clip_spec(name).context), (filled(template, prompt) for template, prompt in each))
 

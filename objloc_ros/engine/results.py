@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.engine.prompts import EncodedPrompts
-from objloc_ros.engine.timings import timed_part
+from objloc_ros.engine.prompts import ActivePrompts
+from objloc_ros.engine.temporal import Memory
+from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections, Features, Image, LabelSet, Size
+
+
+class Maps(Mapping[str, npt.NDArray[Any]]):
+    """Maps of a result by name, each brought to the source size when it is asked for, and only then.
+
+    Args:
+        makers: What makes each map.
+    """
+
+    def __init__(self, **makers: Callable[[], npt.NDArray[Any]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True)
@@ -32,9 +53,83 @@ class HeadResult:
     geometry: Geometry
     mask: npt.NDArray[np.bool_]
 
+    @property
+    def prompts(self) -> LabelSet | None:
+        """The prompts, and the ids that stand for them in `label_map`; None for methods without prompts."""
+        return None
+
+    def maps(self) -> Maps:
+        """Return the maps that a node publishes, uint8 or uint16 [H, W], by the names of their topics."""
+        return Maps(mask=self.mask_u8)
+
+    def files(self) -> Maps:
+        """Return the maps that `objloc detect` writes, by the ends of their files' names."""
+        return Maps(mask=self.mask_u8)
+
+    def label_map(self) -> npt.NDArray[Any]:
+        """Return what each pixel of the source image belongs to.
+
+        Returns:
+            Integers [H, W]: 255 on objects and 0 elsewhere; of a method with a mask for each object the places of the
+            detections from 1 on, and 0 elsewhere; of one with prompts their ids, and UNLABELLED elsewhere.
+        """
+        return self.mask_u8()
+
     def mask_u8(self) -> Image:
         """Foreground 255, background 0: uint8 [H, W] at the source size."""
         return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
+
+    def instances_u16(self) -> npt.NDArray[np.uint16]:
+        """Return the pixels of each detection: uint16 [H, W] at the source size, i + 1 on the i-th, 0 elsewhere.
+
+        The objects of FOUND and of the open-vocabulary methods are 4-connected regions, and are found again by their
+        boxes: no two regions of a mask have the same, as both would reach from left to right and from top to bottom,
+        and cross.
+        """
+        return map_to_source(self._regions(), self.geometry, cv2.INTER_NEAREST)
+
+    def soft_map(self) -> npt.NDArray[np.float32]:
+        """Return how surely each pixel is an object's: float32 [H, W] in [0, 1], 0 or 1 where there is only a mask."""
+        return self.mask_u8().astype(np.float32) / np.float32(255)
+
+    def main_box(self) -> npt.NDArray[np.float32]:
+        """Return the box of the one object that CorLoc asks for: float32 [n, 4] with n of 0 or 1."""
+        return self.detections.boxes[:1]
+
+    def shares(self) -> dict[str, float]:
+        """Return the part of the image that each prompt covers; empty for methods without prompts."""
+        return {}
+
+    def draw(self, image: Image) -> Image:
+        """Draw the result into its image, as the nodes do: RGB uint8 [H, W, 3], a new one."""
+        return overlay(image, self.label_map(), self.detections)
+
+    def best(self, count: int, min_score: float = 0.0) -> HeadResult:
+        """Keep at most `count` detections, none with a lower score than `min_score`; maps without instances stay."""
+        return replace(self, detections=self.detections.select(range(self._count_best(count, min_score))))
+
+    def with_ids(self, ids: tuple[str, ...]) -> HeadResult:
+        """Return the same result with these track ids of its detections."""
+        return replace(self, detections=replace(self.detections, ids=ids))
+
+    def _count_best(self, count: int, min_score: float) -> int:
+        return int((self.detections.scores[:count] >= min_score).sum())  # the best come first
+
+    def _regions(self) -> npt.NDArray[np.uint16]:
+        """Return the regions of the detections at the processed size, numbered like them."""
+        labels, boxes = self.detections.labels, self.detections.boxes.tolist()
+        places = {(label, tuple(box)): i for i, (label, box) in enumerate(zip(labels, boxes, strict=True), start=1)}
+        drawn: npt.NDArray[np.uint16] = np.zeros(self.geometry.resized, np.uint16)
+        for label in dict.fromkeys(labels):
+            parts = components(self._where(label))
+            part_boxes = boxes_to_source(parts.boxes.astype(np.float32), self.geometry).tolist()
+            table = np.array([0, *(places.get((label, tuple(box)), 0) for box in part_boxes)], np.uint16)
+            drawn = np.maximum(drawn, table[parts.labels])
+        return drawn
+
+    def _where(self, label: str) -> npt.NDArray[np.bool_]:
+        """Return the pixels of a label, bool [h', w']."""
+        return self.mask
 
 
 @dataclass(frozen=True)
@@ -49,9 +144,23 @@ class SaliencyResult(HeadResult):
     saliency: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
 
+    def maps(self) -> Maps:
+        """Mask and saliency."""
+        return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
+
     def saliency_u8(self) -> Image:
         """Saliency scaled to 0-255: uint8 [H, W] at the source size."""
         return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
+
+    def soft_map(self) -> npt.NDArray[np.float32]:
+        """The saliency."""
+        return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
+
+    def main_box(self) -> npt.NDArray[np.float32]:
+        """The box of the largest region at patch resolution, as in FOUND's paper."""
+        box = corloc_box(self.logits, self.geometry.patch, self.geometry.resized)
+        rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
+        return boxes_to_source(rows, self.geometry)
 
 
 @dataclass(frozen=True)
@@ -59,24 +168,34 @@ class InstanceResult(HeadResult):
     """Objects with a mask each.
 
     Args:
-        instances: uint16 [h', w'] at the processed size: 0 on the ground, i + 1 on the i-th detection.
+        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection.
     """
 
     instances: npt.NDArray[np.uint16]
 
-    def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
-        """Keep at most `count` objects, none with a lower score than `min_score`."""
-        kept = int((self.detections.scores[:count] >= min_score).sum())  # the best come first
-        if kept == len(self.detections):
-            return self
-        labels = self.detections.labels[:kept]
-        detections = Detections(self.detections.boxes[:kept], self.detections.scores[:kept], labels)
-        instances = np.where(self.instances <= kept, self.instances, 0).astype(np.uint16)
-        return InstanceResult(detections, self.geometry, instances > 0, instances)
+    def maps(self) -> Maps:
+        """The instances."""
+        return Maps(instance_mask=self.instances_u16)
+
+    def files(self) -> Maps:
+        """Mask and instances."""
+        return Maps(mask=self.mask_u8, instances=self.instances_u16)
+
+    def label_map(self) -> npt.NDArray[Any]:
+        """The instances."""
+        return self.instances_u16()
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """The instances at the source size, uint16 [H, W]."""
         return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
+
+    def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
+        """Keep at most `count` objects, none with a lower score than `min_score`, with their pixels."""
+        kept = self._count_best(count, min_score)
+        if kept == len(self.detections):
+            return self
+        instances = np.where(self.instances <= kept, self.instances, 0).astype(np.uint16)
+        return InstanceResult(self.detections.select(range(kept)), self.geometry, instances > 0, instances)
 
 
 @dataclass(frozen=True)
@@ -93,6 +212,23 @@ class SemanticResult(HeadResult):
     classes: Image
     confidence: npt.NDArray[np.float32]
 
+    @property
+    def prompts(self) -> LabelSet | None:
+        """The labels."""
+        return self.labels
+
+    def maps(self) -> Maps:
+        """Ids and confidence."""
+        return Maps(mask=self.classes_u8, confidence=self.confidence_u8)
+
+    def files(self) -> Maps:
+        """Mask and ids."""
+        return Maps(mask=self.mask_u8, labels=self.classes_u8)
+
+    def label_map(self) -> npt.NDArray[Any]:
+        """The ids."""
+        return self.classes_u8()
+
     def classes_u8(self) -> Image:
         """The ids at the source size, uint8 [H, W]."""
         return map_to_source(self.classes, self.geometry, cv2.INTER_NEAREST)
@@ -101,6 +237,18 @@ class SemanticResult(HeadResult):
         """Confidence scaled to 0-255: uint8 [H, W] at the source size."""
         return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
 
+    def shares(self) -> dict[str, float]:
+        """The part of the image that each prompt covers."""
+        return {prompt: float((self.classes == number).mean()) for number, prompt in self.labels.names().items()}
+
+    def draw(self, image: Image) -> Image:
+        """The image coloured by its labels, with their names."""
+        return label_overlay(image, self.classes_u8(), self.labels.names())
+
+    def _where(self, label: str) -> npt.NDArray[np.bool_]:
+        ids = {prompt: number for number, prompt in self.labels.names().items()}
+        return np.asarray(self.classes == ids[label])
+
 
 @dataclass(frozen=True)
 class Result:
@@ -108,17 +256,18 @@ class Result:
 
     Args:
         source: Height and width of the image.
-        heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods.
+        heads: One `HeadResult` per method: a `SaliencyResult` of found, an `InstanceResult` of the discovery methods, a
+            `SemanticResult` of the open-vocabulary methods.
         timings_ms: Milliseconds per stage: `pre`, `vit` and one entry per method; those of a batch are shared out.
-            Fine ones also have their parts: `upload` of `pre`, on a GPU, and `METHOD.post` of each method, what follows
-            its answer.
+            Fine ones also have their parts: `upload` of `pre`, on a GPU, and `METHOD.pixels` of each method: masks at
+            pixels, boxes and regions.
     """
 
     source: Size
-    heads: Mapping[str, Any]
+    heads: Mapping[str, HeadResult]
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
-    def __getitem__(self, method: str) -> Any:
+    def __getitem__(self, method: str) -> HeadResult:
         """The result of one method."""
         return self.heads[method]
 
@@ -132,18 +281,14 @@ class Batch:
         geometries: How each became the backbone's input.
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
-        timings: Where heads note how long the parts of their work take, if anywhere; see `timed_part`.
+        memories: What is known from the earlier frames of the video whose next one this is, by method; updated.
     """
 
     images: Sequence[Image]
     geometries: Sequence[Geometry]
     features: Features | None = None
-    prompts: EncodedPrompts | None = None
-    timings: dict[str, float] | None = None
-
-    def post(self, method: str) -> AbstractContextManager[None]:
-        """Entered by a head around what follows its answer: masks at pixels, boxes, regions."""
-        return timed_part(self.timings, f"{method}.post", len(self.images))
+    prompts: ActivePrompts | None = None
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
     def seen(self) -> Features:
         """The backbone's features, for a head that said it reads them."""
@@ -164,35 +309,3 @@ class Head(Protocol):
     def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
         """One result per image of the batch."""
         ...
-
-
-def instance_map(found: HeadResult) -> npt.NDArray[np.uint16]:
-    """The pixels of each detection at the source size: uint16 [H, W], i + 1 on the i-th, 0 elsewhere.
-
-    The objects of FOUND and of the open-vocabulary methods are 4-connected regions, and are found again by their boxes:
-    no two regions of a mask have the same, as both would reach from left to right and from top to bottom, and cross.
-    """
-    if isinstance(found, InstanceResult):
-        return found.instances_u16()
-    return map_to_source(_regions(found), found.geometry, cv2.INTER_NEAREST)
-
-
-def _regions(found: HeadResult) -> npt.NDArray[np.uint16]:
-    """The regions of the detections at the processed size, numbered like them."""
-    detections = found.detections
-    each = enumerate(zip(detections.labels, detections.boxes.tolist(), strict=True), start=1)
-    wanted = {(label, tuple(box)): number for number, (label, box) in each}
-    drawn: npt.NDArray[np.uint16] = np.zeros(found.geometry.resized, np.uint16)
-    for label in dict.fromkeys(detections.labels):
-        parts = components(_where(found, label))
-        boxes = boxes_to_source(parts.boxes.astype(np.float32), found.geometry).tolist()
-        table = np.array([0, *(wanted.get((label, tuple(box)), 0) for box in boxes)], np.uint16)
-        drawn = np.maximum(drawn, table[parts.labels])
-    return drawn
-
-
-def _where(found: HeadResult, label: str) -> npt.NDArray[np.bool_]:
-    if not isinstance(found, SemanticResult):
-        return found.mask
-    number = next(number for number, prompt in found.labels.names().items() if prompt == label)
-    return np.asarray(found.classes == number)

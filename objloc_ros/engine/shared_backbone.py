@@ -1,4 +1,4 @@
-"""Backbone passes that are shared: by the ready frames of several cameras, and by all heads of one frame.
+"""Backbone passes shared by the ready frames of several cameras, and by all heads of one frame.
 
 On a GPU the ready frames of several cameras go through in one batch. On a CPU a batch takes as long as its images one
 by one, and a pass on two threads is far from twice as fast as on one: there an image that is alone has all threads, for
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
@@ -17,107 +17,109 @@ import torch
 from torch import Tensor
 
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.batcher import Lane
+from objloc_ros.engine.batcher import DynamicBatcher
 from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError
-from objloc_ros.engine.timings import timed
+from objloc_ros.engine.timings import stage
+from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import Features, Image, check_image, size_of
 
 
-class PassMemory:
-    """Features of the images that somebody still holds; they go when the last holder lets the image go.
-
-    Images are known by identity, and only those that cannot change: an array that is written again would be taken for
-    the picture before.
-    """
+class FeatureCache:
+    """Features of the images whose keys somebody still holds; they go with the last holder of the key."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[weakref.ref[Image], dict[Hashable, Future[Features]]]] = {}
+        self._passes: weakref.WeakKeyDictionary[Hashable, dict[Hashable, Future[Features]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def claim(self, image: Image, key: Hashable) -> tuple[Future[Features], bool]:
-        """Ask for the features of an image.
+    def claim(self, key: Hashable, features: Hashable) -> tuple[Future[Features], bool]:
+        """Ask for features of an image.
 
         Args:
-            image: RGB uint8 [H, W, 3].
-            key: Which features.
+            key: What stands for the image.
+            features: Which of the features under that key.
 
         Returns:
             Where they will be, and whether it is the caller who must provide them.
+
+        Raises:
+            ParameterError: If the key cannot be referenced weakly.
         """
-        if image.flags.writeable:
-            return Future(), True
         with self._lock:
-            if id(image) not in self._known:
-                self._known[id(image)] = (weakref.ref(image, self._forgetting(id(image))), {})
-            passes = self._known[id(image)][1]
-            if key in passes:
-                return passes[key], False
-            passes[key] = Future()
-            return passes[key], True
+            try:
+                passes = self._passes.setdefault(key, {})
+            except TypeError as error:
+                raise ParameterError(
+                    f"a key must be hashable and weakly referenced, got {key!r} ({error}); take the object that the "
+                    "callers have in common, such as the frame"
+                ) from error
+            is_new = features not in passes
+            return passes.setdefault(features, Future()), is_new
 
     def __len__(self) -> int:
-        return len(self._known)
-
-    def _forgetting(self, number: int) -> Callable[[weakref.ref[Image]], None]:
-        # A method would keep this object alive. The lock is left alone: a collection may come while it is held.
-        known = self._known
-
-        def forget(_: weakref.ref[Image]) -> None:
-            known.pop(number, None)
-
-        return forget
+        return len(self._passes)
 
 
 class SharedBackbone(Backbone):
-    """One caller's view of a backbone whose passes are shared.
+    """One client's view of a backbone whose passes are shared.
 
     Args:
-        backbone: What runs the passes; callers with the same one share them where their sizes agree.
-        lane: The worker of its device.
-        memory: What is known of current images.
+        backbone: Runs the passes; clients of the same backbone share them where their sizes agree.
+        batcher: The one of its device.
+        cache: Features of current images.
         client: Who asks, for fairness: a camera.
-        short_side: This caller's; see `Backbone`.
+        short_side: This client's; see `Backbone`.
     """
 
     def __init__(
-        self, backbone: Backbone, lane: PassLane, memory: PassMemory, *, client: Hashable, short_side: int | None
+        self, backbone: Backbone, batcher: PassBatcher, cache: FeatureCache, *, client: Hashable, short_side: int | None
     ) -> None:
         super().__init__(backbone.vit, name=backbone.name, device=backbone.device, short_side=short_side)
-        self._backbone, self._lane, self._memory, self._client = backbone, lane, memory, client
+        self._backbone, self._batcher, self._cache, self._client = backbone, batcher, cache, client
 
-    def encode(self, images: Sequence[Image], timings: dict[str, float] | None = None) -> Encoded:
+    def encode(self, images: Sequence[Image], key: Hashable | None = None) -> Encoded:
         """As `Backbone.encode`; `vit` is the time until the shared pass was done, waiting included.
+
+        Args:
+            images: RGB uint8 [H, W, 3] each.
+            key: What stands for these images in their order: whoever gives the same key shares their passes, and the
+                features are kept as long as somebody holds the key. None shares with nobody.
 
         Raises:
             InputError: If an image is empty or not RGB uint8.
             OutOfMemoryError: If the device has no room for a single image.
             FrameDroppedError: If the engine was stopped meanwhile.
         """
-        timings = {} if timings is None else timings
-        compute_alone()
-        with timed(timings, "pre", len(images)):
-            asked = [self._ask(image, timings, len(images)) for image in images]
-        with timed(timings, "vit", len(images)):
+        use_one_thread()
+        with stage("pre"):
+            asked = [self._ask(image, key, number) for number, image in enumerate(images)]
+        with stage("vit"):
             try:
                 rows = [future.result() for future, _ in asked]
             except CancelledError:
                 raise FrameDroppedError(SHUTDOWN) from None
-        return Encoded(_joined(rows), [geometry for _, geometry in asked])
+        return Encoded(_concatenate(rows), [geometry for _, geometry in asked])
 
-    def _ask(self, image: Image, timings: dict[str, float], images: int) -> tuple[Future[Features], Geometry]:
+    def _ask(self, image: Image, key: Hashable | None, number: int) -> tuple[Future[Features], Geometry]:
         check_image(image)
         geometry = self.geometry(size_of(image))
-        answer, ours = self._memory.claim(image, (self._backbone, geometry))
-        if ours:
+        if key is None:
+            return self._submit(image), geometry
+        answer, is_new = self._cache.claim(key, (self._backbone, geometry, number))
+        if is_new:
             try:
-                inputs, _ = self.prepare(image, timings, images)
-                asked = self._lane.submit(self._client, self._backbone, inputs)
+                submitted = self._submit(image)
             except BaseException as error:
                 answer.set_exception(error)
                 raise
-            asked.add_done_callback(lambda done: _pass_on(done, answer))
+            submitted.add_done_callback(lambda done: _pass_on(done, answer))
         return answer, geometry
+
+    def _submit(self, image: Image) -> Future[Features]:
+        inputs, _ = self.prepare(image)
+        return self._batcher.submit(self._client, self._backbone, inputs)
 
 
 def _pass_on(done: Future[Features], answer: Future[Features]) -> None:
@@ -129,7 +131,7 @@ def _pass_on(done: Future[Features], answer: Future[Features]) -> None:
         answer.set_result(done.result())
 
 
-def _joined(rows: Sequence[Features]) -> Features:
+def _concatenate(rows: Sequence[Features]) -> Features:
     if len(rows) == 1:
         return rows[0]
     keys, queries, values, attention = (
@@ -138,53 +140,53 @@ def _joined(rows: Sequence[Features]) -> Features:
     return Features(keys, queries, values, attention, rows[0].grid)
 
 
-class PassLane:
-    """Runs passes until the last holder of this object lets it go.
+class PassBatcher:
+    """Batches the passes of one device until the last holder of this object lets it go.
 
     Args:
-        device: Whose worker it is.
+        device: Where the passes run.
         max_batch: Most images in one batch on a GPU.
         threads: Processor threads that there are.
     """
 
     def __init__(self, device: torch.device, max_batch: int, threads: int) -> None:
         batched = batches_pay(device)
-        # The threads keep their lane alive, so that holders get a handle.
-        self._lane: Lane[Tensor, Features] = Lane(
-            lambda kind, inputs, alone: _run(kind, inputs, threads if alone else 1),
+        # The threads keep their batcher alive, so holders get this handle instead.
+        self._batcher: DynamicBatcher[Tensor, Features] = DynamicBatcher(
+            lambda kind, inputs, exclusive: _run(kind, inputs, threads if exclusive else 1),
             max_batch=max_batch if batched else 1,
             workers=1 if batched else threads,
             out_of_memory=(torch.OutOfMemoryError, MemoryError),
             name=f"objloc-{device}",
         )
-        weakref.finalize(self, self._lane.stop, 0.0)
+        weakref.finalize(self, self._batcher.stop, 0.0)
 
     def submit(self, client: Hashable, backbone: Backbone, inputs: Tensor) -> Future[Features]:
-        """Ask for the features of one image, float32 [1, 3, Hp, Wp]; see `Lane.submit`."""
-        return self._lane.submit(client, _Kind(backbone, inputs.shape), inputs)
+        """Request the features of one image, float32 [1, 3, Hp, Wp]; see `DynamicBatcher.submit`."""
+        return self._batcher.submit(client, _PassKind(backbone, inputs.shape), inputs)
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _PassKind:
     """What inputs must agree on to share a pass."""
 
     backbone: Backbone
     shape: torch.Size
 
 
-def _run(kind: _Kind, inputs: list[Tensor], threads: int) -> list[Features]:
+def _run(kind: _PassKind, inputs: list[Tensor], threads: int) -> list[Features]:
     use_threads(threads)
     features = kind.backbone.forward(torch.cat(inputs))
     return [features.image(number) for number in range(len(inputs))]
 
 
 def batches_pay(device: torch.device) -> bool:
-    """Whether a batch is faster than its images one by one: on a GPU, which one image does not fill."""
+    """Return whether a batch is faster than its images one by one: on a GPU, which one image does not fill."""
     return device.type != "cpu"
 
 
 def use_threads(count: int) -> None:
-    """Have what the calling thread computes run on so many threads.
+    """Have PyTorch compute the calling thread's operations on this number of threads.
 
     PyTorch keeps this number for each thread, but overwrites it at the thread's first operation unless it was asked for
     before.
@@ -196,11 +198,11 @@ def use_threads(count: int) -> None:
 _this_thread = threading.local()
 
 
-def compute_alone() -> None:
-    """Have what the calling thread computes run on it alone: the passes have the processors.
+def use_one_thread() -> None:
+    """Have PyTorch compute the calling thread's operations on that thread: the passes need the other processors.
 
-    Without it every caller would wake a team of its own.
+    Otherwise every caller would wake a thread pool of its own.
     """
-    if not getattr(_this_thread, "alone", False):
+    if not getattr(_this_thread, "uses_one", False):
         use_threads(1)
-        _this_thread.alone = True
+        _this_thread.uses_one = True

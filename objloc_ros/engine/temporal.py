@@ -9,8 +9,7 @@ by IoU.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +20,6 @@ from motpy.tracker import IOUAndFeatureMatchingFunction
 from torch import Tensor
 from torch.nn import functional as F
 
-from objloc_ros.engine.frame_stats import continues
 from objloc_ros.methods.patch_object import PatchObject, separation
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections, Grid, Size
@@ -180,7 +178,7 @@ MIN_IOU = 0.2
 
 
 class Tracker:
-    """Tracks the objects of one camera; call `update` with every frame in turn."""
+    """Tracks the objects of one camera, those of each label apart; call `update` with every frame in turn."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -188,14 +186,8 @@ class Tracker:
 
     def forget(self) -> None:
         """End all tracks: the next frame is the first of another video."""
-        self._matching = _Recorder(min_iou=MIN_IOU)
-        self._tracker = MultiObjectTracker(
-            dt=1.0,
-            model_spec=dict(MOTION),
-            matching_fn=self._matching,
-            tracker_kwargs={"max_staleness": MAX_STALE_FRAMES},
-        )
-        self._numbers: dict[str, str] = {}
+        self._labels: dict[str, _LabelTracker] = {}
+        self._ids: dict[str, str] = {}
 
     def update(self, detections: Detections, size: Size) -> tuple[str, ...]:
         """Name the detections of the next frame.
@@ -208,24 +200,48 @@ class Tracker:
             One id per detection, "1", "2", ...: the same as in earlier frames for the same object, and never used again
             for another.
         """
-        scale = UNIT / max(size)
-        boxes = detections.boxes.astype(np.float64) * scale
-        known = {track.id for track in self._tracker.trackers}
-        self._tracker.step(
-            [Detection(box=box, score=float(s)) for box, s in zip(boxes, detections.scores, strict=True)]
-        )
-        fresh = iter(track.id for track in self._tracker.trackers if track.id not in known)
-        ids = [self._matching.track_of.get(i) or next(fresh) for i in range(len(boxes))]
-        alive = {track.id for track in self._tracker.trackers}
-        names = tuple(self._name(track) for track in ids)
-        self._numbers = {track: name for track, name in self._numbers.items() if track in alive}
-        return names
+        boxes = detections.boxes.astype(np.float64) * (UNIT / max(size))
+        labels, tracks = np.array(detections.labels, dtype=object), [""] * len(detections)
+        for label in dict.fromkeys([*self._labels, *detections.labels]):  # those out of sight learn that, too
+            places = np.flatnonzero(labels == label)
+            tracker = self._labels.setdefault(label, _LabelTracker())
+            for place, track in zip(places, tracker.update(boxes[places], detections.scores[places]), strict=True):
+                tracks[place] = track
+        ids = tuple(self._id(track) for track in tracks)
+        self._labels = {label: tracker for label, tracker in self._labels.items() if tracker.alive()}
+        alive = {track for tracker in self._labels.values() for track in tracker.alive()}
+        self._ids = {track: name for track, name in self._ids.items() if track in alive}
+        return ids
 
-    def _name(self, track: str) -> str:
-        if track not in self._numbers:
+    def _id(self, track: str) -> str:
+        if track not in self._ids:
             self._count += 1
-            self._numbers[track] = str(self._count)
-        return self._numbers[track]
+            self._ids[track] = str(self._count)
+        return self._ids[track]
+
+
+class _LabelTracker:
+    """Tracks boxes by motpy, whose names for tracks are long and random."""
+
+    def __init__(self) -> None:
+        self._matching = _Recorder(min_iou=MIN_IOU)
+        self._tracker = MultiObjectTracker(
+            dt=1.0,
+            model_spec=dict(MOTION),
+            matching_fn=self._matching,
+            tracker_kwargs={"max_staleness": MAX_STALE_FRAMES},
+        )
+
+    def alive(self) -> set[str]:
+        """Return the tracks that a box of the next frame may continue."""
+        return {track.id for track in self._tracker.trackers}
+
+    def update(self, boxes: npt.NDArray[np.float64], scores: npt.NDArray[np.float32]) -> list[str]:
+        """Return the track of each box of the next frame: boxes [n, 4] in `UNIT`, scores [n]."""
+        known = self.alive()
+        self._tracker.step([Detection(box=box, score=float(s)) for box, s in zip(boxes, scores, strict=True)])
+        fresh = iter(track.id for track in self._tracker.trackers if track.id not in known)
+        return [self._matching.track_of.get(i) or next(fresh) for i in range(len(boxes))]
 
 
 class _Recorder(IOUAndFeatureMatchingFunction):
@@ -235,36 +251,3 @@ class _Recorder(IOUAndFeatureMatchingFunction):
         pairs = super().__call__(trackers, detections)
         self.track_of = {int(detection): trackers[int(track)].id for track, detection in pairs}
         return pairs
-
-
-class Past:
-    """A camera's memories and trackers.
-
-    Args:
-        methods: Discovery methods that keep their objects from frame to frame.
-
-    `memories` holds what `Pipeline.follow` takes; `trackers` gives one for every key that is asked for.
-    """
-
-    def __init__(self, methods: Iterable[str]) -> None:
-        self._methods = tuple(methods)
-        self.memories = self._fresh()
-        self.trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
-        self._latest_ns: int | None = None
-
-    def notice(self, stamp_ns: int) -> bool:
-        """Tell the stamp of the next frame, nanoseconds.
-
-        Returns:
-            Whether time has jumped, as where a bag starts over or a camera was away: everything is forgotten then.
-        """
-        jumped = self._latest_ns is not None and not continues(self._latest_ns, stamp_ns)
-        if jumped:
-            self.memories = self._fresh()
-            for tracker in self.trackers.values():
-                tracker.forget()
-        self._latest_ns = stamp_ns
-        return jumped
-
-    def _fresh(self) -> dict[str, Memory]:
-        return {method: Memory() for method in self._methods}

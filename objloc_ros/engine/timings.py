@@ -1,58 +1,72 @@
-"""How long the stages of a run take: coarse for every frame, fine where somebody measures."""
+"""How long the stages of a run take: coarse for every frame, fine where somebody measures.
+
+Code that is worth timing says `with stage("vit"):` and knows nothing of who listens. The
+times go to the `Stopwatch` that is entered in the same thread, the innermost one; where there is none, nowhere.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 
 import torch
 
 
-class FineTimings(dict[str, float]):
-    """Timings that hold parts of stages, too, and for which the device is waited for at either end of each.
+class Stopwatch:
+    """Milliseconds per image of the stages that are run while it is entered.
 
-    A GPU works on after its calls have returned, so that plain timings charge a stage's work to whoever waits for it
-    first. Frames want it so; who measures does not.
+    A GPU works on after its calls have returned, so that coarse times charge a stage's work to whoever waits for it
+    first. Frames want it so; who measures gives the device: it is then waited for at either end of each stage, and the
+    parts of stages are timed, too.
 
     Args:
-        device: What to wait for.
+        images: Among how many images the times are shared out.
+        device: The device to wait for; None for coarse times.
+
+    Attributes:
+        times_ms: Milliseconds per image by stage; what comes again adds up.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self._device = device
+    def __init__(self, images: int, device: torch.device | None = None) -> None:
+        self.times_ms: dict[str, float] = {}
+        self.images, self.device = images, device
 
-    def settle(self) -> None:
-        """Wait for the device."""
-        settle(self._device)
+    def __enter__(self) -> Stopwatch:
+        self._token: Token[Stopwatch | None] = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
-def settle(device: torch.device) -> None:
-    """Wait until a device has done what it was asked to; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+_current: ContextVar[Stopwatch | None] = ContextVar("stopwatch", default=None)
 
 
 @contextmanager
-def timed(timings: dict[str, float], stage: str, images: int) -> Iterator[None]:
-    """Add the milliseconds per image that a stage takes.
+def stage(name: str, *, is_part: bool = False) -> Iterator[None]:
+    """Add the time that the body takes to the current stopwatch.
 
     Args:
-        timings: Milliseconds per image by stage; added to.
-        stage: Its name.
-        images: Among how many images the time is shared out.
+        name: Key in `Stopwatch.times_ms`.
+        is_part: Whether it is a part of another stage, which only fine times hold.
     """
-    fine = timings if isinstance(timings, FineTimings) else None
-    if fine is not None:
-        fine.settle()
+    stopwatch = _current.get()
+    if stopwatch is None or (is_part and stopwatch.device is None):
+        yield
+        return
+    if stopwatch.device is not None:
+        synchronize(stopwatch.device)
     start = time.perf_counter()
     yield
-    if fine is not None:
-        fine.settle()
-    timings[stage] = timings.get(stage, 0.0) + (time.perf_counter() - start) * 1e3 / images
+    if stopwatch.device is not None:
+        synchronize(stopwatch.device)
+    spent_ms = (time.perf_counter() - start) * 1e3 / stopwatch.images
+    stopwatch.times_ms[name] = stopwatch.times_ms.get(name, 0.0) + spent_ms
 
 
-def timed_part(timings: dict[str, float] | None, part: str, images: int) -> AbstractContextManager[None]:
-    """As `timed` for a part of a stage, which only fine timings hold."""
-    return timed(timings, part, images) if isinstance(timings, FineTimings) else nullcontext()
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has done what it was asked to; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

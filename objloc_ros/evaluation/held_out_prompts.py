@@ -15,16 +15,18 @@ from torch.nn import functional as F
 from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
-from objloc_ros.evaluation.held_out_scenes import BATCH, COUNTS, SEED, SIZE, batches
+from objloc_ros.evaluation.held_out_scenes import BATCH_IMAGES, COUNT_PROBABILITIES, SEED, SIZE, batches
+from objloc_ros.metrics import MeanIoU
+from objloc_ros.metrics.semantic import confusion_matrix
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, AttributeBank, Attributes, attribute_scene
 from objloc_ros.scenes.compose import Camera, Window, render
 from objloc_ros.types import UNLABELLED, Image
 
 CAMERA = Camera(strength=0.6, grey=0.0)
-MARGIN = 1.3
+CROP_MARGIN = 1.3
 """Side of a crop over the size of the object in it."""
 
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "CLIP-DIY": ("clip_diy", {"background": "found", "placement": "centred"}),
     "CLIP-DIY, windows tiled as published": ("clip_diy", {"background": "found", "placement": "tiled"}),
     "window CLIP without FOUND": ("clip_diy", {"background": "prompt", "placement": "centred"}),
@@ -41,7 +43,7 @@ Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Captioned:
+class CaptionedScene:
     """A picture and what is in it.
 
     Args:
@@ -55,21 +57,21 @@ class Captioned:
     objects: tuple[Attributes, ...]
 
 
-def held_out_bank(seed: int = SEED) -> AttributeBank:
+def make_bank(seed: int = SEED) -> AttributeBank:
     """Backgrounds and sprites that no training sees."""
     return AttributeBank(seed + 2, backgrounds=200, copies=3)
 
 
-def captioned_scenes(bank: AttributeBank, count: int, seed: int = SEED) -> Iterator[Captioned]:
+def make_captioned_scenes(bank: AttributeBank, count: int, seed: int = SEED) -> Iterator[CaptionedScene]:
     """Scenes of one to three objects; the pairs of attributes kept out of training occur as often as others."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        scene = attribute_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.8))
+        scene = attribute_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.8))
         objects = tuple(bank.attributes[placed.index] for placed in scene.objects)
-        yield Captioned(*render(rng, bank, scene, SIZE, camera=CAMERA), objects)
+        yield CaptionedScene(*render(rng, bank, scene, SIZE, camera=CAMERA), objects)
 
 
-def object_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -> Iterator[tuple[Image, Attributes]]:
+def make_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -> Iterator[tuple[Image, Attributes]]:
     """Crops of one object each: RGB uint8 [side, side, 3]; half of the objects are of pairs kept out of training."""
     rng = np.random.default_rng([seed, 1])
     everything = frozenset((colour, shape) for colour in COLOURS for shape in SHAPES)
@@ -77,7 +79,7 @@ def object_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -
         avoid = everything - KEPT_OUT if number % 2 else KEPT_OUT
         scene = attribute_scene(rng, bank, counts=(1.0,), sizes=(0.25, 0.8), kept_out=avoid)
         (placed,) = scene.objects
-        extent = MARGIN * placed.size
+        extent = CROP_MARGIN * placed.size
         window = Window(placed.x - extent / 2, placed.y - extent / 2, extent)
         image, _ = render(rng, bank, scene, (side, side), window=window, camera=CAMERA)
         yield np.ascontiguousarray(image), bank.attributes[placed.index]
@@ -98,7 +100,7 @@ def evaluate_crops(
         Fractions in [0, 1]: "colour" (of 9), "pattern" (of 4), "shape" (of 6) and "pair" of colour and shape (of 54) on
         pairs that were trained; the same with "unseen_" before it on those that were not.
     """
-    embeddings = torch.cat([_embedded(tower, [image for image, _ in part], device) for part in batches(crops, 50)])
+    embeddings = torch.cat([_embed(tower, [image for image, _ in part], device) for part in batches(crops, 50)])
     unseen = np.array([(truth.colour, truth.shape) in KEPT_OUT for _, truth in crops])
     pairs = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
     questions: dict[str, tuple[list[str], Callable[[Attributes], str]]] = {
@@ -119,7 +121,7 @@ def evaluate_crops(
 
 def evaluate_maps(
     pipeline: Pipeline,
-    scenes: Sequence[Captioned],
+    scenes: Sequence[CaptionedScene],
     rows: Mapping[str, tuple[str, dict[str, Any]]],
     on_progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Scores]:
@@ -142,29 +144,24 @@ def evaluate_maps(
     scores = {}
     for name, (method, options) in rows.items():
         pipeline.configure(method, **options)
-        counts = np.zeros((len(SHAPES) + 1,) * 2, np.int64)
-        for batch in batches(scenes, BATCH):
-            for scene, answer in zip(batch, pipeline.run([s.image for s in batch], (method,)), strict=True):
-                counts += _confusion(_truth(scene), table[answer[method].classes_u8()], len(counts))
+        metric = MeanIoU(len(SHAPES) + 1, absent="zero")
+        for batch in batches(scenes, BATCH_IMAGES):
+            results = pipeline.run([scene.image for scene in batch], (method,))
+            for scene, result in zip(batch, results, strict=True):
+                metric.update(confusion_matrix(_draw_truth(scene), table[result[method].label_map()], len(SHAPES) + 1))
                 on_progress()
-        iou = np.diag(counts) / np.maximum(counts.sum(0) + counts.sum(1) - np.diag(counts), 1)
-        scores[name] = {"miou": float(iou.mean()), "ground": float(iou[0]), "shapes": float(iou[1:].mean())}
+        ious = metric.compute()["per_class"]
+        scores[name] = {"miou": float(np.mean(ious)), "ground": ious[0], "shapes": float(np.mean(ious[1:]))}
     return scores
 
 
-def _truth(scene: Captioned) -> npt.NDArray[np.int64]:
+def _draw_truth(scene: CaptionedScene) -> npt.NDArray[np.int64]:
     """The number of each pixel's shape, 0 on the ground."""
     return np.array([0, *(SHAPES.index(one.shape) + 1 for one in scene.objects)])[scene.identities]
 
 
-def _confusion(truth: npt.NDArray[np.int64], answer: npt.NDArray[np.int64], classes: int) -> npt.NDArray[np.int64]:
-    """Pixels by true and predicted class: int64 [classes, classes]."""
-    pairs = np.bincount((truth * classes + answer).ravel(), minlength=classes * classes)
-    return pairs.reshape(classes, classes)
-
-
 @torch.inference_mode()
-def _embedded(tower: ClipImage, images: Sequence[Image], device: torch.device) -> Tensor:
+def _embed(tower: ClipImage, images: Sequence[Image], device: torch.device) -> Tensor:
     mean, std = (torch.tensor(values, device=device)[:, None, None] * 255 for values in (tower.mean, tower.std))
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()
     return F.normalize(tower((pixels - mean) / std), dim=-1)

@@ -5,8 +5,9 @@ On videos of such scenes: how discovery agrees with itself over the frames, with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -19,10 +20,14 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.heads.discovery import METHODS, result
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask
-from objloc_ros.metrics import Scored, coco_metrics, iou, is_hit, steadiness
+from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
+from objloc_ros.metrics.base import VideoMetric
+from objloc_ros.metrics.boxes import Boxes
+from objloc_ros.metrics.steadiness import match_boxes
 from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
+from objloc_ros.ops.regions import BoolMap, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
 from objloc_ros.scenes.motion import moving
 from objloc_ros.types import Detections, Features, Image, Size, size_of
@@ -32,10 +37,10 @@ SEED = 2026
 
 SIZE: Size = (240, 320)
 
-COUNTS = (0.4, 0.35, 0.25)
+COUNT_PROBABILITIES = (0.4, 0.35, 0.25)
 """Probability of one, two and three objects."""
 
-BATCH = 10
+BATCH_IMAGES = 10
 
 Scores = dict[str, float]
 
@@ -43,8 +48,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the ground."""
+class HeldOutScene:
+    """One scene: RGB uint8 [H, W, 3] and identities uint8 [H, W], 0 for the background."""
 
     image: Image
     identities: Image
@@ -56,17 +61,17 @@ class HeldOut:
         return np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in extents]).reshape(-1, 4)
 
 
-def held_out_scenes(count: int, seed: int = SEED) -> Iterator[HeldOut]:
+def make_scenes(count: int, seed: int = SEED) -> Iterator[HeldOutScene]:
     """One to three objects per scene, from backgrounds and sprites that no training sees."""
     rng = np.random.default_rng(seed)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
-        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.8))
-        yield HeldOut(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.8))
+        yield HeldOutScene(*render(rng, bank, scene, SIZE, camera=Camera(strength=0.6)))
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline, scenes: Iterable[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+    pipeline: Pipeline, scenes: Iterable[HeldOutScene], on_progress: Callable[[int], None] = lambda done: None
 ) -> Scores:
     """Score the discovery methods and FOUND on one backbone.
 
@@ -76,26 +81,25 @@ def evaluate_pipeline(
         on_progress: Called with the number of scenes done.
 
     Returns:
-        Fractions in [0, 1]. Under the name of each discovery method its CorLoc: how often the box of highest score hits
-        an object. "maskcut_ap50", "maskcut_ar" and "maskcut_recall50" on the scenes of several objects
-        (`metrics.coco_metrics`). "found" is the mean IoU of FOUND's mask with the union of the objects, "background"
-        that of the complement of FOUND's discovered ground, before any head.
+        `SceneMetrics.compute()`.
     """
-    meters = _Meters()
-    for batch in batches(scenes, BATCH):
+    metrics = SceneMetrics()
+    for batch in batches(scenes, BATCH_IMAGES):
         images = [scene.image for scene in batch]
         encoded = pipeline.backbone.encode(images)
-        meters.discovery(encoded.features, encoded.geometries, batch)
-        meters.ground(encoded, batch, pipeline.backbone.vit.n_heads)
+        detections = _find_objects(encoded.features, encoded.geometries, images)
+        masks = [{"background": mask} for mask in _find_foregrounds(encoded, pipeline.backbone.vit.n_heads)]
         if "found" in pipeline.methods:
-            for scene, answer in zip(batch, pipeline.run(images), strict=True):
-                meters.add("found", _iou(answer["found"].mask_u8() > 0, scene.identities > 0))
-        on_progress(meters.count)
-    return meters.scores()
+            for scene_masks, result in zip(masks, pipeline.run(images), strict=True):
+                scene_masks["found"] = result["found"].mask_u8() > 0
+        for scene, scene_detections, scene_masks in zip(batch, detections, masks, strict=True):
+            metrics.update(scene, scene_detections, scene_masks)
+        on_progress(metrics.scenes)
+    return metrics.compute()
 
 
 def evaluate_baselines(
-    pipeline: Pipeline, scenes: Sequence[HeldOut], on_progress: Callable[[int], None] = lambda done: None
+    pipeline: Pipeline, scenes: Sequence[HeldOutScene], on_progress: Callable[[int], None] = lambda done: None
 ) -> dict[str, Scores]:
     """Score what needs no training, at the sizes of `pipeline`.
 
@@ -106,73 +110,101 @@ def evaluate_baselines(
     torch.manual_seed(0)
     untrained = build_vit(pipeline.backbone.name).eval().to(pipeline.device)
     random = Backbone(untrained, name="random", device=pipeline.device, short_side=pipeline.backbone.short_side)
-    meters = {"random ViT": _Meters(), "colour patches": _Meters()}
-    for batch in batches(scenes, BATCH):
-        encoded = random.encode([scene.image for scene in batch])
-        meters["random ViT"].discovery(_with_keys(encoded.features, encoded.features.keys), encoded.geometries, batch)
-        meters["random ViT"].ground(encoded, batch, untrained.n_heads)
-        colours = torch.cat([_colours(scene.image, pipeline) for scene in batch])
-        features = _with_keys(encoded.features, colours)
-        meters["colour patches"].discovery(features, encoded.geometries, batch, attention=False)
-        on_progress(meters["colour patches"].count)
-    return {name: meter.scores() for name, meter in meters.items()}
+    vit_metrics, colour_metrics = SceneMetrics(), SceneMetrics()
+    for batch in batches(scenes, BATCH_IMAGES):
+        images = [scene.image for scene in batch]
+        encoded = random.encode(images)
+        features = _replace_keys(encoded.features, encoded.features.keys)
+        detections = _find_objects(features, encoded.geometries, images)
+        for scene, boxes, mask in zip(batch, detections, _find_foregrounds(encoded, untrained.n_heads), strict=True):
+            vit_metrics.update(scene, boxes, {"background": mask})
+        colours = torch.cat([_describe_colours(image, pipeline) for image in images])
+        features = _replace_keys(encoded.features, colours)
+        for scene, boxes in zip(
+            batch, _find_objects(features, encoded.geometries, images, attention=False), strict=True
+        ):
+            colour_metrics.update(scene, boxes, {})
+        on_progress(colour_metrics.scenes)
+    return {"random ViT": vit_metrics.compute(), "colour patches": colour_metrics.compute()}
 
 
-class _Meters:
-    """Sums of per-scene scores, and the boxes of scenes of several objects."""
+class SceneMetrics(Metric):
+    """Figures of held-out scenes."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self._scores: dict[str, list[float]] = {}
-        self._several: list[Scored] = []
+        self.reset()
 
-    def add(self, name: str, score: float) -> None:
-        self._scores.setdefault(name, []).append(score)
+    def reset(self) -> None:
+        """Forget all scenes."""
+        self.scenes = 0
+        self._corloc: defaultdict[str, CorLoc] = defaultdict(CorLoc)
+        self._mask_iou: defaultdict[str, Mean] = defaultdict(Mean)
+        self._precision = AveragePrecision()
 
-    def scores(self) -> Scores:
-        scores = {name: float(np.mean(each)) for name, each in self._scores.items()}
-        metrics = coco_metrics(self._several)
-        return {**scores, **{f"maskcut_{name}": metrics[name] for name in ("ap50", "ar", "recall50")}}
+    def update(self, scene: HeldOutScene, detections: Mapping[str, Detections], masks: Mapping[str, BoolMap]) -> None:
+        """Add a scene.
 
-    def discovery(
-        self, features: Features, geometries: Sequence[Geometry], batch: Sequence[HeldOut], *, attention: bool = True
-    ) -> None:
-        for method, (options, find) in METHODS.items():
-            if method == "dino_seg" and not attention:
-                continue
-            each = zip(find(features, options()), features.keys, geometries, batch, strict=True)
-            for objects, keys, geometry, scene in each:
-                found = result(objects, keys, scene.image, geometry).detections
-                truth = scene.boxes()
-                self.add(method, is_hit(next(iter(found.boxes.tolist()), None), truth))
-                if method == "maskcut" and len(truth) > 1:
-                    self._several.append(Scored(found.boxes, found.scores, truth))
-        self.count += len(batch)
+        Args:
+            scene: With its truth.
+            detections: Of each discovery method, best first.
+            masks: Of everything that separates objects from the background, bool [H, W].
+        """
+        self.scenes += 1
+        truth = scene.boxes()
+        for method, found in detections.items():
+            self._corloc[method].update([next(iter(found.boxes.tolist()), None)], [truth])
+            if method == "maskcut" and len(truth) > 1:
+                self._precision.update(ScoredImage(found.boxes, found.scores, truth))
+        for name, mask in masks.items():
+            self._mask_iou[name].update(mask_iou(mask, scene.identities > 0))
 
-    def ground(self, encoded: Encoded, batch: Sequence[HeldOut], n_heads: int) -> None:
-        features = encoded.features
-        ground = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
-        for mask, geometry, scene in zip(~ground, encoded.geometries, batch, strict=True):
-            self.add("background", _iou(_patches_to_source(mask, geometry), scene.identities > 0))
+    def compute(self) -> Scores:
+        """Return fractions in [0, 1].
+
+        Under the name of each discovery method its CorLoc: how often the box of highest score hits an object.
+        "maskcut_ap50", "maskcut_ar" and "maskcut_recall50" on the scenes of several objects (`AveragePrecision`).
+        "found" is the mean IoU of FOUND's mask with the union of the objects, "background" that of the complement of
+        FOUND's discovered background, before any head.
+        """
+        precision = self._precision.compute()
+        scores = {name: metric.compute() for name, metric in (*self._corloc.items(), *self._mask_iou.items())}
+        names = {"ap50": "ap50", "ar": "ar100", "recall50": "recall50"}
+        return scores | {f"maskcut_{name}": precision[figure] for name, figure in names.items()}
 
 
-def _patches_to_source(mask: Tensor, geometry: Geometry) -> npt.NDArray[np.bool_]:
+def _find_objects(
+    features: Features, geometries: Sequence[Geometry], images: Sequence[Image], *, attention: bool = True
+) -> list[dict[str, Detections]]:
+    """Run all discovery methods: the detections of each image by method, of those that need no attention if asked."""
+    detections: list[dict[str, Detections]] = [{} for _ in images]
+    for method, (options, find) in METHODS.items():
+        if method == "dino_seg" and not attention:
+            continue
+        for i, objects in enumerate(find(features, options())):
+            found = result(objects, features.keys[i], images[i], geometries[i])
+            detections[i][method] = found.detections
+    return detections
+
+
+def _find_foregrounds(encoded: Encoded, n_heads: int) -> list[BoolMap]:
+    """Find the complement of FOUND's background in each image, bool [H, W] at the size of the image."""
+    features = encoded.features
+    background = background_mask(features.keys, features.cls_attention, features.grid, n_heads=n_heads)
+    return [_patches_to_source(mask, geo) for mask, geo in zip(~background, encoded.geometries, strict=True)]
+
+
+def _patches_to_source(mask: Tensor, geometry: Geometry) -> BoolMap:
     pixels = mask.cpu().numpy().repeat(geometry.patch, 0).repeat(geometry.patch, 1)
     return map_to_source(pixels[: geometry.resized[0], : geometry.resized[1]], geometry)
 
 
-def _iou(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
-    union = np.count_nonzero(predicted | truth)
-    return np.count_nonzero(predicted & truth) / union if union else 1.0
-
-
-def _with_keys(features: Features, keys: Tensor) -> Features:
+def _replace_keys(features: Features, keys: Tensor) -> Features:
     """The same grid and attention with other keys, centred."""
     keys = keys - keys.mean(1, keepdim=True)
     return Features(keys, keys, keys, features.cls_attention, features.grid)
 
 
-def _colours(image: Image, pipeline: Pipeline) -> Tensor:
+def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
     """Mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
     pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
@@ -187,96 +219,112 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-FRAMES = 24
+VIDEO_FRAMES = 24
 
-VISIBLE = 0.01
+MIN_VISIBLE_FRACTION = 0.01
 """Objects that cover less of the picture than this are not looked for."""
 
 LAGS = range(4)
-"""Frames by which answers are tried against earlier truth."""
+"""Frames by which predictions are compared with earlier truth."""
 
 
-def held_out_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOut]]:
-    """Videos of `FRAMES` frames, one to three objects each, from pictures that no training sees."""
+def make_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOutScene]]:
+    """Videos of `VIDEO_FRAMES` frames, one to three objects each, from pictures that no training sees."""
     rng = np.random.default_rng(seed + 2)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
-        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNTS, sizes=(0.25, 0.7))
-        film = moving(rng, bank, scene, SIZE, frames=FRAMES, camera=Camera(strength=0.6))
-        yield [HeldOut(*frame) for frame in film]
+        scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.7))
+        film = moving(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
+        yield [HeldOutScene(*frame) for frame in film]
 
 
-@dataclass
-class Steadiness(steadiness.Steadiness):
-    """Counts over videos.
+class Lag(VideoMetric):
+    """The number of frames by which the truth must be delayed to fit the boxes best."""
 
-    Args:
-        lagging: Per lag in frames, the sum of each found object's IoU with its box of so many frames before.
+    def __init__(self) -> None:
+        self.reset()
 
-    The others are as in `metrics.steadiness`.
-    """
+    def reset(self) -> None:
+        """Forget all frames."""
+        self._overlaps = dict.fromkeys(LAGS, 0.0)
+        self.start_video()
 
-    lagging: dict[int, float] = field(default_factory=lambda: dict.fromkeys(LAGS, 0.0))
+    def start_video(self) -> None:
+        """Tell that the next frame is the first of another video."""
+        self._truths: list[Mapping[Hashable, Sequence[float]]] = []
 
-    def figures(self) -> dict[str, float]:
-        """Fractions "recall", "precision" and "flicker"; "switches" per 100 objects found; "lag" in frames.
+    def update(self, truth: Mapping[Hashable, Sequence[float]], boxes: Boxes) -> None:
+        """Compare the box of each object found with the object's box now, one frame ago, ...
 
-        The lag is the number of frames by which the truth must be delayed to fit the boxes best.
+        Args:
+            truth: The box (x1, y1, x2, y2) of each visible object, by an identity that lasts from frame to frame.
+            boxes: What was reported, [n, 4].
         """
-        return super().figures() | {"lag": float(max(self.lagging, key=lambda lag: self.lagging[lag]))}
+        self._truths = [truth, *self._truths][: len(LAGS)]
+        for identity, place in match_boxes(truth, boxes).items():
+            past = [earlier[identity] for earlier in self._truths if identity in earlier]
+            for lag in LAGS:  # beyond the oldest box, with that
+                then = np.array([past[min(lag, len(past) - 1)]])
+                self._overlaps[lag] += float(iou(boxes[place][None], then)[0, 0])
 
-    def count(self, video: Sequence[HeldOut], answers: Sequence[tuple[Detections, Sequence[str]]]) -> None:
-        """Add a video, with the detections and ids of each frame."""
-        self.cut()
-        truths = [_visible(frame.identities) for frame in video]
-        for t, (truth, (detections, ids)) in enumerate(zip(truths, answers, strict=True)):
-            for identity, best in self.add(truth, detections.boxes, ids).items():
-                self._count_lags(detections.boxes[best], [past.get(identity) for past in truths[t::-1]])
+    def compute(self) -> float:
+        """Return the lag in frames."""
+        return float(max(self._overlaps, key=lambda lag: self._overlaps[lag]))
 
-    def _count_lags(self, box: np.ndarray, past: Sequence[Sequence[int] | None]) -> None:
-        """Compare a box with its object's box now, one frame ago, ...; beyond the oldest one, with that."""
-        boxes = [one for one in past[: len(LAGS)] if one is not None]
-        for lag in LAGS:
-            then = np.array([boxes[min(lag, len(boxes) - 1)]])
-            self.lagging[lag] += float(iou(box[None], then)[0, 0])
+
+class VideoMetrics(Metric):
+    """How detections with ids agree with the truth, and with themselves, over held-out videos."""
+
+    def __init__(self) -> None:
+        self.steadiness, self.lag = Steadiness(), Lag()
+
+    def update(self, video: Sequence[HeldOutScene], predictions: Sequence[Detections]) -> None:
+        """Add a video, with the detections of each frame, tracked."""
+        self.steadiness.start_video()
+        self.lag.start_video()
+        for frame, detections in zip(video, predictions, strict=True):
+            truth = _visible_boxes(frame.identities)
+            self.steadiness.update(truth, detections.boxes, detections.ids)
+            self.lag.update(truth, detections.boxes)
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures of `Steadiness`, and "lag"."""
+        return self.steadiness.compute() | {"lag": self.lag.compute()}
+
+    def reset(self) -> None:
+        """Forget all videos."""
+        self.steadiness.reset()
+        self.lag.reset()
 
 
 def evaluate_videos(
     pipeline: Pipeline,
     methods: Sequence[str],
-    videos: Iterable[Sequence[HeldOut]],
+    videos: Iterable[Sequence[HeldOutScene]],
     on_progress: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Run discovery methods over videos, each frame by itself and with a memory of earlier frames.
 
     Returns:
-        Per method, under "frame by frame" and "temporal", the figures of `Steadiness`.
+        Per method, under "frame by frame" and "temporal", the figures of `VideoMetrics`.
     """
-    modes = ("frame by frame", "temporal")
-    counts = {method: {mode: Steadiness() for mode in modes} for method in methods}
+    modes = {"frame by frame": VideoOptions(temporal=False), "temporal": VideoOptions()}
+    metrics = {method: {mode: VideoMetrics() for mode in modes} for method in methods}
     for video in videos:
-        images = [frame.image for frame in video]
-        alone = [result.heads for result in pipeline.run(images, methods)]
-        memories = {method: Memory() for method in methods}
-        together = [pipeline.follow(image, memories).heads for image in images]
-        for method in methods:
-            for mode, results in zip(modes, (alone, together), strict=True):
-                answers = _named([result[method].detections for result in results], images)
-                counts[method][mode].count(video, answers)
+        for mode, options in modes.items():
+            tracker = VideoTracker(pipeline, methods, options)
+            results = [tracker(frame.image) for frame in video]
+            for method in methods:
+                metrics[method][mode].update(video, [result[method].detections for result in results])
         on_progress()
-    return {method: {mode: each.figures() for mode, each in both.items()} for method, both in counts.items()}
+    return {method: {mode: metric.compute() for mode, metric in both.items()} for method, both in metrics.items()}
 
 
-def _named(detections: Sequence[Detections], images: Sequence[Image]) -> list[tuple[Detections, tuple[str, ...]]]:
-    tracker = Tracker()
-    return [(each, tracker.update(each, size_of(image))) for each, image in zip(detections, images, strict=True)]
-
-
-def _visible(identities: Image) -> dict[Hashable, list[int]]:
-    """Boxes of the objects that are large enough to look for, by identity."""
+def _visible_boxes(identities: Image) -> dict[Hashable, list[int]]:
+    """Return the boxes of the objects that are large enough to look for, by identity."""
     sizes = np.bincount(identities.ravel())
     boxes: dict[Hashable, list[int]] = {}
-    for identity in np.flatnonzero(sizes >= VISIBLE * identities.size):
+    for identity in np.flatnonzero(sizes >= MIN_VISIBLE_FRACTION * identities.size):
         if identity:
             y, x = (identities == identity).nonzero()
             boxes[int(identity)] = [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]

@@ -9,44 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from objloc_ros.data import Dataset, open_dataset
-from objloc_ros.data.coco_index import stamp
-from objloc_ros.engine.config import Model
+from objloc_ros.data.coco_index import fingerprint
+from objloc_ros.engine.config import WEIGHTS, PipelineConfig
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation import tasks
-from objloc_ros.evaluation.report.results import FILE, FORMAT
+from objloc_ros.evaluation.report.results import FORMAT, RESULT_FILE
 from objloc_ros.io.files import read_json, write_json, write_text
 from objloc_ros.io.media import read_image
-from objloc_ros.jobs.shards import Shard, Work
+from objloc_ros.jobs.shards import Shard
 from objloc_ros.version import __version__
 
-BLOCK = 20
+BLOCK_IMAGES = 20
 """Images per block: what a killed run loses at most."""
 
 BLOCKS = "blocks"
 SETTINGS = "run.json"
 IMAGES = "images.jsonl"
 
-FILES = ("chosen", "annotations")
+FILE_OPTIONS = ("chosen", "annotations")
 """Options of data sets that are files, and no conventions of metrics."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Which method on which data; picklable, and the work of a block once it is called.
+    """Which method on which data: the `ShardTask` of a block of images.
 
     Args:
         dataset: A key of `DATASETS`.
         root: Its folder.
         options: Of the data set.
-        model: With a single method.
+        config: With a single method.
         limit: Images, the first ones; None for all.
         threads: Processor threads for a block. Floating-point sums depend on it, in their last digits.
     """
 
     dataset: str
     root: Path
-    model: Model
+    config: PipelineConfig
     options: tuple[tuple[str, Any], ...] = ()
     limit: int | None = None
     threads: int = 1
@@ -54,7 +55,7 @@ class Evaluation:
     @property
     def method(self) -> str:
         """The method that is evaluated."""
-        return self.model.methods[0]
+        return self.config.methods[0]
 
     def open(self) -> Dataset:
         """Open the data set, with the convention of mIoU of the method's paper where it has none of its own."""
@@ -63,39 +64,39 @@ class Evaluation:
             dataset = replace(dataset, convention="clip_diy" if self.method == "clip_diy" else "mmseg")
         return dataset if self.limit is None else dataset.first(self.limit)
 
-    def __call__(self) -> Work:
-        """Load the networks; the work writes the records of a block of images, a JSON line each."""
-        dataset, model = self.open(), self.model
+    def load(self) -> tuple[Dataset, Pipeline]:
+        """Open the data set and load the networks."""
+        dataset, config = self.open(), self.config
         if dataset.kind == "semantic":
-            model = replace(model, prompts=dataset.classes[1:])
-        pipeline = model.load()
+            config = replace(config, prompts=dataset.classes[1:])
+        return dataset, build_pipeline(config)
 
-        def work(block: tuple[int, int], target: Path) -> None:
-            use_threads(self.threads)
-            lines = []
-            for sample in dataset.samples[slice(*block)]:
-                about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
-                try:
-                    image = read_image(sample.image)
-                    about |= tasks.record(pipeline, self.method, dataset, sample, image)
-                except InputError as error:
-                    about["error"] = str(error)
-                lines.append(json.dumps(about, allow_nan=False))
-            target.write_text("".join(f"{line}\n" for line in lines))
-
-        return work
+    def run(self, loaded: tuple[Dataset, Pipeline], block: tuple[int, int], target: Path) -> None:
+        """Write the records of a block of images, one JSON line each."""
+        dataset, pipeline = loaded
+        use_threads(self.threads)
+        lines = []
+        for sample in dataset.samples[slice(*block)]:
+            about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
+            try:
+                image = read_image(sample.image)
+                about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
+            except InputError as error:
+                about["error"] = str(error)
+            lines.append(json.dumps(about, allow_nan=False))
+        target.write_text("".join(f"{line}\n" for line in lines))
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on; a run goes on only in the folder of an equal one."""
-        about = self.model.about(self.method)
-        about |= {f"{name} as of": stamp(Path(path)) for name, path in self.options if name == "annotations"}
+        about = self.config.about(self.method)
+        about |= {f"{name} as of": fingerprint(Path(path)) for name, path in self.options if name == "annotations"}
         return {**about, "dataset": self.dataset, **dict(self.options), "limit": self.limit, "threads": self.threads}
 
 
-def shards(dataset: Dataset) -> list[Shard]:
+def cut_shards(dataset: Dataset) -> list[Shard]:
     """The blocks of a data set."""
     count = len(dataset.samples)
-    return [Shard(f"{i:08}.jsonl", (i, min(i + BLOCK, count))) for i in range(0, count, BLOCK)]
+    return [Shard(f"{i:08}.jsonl", (i, min(i + BLOCK_IMAGES, count))) for i in range(0, count, BLOCK_IMAGES)]
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -122,7 +123,9 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: float, machine: str) -> dict[str, Any]:
+def write_result(
+    folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: float, machine: str
+) -> dict[str, Any]:
     """Read all records in the data set's order, and write `result.json` and `images.jsonl`.
 
     Returns:
@@ -131,7 +134,7 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
     Raises:
         InputError: If a block is missing or damaged, or no image could be evaluated.
     """
-    records = list(_records(folder / BLOCKS, dataset))
+    records = list(_read_records(folder / BLOCKS, dataset))
     good = [one for one in records if "error" not in one]
     failed = [{"key": one["key"], "reason": one["error"]} for one in records if "error" in one]
     settings = evaluation.settings()
@@ -142,18 +145,18 @@ def finish(folder: Path, evaluation: Evaluation, dataset: Dataset, *, seconds: f
         "split": dataset.split,
         "kind": dataset.kind,
         "method": evaluation.method,
-        "backbone": evaluation.model.backbone,
-        "options": settings["options"] | _beyond_defaults(settings),
+        "backbone": evaluation.config.backbone,
+        "options": settings["options"] | _list_networks(settings),
         "images": len(good),
         "failed": failed,
-        "metrics": tasks.summarise(dataset, good),
+        "metrics": tasks.compute_metrics(dataset, good),
         "class_names": list(dataset.classes),
-        "protocol": _protocol(evaluation, dataset),
+        "protocol": _describe_protocol(evaluation, dataset),
         "seconds": round(seconds, 1),
         "machine": machine,
     }
-    write_json(folder / FILE, result)
-    write_text(folder / IMAGES, "".join(json.dumps(_about(one)) + "\n" for one in records))
+    write_json(folder / RESULT_FILE, result)
+    write_text(folder / IMAGES, "".join(json.dumps(_summarise_record(one)) + "\n" for one in records))
     return result
 
 
@@ -162,14 +165,14 @@ def read_images(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / IMAGES).read_text().splitlines()]
 
 
-def _protocol(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
+def _describe_protocol(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
     """Which of several conventions the metrics follow."""
-    given = {name: value for name, value in evaluation.options if name not in FILES}
+    given = {name: value for name, value in evaluation.options if name not in FILE_OPTIONS}
     return {**given, "convention": dataset.convention} if dataset.kind == "semantic" else given
 
 
-def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
-    for shard in shards(dataset):
+def _read_records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for shard in cut_shards(dataset):
         path = folder / shard.name
         try:
             lines = path.read_text().splitlines()
@@ -184,14 +187,13 @@ def _records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
         yield from each
 
 
-def _about(one: Mapping[str, Any]) -> dict[str, Any]:
+def _summarise_record(one: Mapping[str, Any]) -> dict[str, Any]:
     """What a report needs of a record: its name and score, and the curves that are plotted."""
     curves = one.get("saliency", {})
     about = {"key": one["key"], "image": one["image"], "score": one.get("score")}
     return about | {name: curves[name] for name in ("precision", "recall") if name in curves}
 
 
-def _beyond_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _list_networks(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What says which networks looked, where it is not the registered ones at their own size."""
-    names = ("short_side", "clip", "weights", "head_weights", "clip_weights", "dinoiser_weights")
-    return {name: settings[name] for name in names if settings.get(name) is not None}
+    return {name: settings[name] for name in ("short_side", "clip", *WEIGHTS) if settings.get(name) is not None}

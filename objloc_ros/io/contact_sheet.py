@@ -19,7 +19,7 @@ _FONT = cv2.FONT_HERSHEY_DUPLEX
 _ELLIPSIS = "..."
 
 
-def contact_sheet(
+def make_contact_sheet(
     images: Sequence[Image],
     captions: Sequence[str] | None = None,
     *,
@@ -59,7 +59,7 @@ def contact_sheet(
     return page
 
 
-def fitted(image: Image, cell: tuple[int, int]) -> Image:
+def fit_image(image: Image, cell: tuple[int, int]) -> Image:
     """Scale an image to the size that it has in a cell of this height and width."""
     scale = min(cell[0] / image.shape[0], cell[1] / image.shape[1])
     size = (max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0])))
@@ -69,7 +69,7 @@ def fitted(image: Image, cell: tuple[int, int]) -> Image:
 def _paste(cell: Image, image: Image) -> None:
     """Fit an image into the middle of a cell, in place."""
     cell[:] = FRAME
-    picture = fitted(image, (cell.shape[0], cell.shape[1]))
+    picture = fit_image(image, (cell.shape[0], cell.shape[1]))
     top, left = ((whole - part) // 2 for whole, part in zip(cell.shape[:2], picture.shape[:2], strict=True))
     cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 

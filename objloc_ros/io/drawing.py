@@ -64,7 +64,7 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     Args:
         image: RGB uint8 [H, W, 3]; left untouched.
         mask: Bool or uint8 [H, W], foreground where non-zero; or uint16 [H, W], a colour for each number above 0.
-        detections: Boxes in the pixels of `image`.
+        detections: Boxes in the pixels of `image`; those that are tracked are named by their ids.
 
     Returns:
         RGB uint8 [H, W, 3].
@@ -80,8 +80,9 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     if detections is not None:
         for box in detections.boxes:
             _box(canvas, box, pen)
-        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-            _label(canvas, box, float(score), label, pen)
+        names = detections.labels if detections.ids is None else [f"{track}:" for track in detections.ids]
+        for box, score, name in zip(detections.boxes, detections.scores, names, strict=True):
+            _label(canvas, box, float(score), name, pen)
     return canvas
 
 
@@ -113,7 +114,7 @@ def _tint(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:
-    """Draw one box whose line lies inside its borders, on a dark outline that keeps it visible on any ground."""
+    """Draw one box whose line lies inside its borders, on a dark outline that keeps it visible on any background."""
     x1, y1, x2, y2 = _pixels(box)
     _frame(canvas, (x1 - pen.edge, y1 - pen.edge, x2 + pen.edge, y2 + pen.edge), pen.line + 2 * pen.edge, DARK)
     _frame(canvas, (x1, y1, x2, y2), pen.line, BOX)

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from objloc_ros.errors import InputError
+
+T = TypeVar("T", bound=Hashable)
 
 
 @contextmanager
@@ -96,3 +98,13 @@ def _replace(made: Path, path: Path, scratch: Path) -> None:
     except OSError:
         aside.rename(path)
         raise
+
+
+def find_duplicate(names: Iterable[T]) -> T | None:
+    """Return the first name that has stood before; None if all are different."""
+    seen: set[T] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

@@ -1,9 +1,9 @@
 """Shards on a Ray cluster: thousands of bags or millions of images, with the numbers of a single process.
 
-A shard is a Ray task. Its result is a file or a folder in a directory that all machines share; a task that is done
-twice, because the machine that did it first was lost before it could say so, finds the result there. Networks are
-loaded once per worker process. Only as many shards are handed to Ray at a time as keep it busy, so that the driver's
-memory does not grow with their number.
+A shard is a Ray task. Its result is a file or a folder in a directory that all machines share; a task that runs twice,
+because the machine that did it first was lost before it could report, finds the result there. Networks are loaded once
+per worker process. Ray gets only as many shards at a time as keep it busy, so that the driver's memory does not grow
+with their number.
 """
 
 from __future__ import annotations
@@ -24,17 +24,26 @@ import ray
 from ray.exceptions import RayError
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import RETRIES, MakeWork, Outcome, Shard, Work, describe, open_folder, run_shard, sweep
+from objloc_ros.jobs.shards import (
+    MAX_RETRIES,
+    Outcome,
+    Shard,
+    ShardTask,
+    describe_error,
+    open_folder,
+    remove_leftovers,
+    run_shard,
+)
 from objloc_ros.version import __version__
 
 POLL_S = 5.0
-"""How often to look whether there are machines left, in seconds."""
+"""How often to check whether machines are left, in seconds."""
 
 CONNECT_S = 10.0
-"""How long to wait for an answer from the cluster's address, in seconds."""
+"""How long to wait for a connection to the cluster's address, in seconds."""
 
-PATIENCE_S = 300.0
-"""How long the cluster may be without a machine that could do a shard: one may be on its way."""
+NO_MACHINE_LIMIT_S = 300.0
+"""How long the cluster may lack a machine that could do a shard, in seconds: one may be starting."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +55,19 @@ class Fleet:
         workers: Most shards at a time; None takes as many as the cluster has room for.
         cpus: Processors per shard.
         gpus: GPUs per shard, or a part of one.
-        patience_s: Seconds to wait for a machine that can do a shard when there is none.
+        no_machine_limit_s: How long the cluster may lack a machine that could do a shard, seconds.
     """
 
     address: str | None = None
     workers: int | None = None
     cpus: float = 1
     gpus: float = 0
-    patience_s: float = PATIENCE_S
+    no_machine_limit_s: float = NO_MACHINE_LIMIT_S
 
 
 def run_on_ray(
     shards: Sequence[Shard],
-    make_work: MakeWork,
+    task: ShardTask,
     folder: Path,
     fleet: Fleet,
     *,
@@ -68,61 +77,61 @@ def run_on_ray(
 
     Args:
         shards: All of them; those whose results are in the folder are left out.
-        make_work: Called once in each worker process; picklable and hashable.
+        task: Loaded once in each worker process.
         folder: Where results go: on a file system that every machine sees under this path.
         fleet: The cluster.
         on_done: Called in this process after each shard that was done now.
 
     Returns:
         The outcome. A shard whose worker or machine was lost is done by another; one that fails by itself is tried
-        again at most `RETRIES` times, and the others go on.
+        again at most `MAX_RETRIES` times, and the others go on.
 
     Raises:
-        InputError: No cluster at the address; no machine that could do a shard within the patience.
+        InputError: No cluster at the address; no machine that could do a shard within `no_machine_limit_s`.
     """
     folder = folder.resolve()
     left, outcome = open_folder(shards, folder)
     if not left:
         return outcome
-    with _connected(fleet):
-        _Run(make_work, folder, fleet, outcome, on_done).all(left)
-    sweep(shards, folder)
+    with _connect(fleet):
+        _Dispatcher(task, folder, fleet, outcome, on_done).run(left)
+    remove_leftovers(shards, folder)
     return outcome
 
 
-class _Run:
-    """Hands shards to Ray and takes their answers."""
+class _Dispatcher:
+    """Hands shards to Ray and collects their outcomes."""
 
     def __init__(
-        self, make_work: MakeWork, folder: Path, fleet: Fleet, outcome: Outcome, on_done: Callable[[Shard], None]
+        self, task: ShardTask, folder: Path, fleet: Fleet, outcome: Outcome, on_done: Callable[[Shard], None]
     ) -> None:
-        self._make_work, self._folder, self._fleet = ray.put(make_work), folder, fleet
+        self._task, self._folder, self._fleet = ray.put(task), folder, fleet
         self._outcome, self._on_done = outcome, on_done
-        # A task whose worker process or machine dies is done again by Ray; then, and if its work fails, by us.
-        self._task = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=RETRIES)(_do)
+        # Ray repeats a shard whose worker process or machine dies; after that, or if the shard fails, we do.
+        self._remote = ray.remote(num_cpus=fleet.cpus, num_gpus=fleet.gpus, max_retries=MAX_RETRIES)(_run_in_worker)
         self._pending: dict[Any, Shard] = {}
         self._failures: dict[str, int] = {}
-        self._capable = time.monotonic()
+        self._last_capable_s = time.monotonic()
 
-    def all(self, shards: Sequence[Shard]) -> None:
-        """Do these."""
+    def run(self, shards: Sequence[Shard]) -> None:
+        """Do all shards."""
         waiting = deque(shards)
         while waiting or self._pending:
-            while waiting and len(self._pending) < self._room():
+            while waiting and len(self._pending) < self._max_pending():
                 shard = waiting.popleft()
-                self._pending[self._task.remote(self._make_work, shard, str(self._folder), __version__)] = shard
+                self._pending[self._remote.remote(self._task, shard, str(self._folder), __version__)] = shard
             ready, _ = ray.wait(list(self._pending), timeout=POLL_S)
-            for task in ready:
-                self._take(task, self._pending.pop(task), waiting)
+            for reference in ready:
+                self._collect(reference, self._pending.pop(reference), waiting)
             if ready:
-                self._capable = time.monotonic()
+                self._last_capable_s = time.monotonic()
             else:
                 self._check_machines()
 
-    def _take(self, task: Any, shard: Shard, waiting: deque[Shard]) -> None:
+    def _collect(self, reference: Any, shard: Shard, waiting: deque[Shard]) -> None:
         try:
-            reason = ray.get(task)
-        except RayError as error:  # it killed its worker every time, or could not be sent there
+            reason = ray.get(reference)
+        except RayError as error:  # the shard killed its worker every time, or could not be sent to one
             reason = str(error).strip().splitlines()[0]
         if reason is None and not (self._folder / shard.name).exists():
             reason = f"its machine wrote to a {self._folder} that this one does not see: the folder must be shared"
@@ -133,27 +142,28 @@ class _Run:
             return
         self._outcome.failed[shard.name] = reason
         self._failures[shard.name] = self._failures.get(shard.name, 0) + 1
-        if self._failures[shard.name] <= RETRIES:
+        if self._failures[shard.name] <= MAX_RETRIES:
             waiting.append(shard)
 
-    def _room(self) -> int:
-        """Shards to have under way: twice what fits, so that no worker waits for this process."""
+    def _max_pending(self) -> int:
+        """Count the shards that Ray may have at a time: twice what fits, so that no worker waits for this process."""
         if self._fleet.workers is not None:
             return self._fleet.workers
-        return max(2, 2 * sum(_slots(node, self._fleet) for node in _machines()))
+        return max(2, 2 * sum(_count_slots(node, self._fleet) for node in _list_machines()))
 
     def _check_machines(self) -> None:
         now = time.monotonic()
-        if any(_slots(node, self._fleet) for node in _machines()):
-            self._capable = now
-        elif now - self._capable > self._fleet.patience_s:
+        if any(_count_slots(node, self._fleet) for node in _list_machines()):
+            self._last_capable_s = now
+        elif now - self._last_capable_s > self._fleet.no_machine_limit_s:
             raise InputError(
                 f"no machine of the cluster has had {self._fleet.cpus:g} processors and {self._fleet.gpus:g} GPUs for "
-                f"{self._fleet.patience_s:.0f} s; what was done is in {self._folder}, and the same command goes on"
+                f"{self._fleet.no_machine_limit_s:.0f} s; what was done is in {self._folder}, and the same command "
+                "continues"
             )
 
 
-def _do(make_work: MakeWork, shard: Shard, folder: str, version: str) -> str | None:
+def _run_in_worker(task: ShardTask, shard: Shard, folder: str, version: str) -> str | None:
     """Do a shard in a worker process.
 
     Returns:
@@ -164,21 +174,21 @@ def _do(make_work: MakeWork, shard: Shard, folder: str, version: str) -> str | N
     if (Path(folder) / shard.name).exists():
         return None
     try:
-        run_shard(_work(make_work), shard, Path(folder))
+        run_shard(task, _load(task), shard, Path(folder))
     except Exception as error:  # noqa: BLE001 whatever one bag or image does must not end the other thousands
-        return describe(error)
+        return describe_error(error)
     return None
 
 
 @functools.lru_cache(maxsize=1)
-def _work(make_work: MakeWork) -> Work:
-    """The work of this process: networks are loaded for its first shard."""
-    return make_work()
+def _load(task: ShardTask) -> Any:
+    """Load what the shards of this process need, when the first of them comes."""
+    return task.load()
 
 
 @contextmanager
-def _connected(fleet: Fleet) -> Iterator[None]:
-    """Join the cluster, or start one; leave it or stop it afterwards.
+def _connect(fleet: Fleet) -> Iterator[None]:
+    """Join a cluster or start one; leave or stop it at the end of the block.
 
     What Ray prints, such as that a machine was lost, goes to stderr: stdout is for results.
     """
@@ -196,19 +206,19 @@ def _connected(fleet: Fleet) -> Iterator[None]:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Knock at HOST:PORT: Ray itself would wait for minutes."""
+    """Connect to HOST:PORT first: Ray itself would wait for minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
-def _machines() -> list[dict[str, Any]]:
-    """Resources of each machine that is alive."""
+def _list_machines() -> list[dict[str, Any]]:
+    """List the resources of each machine that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _slots(resources: dict[str, Any], fleet: Fleet) -> int:
-    """Shards that fit on a machine at a time."""
+def _count_slots(resources: dict[str, Any], fleet: Fleet) -> int:
+    """Count the shards that fit on a machine at a time."""
     fits = [
         int(resources.get(name, 0) // wanted) for name, wanted in (("CPU", fleet.cpus), ("GPU", fleet.gpus)) if wanted
     ]

@@ -22,7 +22,7 @@ from objloc_ros.backbones.clip import clip_spec
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.weights import conform, read_state, verified
 from objloc_ros.errors import InputError, ParameterError, WeightsError
-from objloc_ros.types import Grid, Size
+from objloc_ros.types import Grid
 
 WRAPPER = "model_state_dict"
 """Where the released checkpoint keeps its tensors, beside the number of its last epoch."""
@@ -66,16 +66,12 @@ def save_dinoiser_head(path: Path, head: DinoiserHead) -> None:
 PROJECTED = 256
 """Channels in which patches are compared."""
 
-CROP = 448
-STRIDE = 224
-"""The paper's sliding window over images whose shorter side is 448 px: side and step in pixels."""
-
 SCALE = 100.0
 """CLIP's factor of cosines before the softmax."""
 
 
 class DinoiserHead(nn.Module):
-    """Two convolutions that read from CLIP which patches belong together and which are ground.
+    """Two convolutions that read from CLIP which patches belong together and which are background.
 
     Args:
         width: Token width W of the image tower.
@@ -92,7 +88,7 @@ class DinoiserHead(nn.Module):
         return self.obj_proj.in_channels
 
     def forward(self, middle: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Compare patches, and tell objects from the ground.
+        """Compare patches, and tell objects from the background.
 
         Args:
             middle: `ClipTokens.middle`, float32 [B, N, W].
@@ -100,7 +96,7 @@ class DinoiserHead(nn.Module):
 
         Returns:
             Correlations float32 [B, N, N] in [0, 1], 1 on the diagonal, and logits float32 [B, h, w]: positive on
-            objects, despite the decoder's name; the ground is where they are not.
+            objects, despite the decoder's name; the background is where they are not.
 
         Raises:
             InputError: If the shapes disagree.
@@ -166,16 +162,16 @@ def probabilities(features: Tensor, text: Tensor) -> Tensor:
 
 
 def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 0, delta: float = 0.99) -> Tensor:
-    """Give the ground to one class, except where some class is (almost) sure.
+    """Give the background to one class, except where some class is (almost) sure.
 
     Args:
         probabilities: float32 [B, C, h, w]; left as they are.
-        background: bool [B, h, w], True on the ground.
+        background: bool [B, h, w], True on the background.
         index: The class that gets it; it competes with its own probability everywhere else.
         delta: Where a class is at least this probable nothing changes, in [0, 1].
 
     Returns:
-        float32 [B, C, h, w]; the class has 1 on the ground, the others keep their probabilities.
+        float32 [B, C, h, w]; the class has 1 on the background, the others keep their probabilities.
 
     Raises:
         InputError: If the shapes disagree.
@@ -196,37 +192,7 @@ def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 
     return changed
 
 
-def slide(size: Size, crop: int = CROP, stride: int = STRIDE) -> list[tuple[int, int]]:
-    """Windows that cover an image, the last of a row or column shifted back so that it does not stick out.
-
-    Probabilities of overlapping windows are to be added and divided by their number at each pixel.
-
-    Args:
-        size: Height and width of the image in pixels.
-        crop: Side of a window in pixels; a shorter side of the image is covered by a shorter window.
-        stride: Step in pixels, at most the side.
-
-    Returns:
-        Top left corners (y, x), row by row, each once.
-
-    Raises:
-        InputError: If the image is empty.
-        ParameterError: If windows would leave gaps.
-    """
-    if min(size) < 1:
-        raise InputError(f"expected a non-empty image, got {size[1]}x{size[0]} pixels")
-    if not 1 <= stride <= crop:
-        raise ParameterError(f"stride must lie in [1, {crop}] for a crop of {crop} px, got {stride}")
-    rows, columns = (_starts(length, crop, stride) for length in size)
-    return [(y, x) for y in rows for x in columns]
-
-
 def _cosines(vectors: Tensor) -> Tensor:
     """Cosine of every pair: [B, N, C] to [B, N, N]."""
     units = F.normalize(vectors, dim=-1)
     return torch.bmm(units, units.mT)
-
-
-def _starts(length: int, crop: int, stride: int) -> list[int]:
-    last = max(length - crop, 0)
-    return [*range(0, last, stride), last]

@@ -13,33 +13,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import exact_arithmetic, images_at_a_time, on_host, positive_affinity
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
 from objloc_ros.ops.regions import components
-from objloc_ros.ops.spectral import SAME, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DeepSpectralOptions:
-    """What can be chosen; checked on construction.
+class DeepSpectralOptions(Options):
+    """The choices of Deep Spectral Methods."""
 
-    Args:
-        n_vectors: Eigenvectors to compute, the constant one among them; the object is read from the second.
-        post: Refinement of the mask along the image's edges: none for localisation, crf for segmentation.
-    """
-
-    n_vectors: int = 5
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.n_vectors < 2:
-            raise ParameterError(f"n_vectors must be at least 2, got {self.n_vectors}")
+    n_vectors: int = option(
+        5, "Eigenvectors to compute, the constant one among them; the object is read from the second.", low=2
+    )
+    post: Post = post_option("none")
 
 
 @dataclass(frozen=True)
@@ -97,18 +89,18 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `n_vectors` is below 2.
     """
-    DeepSpectralOptions(n_vectors)
+    DeepSpectralOptions.check(n_vectors=n_vectors)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
         return [_nothing(grid, features.device) for _ in features]
     results = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         graph = positive_affinity(part)
         pairs = smallest_eigenpairs(graph, n_vectors - 1)
-        degrees = on_host(graph.degrees)
-        if (np.abs(on_host(pairs.vectors)[:, 0]) <= on_host(pairs.errors)[:, 0])[degrees > 0].any():
+        degrees = to_numpy(graph.degrees)
+        if (np.abs(to_numpy(pairs.vectors)[:, 0]) <= to_numpy(pairs.errors)[:, 0])[degrees > 0].any():
             pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
-        images = map(Eigenpairs._make, zip(*map(on_host, pairs), strict=True))
+        images = map(Eigenpairs._make, zip(*map(to_numpy, pairs), strict=True))
         results += [_result(*each, grid, features.device) for each in zip(images, degrees, strict=True)]
     return results
 
@@ -120,12 +112,12 @@ def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device
     majority = (vectors > 0).mean(1)
     vectors = np.where(((majority > 0.5) & (majority < 1))[:, None], -vectors, vectors)
     constant = linked / np.sqrt(degrees.sum()).clip(1e-12)
-    flat = pairs.values[0] > 1 - SAME
+    flat = pairs.values[0] > 1 - EIGENVALUE_TOL
     return SpectralResult(
         eigenvalues=_tensor(np.concatenate(([0.0], pairs.values)), device),
         eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
         segment=torch.from_numpy((vectors[0] > pairs.errors[0]).reshape(grid) & ~flat).to(device),
-        degenerate=bool(pairs.gaps[0] < SAME or flat),
+        degenerate=bool(pairs.gaps[0] < EIGENVALUE_TOL or flat),
     )
 
 

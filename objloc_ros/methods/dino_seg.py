@@ -14,31 +14,19 @@ from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing
-from objloc_ros.methods.refinement import Post, check_post
+from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.regions import components
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 
 @dataclass(frozen=True)
-class DinoSegOptions:
-    """What can be chosen; checked on construction.
+class DinoSegOptions(Options):
+    """DINO-seg's choices."""
 
-    Args:
-        head: Index of the attention head, from 0.
-        mass: Part of the head's attention that the kept patches hold, in (0, 1).
-        post: Refinement of masks along the image's edges: none, bilateral (TokenCut's saliency) or crf (MaskCut's).
-    """
-
-    head: int = 4
-    mass: float = 0.6
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.head < 0:
-            raise ParameterError(f"head must be at least 0, got {self.head}")
-        if not 0 < self.mass < 1:
-            raise ParameterError(f"mass must lie between 0 and 1, both excluded, got {self.mass}")
+    head: int = option(4, "Index of the attention head, from 0.", low=0)
+    mass: float = option(0.6, "Part of the head's attention that the kept patches hold.", low=0, high=1, exclusive=True)
+    post: Post = post_option("none")
 
 
 @torch.no_grad()
@@ -53,7 +41,7 @@ def dino_seg(
         head: Index of the head, from 0.
         mass: Part of the attention to keep.
         compat: Choose the component as the original does, which never takes the last one in raster order, and takes the
-            ground where there is only one.
+            background where there is only one.
 
     Returns:
         One object per image, its seed the most attended patch; `degenerate` where all patches draw equal attention.
@@ -62,7 +50,7 @@ def dino_seg(
         InputError: If the shapes disagree or a value is negative or not finite.
         ParameterError: If an option is out of range or there is no such head.
     """
-    DinoSegOptions(head, mass)
+    DinoSegOptions.check(head=head, mass=mass)
     if cls_attention.ndim != 3 or cls_attention.shape[2] != grid[0] * grid[1]:
         raise InputError(
             f"expected attention [B, heads, {grid[0] * grid[1]}] for grid {grid}, got {tuple(cls_attention.shape)}"

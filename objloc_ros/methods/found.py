@@ -1,13 +1,13 @@
 """FOUND: Siméoni et al., "Unsupervised Object Localization: Observing the Background to Discover Objects", CVPR 2023.
 
-The ground is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
+The background is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
 convolution trained on the complement (`objloc_ros.training.found_head`) then tells objects in one product per patch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.errors import InputError
 from objloc_ros.ops.bilateral import accepts, binary, solve
 from objloc_ros.ops.geometry import Geometry, resize
 from objloc_ros.ops.regions import BoolMap, components
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid, Size
 
 Mode = Literal["multi", "single"]
@@ -27,34 +28,18 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class FoundOptions:
-    """What becomes of the saliency map; checked on construction.
+class FoundOptions(Options):
+    """What becomes of the saliency map."""
 
-    Args:
-        threshold: A pixel belongs to an object where the saliency exceeds this, in (0, 1).
-        mode: "multi" reports every connected region, "single" only the largest.
-        post: "bilateral" moves the mask to the edges of the image where the result still overlaps the mask.
-        min_area: Smallest region to report, as a fraction of the image, in [0, 1].
-        max_detections: Most regions to report; those with the highest scores stay.
-    """
-
-    threshold: float = 0.5
-    mode: Mode = "multi"
-    post: Post = "none"
-    min_area: float = 0.001
-    max_detections: int = 50
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ParameterError(f"threshold must lie between 0 and 1, both excluded, got {self.threshold}")
-        if self.mode not in ("multi", "single"):
-            raise ParameterError(f"mode must be 'multi' or 'single', got {self.mode!r}")
-        if self.post not in ("none", "bilateral"):
-            raise ParameterError(f"post must be 'none' or 'bilateral', got {self.post!r}")
-        if not 0 <= self.min_area <= 1:
-            raise ParameterError(f"min_area must lie in [0, 1], got {self.min_area}")
-        if self.max_detections < 1:
-            raise ParameterError(f"max_detections must be at least 1, got {self.max_detections}")
+    threshold: float = option(0.5, "Saliency above which a pixel belongs to an object.", low=0, high=1)
+    mode: Mode = option("multi", "`single`: only the largest object; `multi`: every one.", choices=get_args(Mode))
+    post: Post = option(
+        "none",
+        "`bilateral` moves the mask to the edges of the image, at some cost, where the result still overlaps it.",
+        choices=get_args(Post),
+    )
+    min_area: float = option(0.001, "Smallest object, as a fraction of the image's area.", low=0, high=1)
+    max_detections: int = option(50, "Most objects in one frame; the best stay.", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -102,7 +87,7 @@ def background_mask(
     threshold: float = 0.3,
     betas: Tensor | None = None,
 ) -> Tensor:
-    """Discover the ground without training: the patches similar to the least attended one.
+    """Discover the background without training: the patches similar to the least attended one.
 
     Only the seed's row of the similarity matrix is computed, and the weights are moved onto the seed and the norms.
 
@@ -111,11 +96,11 @@ def background_mask(
         cls_attention: float32 [B, heads, N], softmax over all tokens, CLS column dropped.
         grid: Patch rows and columns (h, w), N = h * w.
         n_heads: Number of heads.
-        threshold: Cosine above which a patch is ground.
+        threshold: Cosine above which a patch is background.
         betas: Head weights [B, heads]; None for those of `head_weights`, ones to weigh all heads alike.
 
     Returns:
-        bool [B, h, w], True on the ground.
+        bool [B, h, w], True on the background.
 
     Raises:
         InputError: If the shapes disagree.

@@ -10,30 +10,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, unit_features
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import above, exact_arithmetic, gram_strips, images_at_a_time
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
 from objloc_ros.ops.regions import component_at
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 
 @dataclass(frozen=True)
-class LostOptions:
-    """What can be chosen; checked on construction.
+class LostOptions(Options):
+    """LOST's choices."""
 
-    Args:
-        k_patches: Patches of lowest degree that may help to expand the seed.
-        post: Refinement of the mask along the image's edges; the paper has none.
-    """
-
-    k_patches: int = 100
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.k_patches < 1:
-            raise ParameterError(f"k_patches must be at least 1, got {self.k_patches}")
+    k_patches: int = option(100, "Patches of lowest degree that may help to expand the seed.", low=1)
+    post: Post = post_option("none")
 
 
 @torch.no_grad()
@@ -58,8 +48,8 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `k_patches` is below 1.
     """
-    LostOptions(k_patches)
-    degree = (row for part in images_at_a_time(unit_features(features, grid)) for row in degrees(part))
+    LostOptions.check(k_patches=k_patches)
+    degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
     return [_locate(*each, grid, k_patches) for each in zip(features.double(), degree, strict=True)]
 
 
@@ -75,7 +65,7 @@ def degrees(features: Tensor) -> Tensor:
     counts = features.new_zeros(features.shape[:2])
     for first, strip in gram_strips(features):
         end = first + strip.shape[1]
-        positive = above(strip, features, first, 0.0)
+        positive = threshold_strip(strip, features, first, 0.0)
         counts[:, first:end] += positive.sum(2)
         if end < counts.shape[1]:
             counts[:, end:] += positive[:, :, end - first :].sum(1)

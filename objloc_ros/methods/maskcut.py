@@ -12,45 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, images_at_a_time
-from objloc_ros.ops.ncut import Cut, bipartition, first_largest
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
+from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
 from objloc_ros.ops.regions import BoolMap, component_at
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 CORNERS = 3
-"""A side that holds this many corners of the grid is taken for the ground."""
+"""A side that holds this many corners of the grid is taken for the background."""
 
 SMALLEST = 0.01
 """Later objects must cover more than this part of the grid."""
 
 
 @dataclass(frozen=True)
-class MaskCutOptions:
-    """What can be chosen; checked on construction.
+class MaskCutOptions(Options):
+    """MaskCut's choices."""
 
-    Args:
-        n_masks: Most objects to find.
-        tau: Cosine above which two patches are linked, in [0, 1].
-        eps: Weight of all other pairs, above 0.
-        post: Refinement of the masks along the image's edges.
-    """
-
-    n_masks: int = 3
-    tau: float = 0.15
-    eps: float = 1e-5
-    post: Post = "crf"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if self.n_masks < 1:
-            raise ParameterError(f"n_masks must be at least 1, got {self.n_masks}")
-        if not 0 <= self.tau <= 1:
-            raise ParameterError(f"tau must lie in [0, 1], got {self.tau}")
-        if not 0 < self.eps < 1:
-            raise ParameterError(f"eps must lie between 0 and 1, both excluded, got {self.eps}")
+    n_masks: int = option(3, "Most objects to find.", low=1)
+    tau: float = option(0.15, "Cosine above which two patches are linked.", low=0, high=1)
+    eps: float = option(1e-5, "Weight of all other pairs of patches.", low=0, high=1, exclusive=True)
+    post: Post = post_option("crf")
 
 
 @torch.no_grad()
@@ -79,12 +63,12 @@ def maskcut(
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If an option is out of range.
     """
-    MaskCutOptions(n_masks, tau, eps)
+    MaskCutOptions.check(n_masks=n_masks, tau=tau, eps=eps)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
         return [[nothing(grid, features.device)] * n_masks for _ in features]
     found = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         found += _cut_repeatedly(binary_affinity(part, tau, eps), grid, n_masks, features.device)
     return found
 
@@ -136,4 +120,4 @@ def _foreground(cut: Cut, grid: Grid) -> tuple[BoolMap, int]:
     corners = cut.side.reshape(grid)[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.count_nonzero(corners) < CORNERS:
         return cut.side, cut.seed
-    return ~cut.side, first_largest(-cut.vector)
+    return ~cut.side, argmax_first(-cut.vector)

@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.ops.bilateral import BilateralGrid, accepts, binary
 from objloc_ros.ops.crf import MASKCUT, CrfOptions, DenseCrf
 from objloc_ros.ops.regions import BoolMap
+from objloc_ros.options import option
 
 Post = Literal["none", "bilateral", "crf"]
 
 
-def check_post(post: str) -> None:
-    """Raise ParameterError unless `post` names a refinement."""
-    if post not in get_args(Post):
-        raise ParameterError(f"post must be one of {', '.join(get_args(Post))}; got {post!r}")
+def post_option(default: Post) -> Post:
+    """The option of a method that chooses among the refinements."""
+    help = "`bilateral` (TokenCut's) and `crf` (MaskCut's) fit masks to the edges of the image, at some cost."
+    return option(default, help, choices=get_args(Post))
 
 
 def refine(

@@ -10,37 +10,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, check_post
-from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, images_at_a_time, thresholded_affinity
+from objloc_ros.methods.refinement import Post, post_option
+from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, split_batch, thresholded_affinity
 from objloc_ros.ops.ncut import Cut, bipartition
 from objloc_ros.ops.regions import component_at
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 
 @dataclass(frozen=True)
-class TokenCutOptions:
-    """What can be chosen; checked on construction.
+class TokenCutOptions(Options):
+    """TokenCut's choices."""
 
-    Args:
-        tau: Cosine above which two patches are linked, in [-1, 1].
-        eps: Weight of all other pairs, above 0.
-        binary: Links weigh 1; off, they weigh their cosine.
-        post: Refinement of the mask along the image's edges: none for discovery, bilateral for saliency.
-    """
-
-    tau: float = 0.2
-    eps: float = 1e-5
-    binary: bool = True
-    post: Post = "none"
-
-    def __post_init__(self) -> None:
-        check_post(self.post)
-        if not -1 <= self.tau <= 1:
-            raise ParameterError(f"tau must lie in [-1, 1], got {self.tau}")
-        if not 0 < self.eps < 1:
-            raise ParameterError(f"eps must lie between 0 and 1, both excluded, got {self.eps}")
+    tau: float = option(0.2, "Cosine above which two patches are linked.", low=-1, high=1)
+    eps: float = option(1e-5, "Weight of all other pairs of patches.", low=0, high=1, exclusive=True)
+    binary: bool = option(True, "Links weigh 1; off, they weigh their cosine.")
+    post: Post = post_option("none")
 
 
 @torch.no_grad()
@@ -69,13 +55,13 @@ def tokencut(
         InputError: If the shapes disagree or a value is not finite.
         ParameterError: If `tau` or `eps` is out of range.
     """
-    TokenCutOptions(tau, eps, binary)
+    TokenCutOptions.check(tau=tau, eps=eps, binary=binary)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
         return [nothing(grid, features.device) for _ in features]
     affinity = binary_affinity if binary else thresholded_affinity
     found = []
-    for part in images_at_a_time(features):
+    for part in split_batch(features):
         found += [_object(cut, grid, features.device) for cut in bipartition(affinity(part, tau, eps))]
     return found
 

@@ -1,16 +1,23 @@
-"""Metrics of the papers, each by its own protocol; what an image contributes can be kept and added up later."""
+"""Metrics of the papers, each by its own protocol; all of them are used alike (`metrics.base.Metric`)."""
 
-from objloc_ros.metrics.average_precision import Scored, average_precision, coco_metrics, object_metrics
-from objloc_ros.metrics.boxes import Boxes, CorLoc, corloc, iou, is_hit
+from objloc_ros.metrics.average_precision import AveragePrecision, ScoredImage, average_precision
+from objloc_ros.metrics.base import Mean, Metric
+from objloc_ros.metrics.boxes import Boxes, CorLoc, iou
+from objloc_ros.metrics.saliency import Saliency
+from objloc_ros.metrics.semantic import MeanIoU
+from objloc_ros.metrics.steadiness import Flicker, Steadiness
 
 __all__ = [
+    "AveragePrecision",
     "Boxes",
     "CorLoc",
-    "Scored",
+    "Flicker",
+    "Mean",
+    "MeanIoU",
+    "Metric",
+    "Saliency",
+    "ScoredImage",
+    "Steadiness",
     "average_precision",
-    "coco_metrics",
-    "corloc",
     "iou",
-    "is_hit",
-    "object_metrics",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,15 +13,18 @@ import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
 from objloc_ros.io.rle import area
+from objloc_ros.metrics.base import Metric
 from objloc_ros.metrics.boxes import Boxes
 
-KEYS = {"ap": 0, "ap50": 1, "ap75": 2, "ar1": 6, "ar10": 7, "ar100": 8}
-"""Places of our metrics among COCO's twelve."""
+STAT_INDEX = {"ap": 0, "ap50": 1, "ap75": 2, "ar1": 6, "ar10": 7, "ar100": 8}
+"""Places of our figures among COCO's twelve."""
+
+IouType = Literal["bbox", "segm"]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The boxes that were found in one image, and the true ones.
+class ScoredImage:
+    """The objects that a method has found in one image, and the true ones.
 
     Args:
         boxes: [n, 4].
@@ -44,10 +47,10 @@ def average_precision(
     truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     *,
-    iou_type: Literal["bbox", "segm"] = "bbox",
+    iou_type: IouType = "bbox",
     class_agnostic: bool = True,
 ) -> dict[str, float]:
-    """COCO's metrics with up to 100 objects per image.
+    """Compute COCO's metrics with up to 100 objects per image.
 
     Args:
         truth: COCO document: `images`, `annotations` (bbox [x, y, width, height], area, iscrowd; for masks also
@@ -61,52 +64,75 @@ def average_precision(
         many objects per image, and "recall50" at the threshold 0.5. All zero where nothing was found.
     """
     if not results:
-        return dict.fromkeys((*KEYS, "recall50"), 0.0)
+        return dict.fromkeys((*STAT_INDEX, "recall50"), 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         expected = COCO()
         # Ids of our own: 0 would mean "matched with nothing" there, and annotations of one id would be one.
-        numbered = [{**one, "id": i} for i, one in enumerate(truth["annotations"], start=1)]
+        numbered = [{**annotation, "id": i} for i, annotation in enumerate(truth["annotations"], start=1)]
         expected.dataset = {**truth, "annotations": numbered}
         expected.createIndex()
-        evaluation = COCOeval_faster(expected, expected.loadRes([dict(one) for one in results]), iou_type)
+        evaluation = COCOeval_faster(expected, expected.loadRes([dict(result) for result in results]), iou_type)
         evaluation.params.useCats = int(not class_agnostic)
         evaluation.run()
-    figures = {name: max(0.0, float(evaluation.stats[place])) for name, place in KEYS.items()}
+    figures = {name: max(0.0, float(evaluation.stats[place])) for name, place in STAT_INDEX.items()}
     recalls = evaluation.eval["recall"][0, :, 0, 2]
     known = recalls[recalls > -1]
     return {**figures, "recall50": float(known.mean()) if known.size else 0.0}
 
 
-def coco_metrics(images: Sequence[Scored]) -> dict[str, float]:
-    """`average_precision` of boxes without classes; "ar" is "ar100"."""
-    figures = object_metrics(images)
-    return {"ap": figures["ap"], "ap50": figures["ap50"], "ar": figures["ar100"], "recall50": figures["recall50"]}
+class AveragePrecision(Metric):
+    """COCO's average precision and recall of objects without classes.
 
+    Args:
+        iou_type: Compare boxes or masks. A mask without any pixel is no found object.
+    """
 
-def object_metrics(images: Sequence[Scored], iou_type: Literal["bbox", "segm"] = "bbox") -> dict[str, float]:
-    """`average_precision` without classes; found objects whose masks have no pixel do not count among masks."""
-    truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for number, image in enumerate(images):
+    def __init__(self, iou_type: IouType = "bbox") -> None:
+        self.iou_type = iou_type
+        self.images: list[ScoredImage] = []
+
+    def update(self, image: ScoredImage) -> None:
+        """Add an image; it is kept, since the figures rank the objects of all images together."""
+        self.images.append(image)
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures of `average_precision`; all zero without images."""
+        truth: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
+        for number, image in enumerate(self.images):
+            annotations = self._annotations(image)
+            truth += [{"id": len(truth) + i, "image_id": number, **a} for i, a in enumerate(annotations, start=1)]
+            results += [{"image_id": number, **result} for result in self._results(image)]
+        document = {
+            "info": {},
+            "images": [{"id": number, **_size(image)} for number, image in enumerate(self.images)],
+            "categories": [{"id": 1, "name": "object"}],
+            "annotations": truth,
+        }
+        return average_precision(document, results, iou_type=self.iou_type)
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.images = []
+
+    def _annotations(self, image: ScoredImage) -> Iterator[dict[str, Any]]:
+        """The true objects, and the ignored regions as crowds."""
         crowds = [0] * len(image.truth) + [1] * len(image.ignored)
         for place, (box, crowd) in enumerate(zip((*image.truth, *image.ignored), crowds, strict=True)):
             bbox = _xywh(box)
-            fields = {"id": len(truth) + 1, "image_id": number, "category_id": 1, "bbox": bbox, "iscrowd": crowd}
-            mask = {"segmentation": image.true_masks[place]} if iou_type == "segm" else {}
-            truth.append({**fields, "area": bbox[2] * bbox[3], **mask})
+            mask = {"segmentation": image.true_masks[place]} if self.iou_type == "segm" else {}
+            yield {"category_id": 1, "bbox": bbox, "iscrowd": crowd, "area": bbox[2] * bbox[3], **mask}
+
+    def _results(self, image: ScoredImage) -> Iterator[dict[str, Any]]:
+        """The found objects."""
         for place, (box, score) in enumerate(zip(image.boxes, image.scores, strict=True)):
-            about = {"image_id": number, "category_id": 1, "score": float(score)}
-            if iou_type == "bbox":
-                found.append({**about, "bbox": _xywh(box)})
+            if self.iou_type == "bbox":
+                yield {"category_id": 1, "score": float(score), "bbox": _xywh(box)}
             elif area(image.masks[place]):
-                found.append({**about, "segmentation": image.masks[place]})
-    categories = [{"id": 1, "name": "object"}]
-    numbered = [{"id": i, **_size(image)} for i, image in enumerate(images)]
-    document = {"info": {}, "images": numbered, "categories": categories, "annotations": truth}
-    return average_precision(document, found, iou_type=iou_type)
+                yield {"category_id": 1, "score": float(score), "segmentation": image.masks[place]}
 
 
-def _size(image: Scored) -> dict[str, int]:
+def _size(image: ScoredImage) -> dict[str, int]:
     """Height and width of an image with masks."""
     sizes = [mask["size"] for mask in (*image.true_masks, *image.masks)]
     return dict(zip(("height", "width"), sizes[0], strict=True)) if sizes else {}

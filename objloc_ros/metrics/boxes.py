@@ -2,74 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from objloc_ros.metrics.base import Metric
+
 Boxes = npt.NDArray[np.floating | np.integer]
 """[n, 4] as (x1, y1, x2, y2), max side exclusive."""
 
 
 def iou(boxes: Boxes, truth: Boxes) -> npt.NDArray[np.float64]:
-    """Intersection over union of each box [n, 4] with each true one [m, 4]: float64 [n, m]."""
+    """Compute the intersection over union of each box [n, 4] with each true one [m, 4]: float64 [n, m]."""
     inter, union = _overlaps(boxes.reshape(-1, 1, 4), truth.reshape(1, -1, 4))
     return inter / np.maximum(union, 1e-12)
 
 
-def is_hit(box: Sequence[float] | None, truth: Boxes) -> bool:
-    """CorLoc: whether a box overlaps some object by an IoU of at least one half; exactly one half counts."""
-    return box is not None and bool(_hits(np.asarray([box]), truth.reshape(-1, 4)).any())
-
-
-@dataclass(frozen=True)
-class CorLoc:
-    """In how many images the box hits an object. Parts of a data set add up: `CorLoc(3, 4) + CorLoc(1, 2)`.
-
-    Args:
-        hits: Images whose box hits.
-        images: Images that count.
-    """
-
-    hits: int
-    images: int
-
-    def __add__(self, other: CorLoc) -> CorLoc:
-        return CorLoc(self.hits + other.hits, self.images + other.images)
-
-    @property
-    def fraction(self) -> float:
-        """CorLoc in [0, 1]; 0 without images."""
-        return self.hits / self.images if self.images else 0.0
-
-
-def corloc(
-    answers: Mapping[str, Sequence[float] | None],
-    truth: Mapping[str, Boxes],
-    *,
-    without_truth: Literal["miss", "skip"] = "miss",
-) -> CorLoc:
-    """Count the images whose box overlaps some object by an IoU of at least one half.
+@dataclass
+class CorLoc(Metric):
+    """In how many images the box hits some object by an IoU of at least one half.
 
     The test is 2 * intersection >= union, exact for whole numbers, where a quotient in floating point may fall short of
     one half.
 
     Args:
-        answers: A box (x1, y1, x2, y2) per image; an image without one, or with None, is a miss.
-        truth: Boxes [n, 4] of every image that counts.
         without_truth: Whether an image without any object is a miss, as in LOST's evaluation, or does not count.
+        hits: Images whose box hits.
+        images: Images that count.
     """
-    counted = [key for key, boxes in truth.items() if len(boxes) or without_truth == "miss"]
-    judged = [(answers[key], truth[key]) for key in counted if answers.get(key) is not None and len(truth[key])]
-    if not judged:
-        return CorLoc(0, len(counted))
-    lengths = [len(boxes) for _, boxes in judged]
-    repeated = np.repeat(np.array([box for box, _ in judged], np.float64), lengths, axis=0)
-    hits = _hits(repeated, np.concatenate([boxes for _, boxes in judged]))
-    starts = np.cumsum([0, *lengths[:-1]])
-    return CorLoc(int(np.logical_or.reduceat(hits, starts).sum()), len(counted))
+
+    without_truth: Literal["miss", "skip"] = "miss"
+    hits: int = 0
+    images: int = 0
+
+    def update(self, boxes: Sequence[Sequence[float] | None], truths: Sequence[Boxes]) -> None:
+        """Add images.
+
+        Args:
+            boxes: The box (x1, y1, x2, y2) of each image; None, where nothing was found, is a miss.
+            truths: The true boxes [n, 4] of each image.
+        """
+        counted = [pair for pair in zip(boxes, truths, strict=True) if len(pair[1]) or self.without_truth == "miss"]
+        self.images += len(counted)
+        judged = [(box, truth) for box, truth in counted if box is not None and len(truth)]
+        if judged:
+            lengths = [len(truth) for _, truth in judged]
+            repeated = np.repeat(np.array([box for box, _ in judged], np.float64), lengths, axis=0)  # [sum(n), 4]
+            hits = _hits(repeated, np.concatenate([truth for _, truth in judged]))
+            self.hits += int(np.logical_or.reduceat(hits, np.cumsum([0, *lengths[:-1]])).sum())
+
+    def compute(self) -> float:
+        """Return CorLoc in [0, 1]; 0 without images."""
+        return self.hits / self.images if self.images else 0.0
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.hits = self.images = 0
 
 
 def _hits(boxes: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
@@ -79,7 +70,7 @@ def _hits(boxes: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
 
 
 def _overlaps(boxes: Boxes, truth: Boxes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Areas of intersection and union of pairs; exact for whole numbers."""
+    """Compute the areas of intersection and union of pairs; exact for whole numbers."""
     a, b = boxes.astype(np.float64), truth.astype(np.float64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     inter = sides.clip(0).prod(-1)

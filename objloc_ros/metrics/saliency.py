@@ -1,13 +1,13 @@
 """Metrics of saliency maps by the three protocols that published tables mix (methods differ by several points).
 
-Each image leaves a `SaliencyScore`, which goes through JSON unchanged, so that images can be scored anywhere and summed
-up later with the same numbers.
+Each image gets a `SaliencyScore`, which goes through JSON unchanged, so that images can be scored anywhere and averaged
+later with the same numbers.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from py_sod_metrics import MAE, Emeasure, Fmeasure, Smeasure
 
 from objloc_ros.errors import InputError
+from objloc_ros.metrics.base import Metric
 
 TruthRule = Literal["positive", "full", "half"]
 
@@ -34,6 +35,9 @@ BETA2_SELFMASK = 0.3**2
 
 BETA2 = 0.3
 EPS = 1e-7
+
+MEANS = ("iou", "accuracy", "maxf_selfmask", "mae", "s_measure", "e_measure")
+"""Figures that are plain means of those of the images."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,12 @@ class SaliencyScore:
     recall: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers and lists."""
+        """Return plain numbers and lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SaliencyScore:
-        """The inverse of `to_json`."""
+        """Make the score that `to_json` has described."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 
@@ -102,38 +106,51 @@ def score(
         maxf_selfmask=float(_f_selfmask(right, chosen, np.count_nonzero(wanted)).max()),
         f_tokencut=tuple(_f_tokencut(right, chosen, np.count_nonzero(wanted)).tolist()),
         **_standard(prediction, wanted),
-        precision=_plotted(right / (chosen + EPS)),
-        recall=_plotted(right / (np.count_nonzero(wanted) + EPS)),
+        precision=_thin_out(right / (chosen + EPS)),
+        recall=_thin_out(right / (np.count_nonzero(wanted) + EPS)),
     )
 
 
-def summarise(scores: Sequence[SaliencyScore]) -> dict[str, float]:
-    """Average over images; "maxf_tokencut" and "maxf" average each threshold's F first and take the best then.
+class Saliency(Metric):
+    """Averages over images; "maxf_tokencut" and "maxf" average each threshold's F first and take the best then."""
 
-    Raises:
-        InputError: If there is no image.
-    """
-    if not scores:
-        raise InputError("there is no image to average over")
-    plain = ("iou", "accuracy", "maxf_selfmask", "mae", "s_measure", "e_measure")
-    figures = {name: float(np.mean([getattr(one, name) for one in scores])) for name in plain}
-    for name, curve in (("maxf_tokencut", "f_tokencut"), ("maxf", "f_standard")):
-        figures[name] = float(np.mean([getattr(one, curve) for one in scores], axis=0).max())
-    return figures
+    def __init__(self) -> None:
+        self.scores: list[SaliencyScore] = []
+
+    def update(self, score: SaliencyScore) -> None:
+        """Add an image."""
+        self.scores.append(score)
+
+    def compute(self) -> dict[str, float]:
+        """Return all figures as fractions.
+
+        Raises:
+            InputError: If there is no image.
+        """
+        if not self.scores:
+            raise InputError("there is no image to average over")
+        figures = {name: float(np.mean([getattr(score, name) for score in self.scores])) for name in MEANS}
+        for name, curve in (("maxf_tokencut", "f_tokencut"), ("maxf", "f_standard")):
+            figures[name] = float(np.mean([getattr(score, curve) for score in self.scores], axis=0).max())
+        return figures
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.scores = []
 
 
 def _counts(
     prediction: npt.NDArray[np.float64], wanted: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pixels above each threshold, int64 [255]: those that are object, and all."""
+    """Count the pixels above each threshold, int64 [255]: those that are object, and all."""
     above = np.searchsorted(THRESHOLDS, prediction.ravel(), side="left")  # how many thresholds a pixel exceeds
     both = [np.bincount(part, minlength=256) for part in (above[wanted.ravel()], above)]
     right, chosen = (np.cumsum(histogram[::-1])[::-1][1:] for histogram in both)
     return right, chosen
 
 
-def _plotted(curve: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    """Every fifth value of 255."""
+def _thin_out(curve: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Keep every fifth value of 255, to four digits."""
     return tuple(curve[::5].round(4).tolist())
 
 
@@ -151,13 +168,13 @@ def _f_tokencut(right: npt.NDArray[Any], chosen: npt.NDArray[Any], wanted: int) 
 
 
 def _standard(prediction: npt.NDArray[np.floating], wanted: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """PySODMetrics' figures of one image: it takes 8-bit maps and stretches them to the full range."""
+    """Compute PySODMetrics' figures of one image: it takes 8-bit maps and stretches them to the full range."""
     pixels, truth = np.rint(prediction * 255).astype(np.uint8), wanted.astype(np.uint8) * np.uint8(255)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a successor with the same numbers; of means over no pixels
         f, mae, s, e = Fmeasure(), MAE(), Smeasure(), Emeasure()
-        for each in (f, mae, s, e):
-            each.step(pixels, truth)
+        for measure in (f, mae, s, e):
+            measure.step(pixels, truth)
     return {
         "f_standard": tuple(np.asarray(f.changeable_fms[-1], np.float64).tolist()),
         "mae": float(mae.maes[-1]),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
+from objloc_ros.metrics.base import Metric
 from objloc_ros.types import UNLABELLED, Image
 
 Confusion = npt.NDArray[np.int64]
@@ -18,9 +19,9 @@ CLIP_DIY_SIDE = 448
 """Shorter side to which CLIP-DIY's evaluation brings the truth."""
 
 
-def confusion(
+def confusion_matrix(
     truth: npt.NDArray[np.integer],
-    answer: npt.NDArray[np.integer],
+    prediction: npt.NDArray[np.integer],
     classes: int,
     *,
     ignore: int = UNLABELLED,
@@ -30,7 +31,7 @@ def confusion(
 
     Args:
         truth: Class ids [H, W]; pixels of the value `ignore` do not count.
-        answer: Class ids [H, W], UNLABELLED (255) where no class fits.
+        prediction: Class ids [H, W], UNLABELLED (255) where no class fits.
         classes: Number of classes C.
         ignore: What marks pixels without truth.
         unlabelled: The class that unlabelled pixels are taken for: the background.
@@ -38,46 +39,57 @@ def confusion(
     Raises:
         InputError: If the sizes differ or an id is beyond the classes.
     """
-    if truth.shape != answer.shape:
-        raise InputError(f"the answer has {_size(answer)} pixels, the truth {_size(truth)}")
+    if truth.shape != prediction.shape:
+        raise InputError(f"the prediction has {_size(prediction)} pixels, the truth {_size(truth)}")
     counted = truth != ignore
-    rows, columns = truth[counted].astype(np.int64), answer[counted].astype(np.int64)
+    rows, columns = truth[counted].astype(np.int64), prediction[counted].astype(np.int64)
     columns[columns == UNLABELLED] = unlabelled
-    for name, ids in (("truth", rows), ("answer", columns)):
+    for name, ids in (("truth", rows), ("prediction", columns)):
         if ids.size and not 0 <= ids.min() <= ids.max() < classes:
             raise InputError(f"class ids of the {name} must be below {classes}, got {ids.max()}")
     return np.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)
 
 
-def as_clip_diy(truth: Image, answer: Image) -> tuple[Image, Image]:
-    """Bring the truth to a shorter side of 448 pixels and the answer to the same size, both by nearest neighbours."""
+def resize_as_clip_diy(truth: Image, prediction: Image) -> tuple[Image, Image]:
+    """Bring the truth to a shorter side of 448 pixels and the prediction to the same size, by nearest neighbours."""
     scale = CLIP_DIY_SIDE / min(truth.shape)
     size = tuple(round(scale * side) for side in truth.shape[::-1])
-    resized = [cv2.resize(each, size, interpolation=cv2.INTER_NEAREST) for each in (truth, answer)]
+    resized = [cv2.resize(ids, size, interpolation=cv2.INTER_NEAREST) for ids in (truth, prediction)]
     return np.asarray(resized[0], np.uint8), np.asarray(resized[1], np.uint8)
 
 
-def summarise(counts: Confusion, *, absent: Literal["zero", "skip"] = "skip") -> dict[str, Any]:
-    """Read the metrics off a confusion matrix.
+class MeanIoU(Metric):
+    """Mean IoU over classes, of the pixels of all images together.
 
     Args:
-        counts: int64 [C, C].
-        absent: Whether a class that is neither in the truth nor in the answers counts as an IoU of zero, as in
+        classes: Number of classes C.
+        absent: Whether a class that is neither in the truth nor in the predictions counts as an IoU of zero, as in
             CLIP-DIY's evaluation, or not at all, as in mmsegmentation's (MaskCLIP, CLIP-DINOiser).
-
-    Returns:
-        "miou" and "accuracy" in [0, 1], and "per_class", an IoU per class, None for classes left out.
     """
-    right = np.diag(counts).astype(np.float64)
-    union = counts.sum(0) + counts.sum(1) - right
-    present = union > 0
-    each = right / np.maximum(union, 1)
-    kept = each if absent == "zero" else each[present]
-    return {
-        "miou": float(kept.mean()) if kept.size else 0.0,
-        "accuracy": float(right.sum() / max(counts.sum(), 1)),
-        "per_class": [float(v) if p or absent == "zero" else None for v, p in zip(each, present, strict=True)],
-    }
+
+    def __init__(self, classes: int, *, absent: Literal["zero", "skip"] = "skip") -> None:
+        self.absent = absent
+        self.counts: Confusion = np.zeros((classes, classes), np.int64)
+
+    def update(self, counts: Confusion) -> None:
+        """Add the `confusion_matrix` of an image, int64 [C, C]."""
+        self.counts += counts
+
+    def compute(self) -> dict[str, Any]:
+        """Return "miou" and "accuracy" in [0, 1], and "per_class": an IoU per class, None for classes left out."""
+        right = np.diag(self.counts).astype(np.float64)
+        union = self.counts.sum(0) + self.counts.sum(1) - right
+        counted = (union > 0) | (self.absent == "zero")
+        ious = right / np.maximum(union, 1)
+        return {
+            "miou": float(ious[counted].mean()) if counted.any() else 0.0,
+            "accuracy": float(right.sum() / max(self.counts.sum(), 1)),
+            "per_class": [float(iou) if count else None for iou, count in zip(ious, counted, strict=True)],
+        }
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.counts = np.zeros_like(self.counts)
 
 
 def _size(values: npt.NDArray[np.integer]) -> str:

@@ -1,4 +1,4 @@
-"""How answers agree with the truth, and with themselves, over the frames of a video."""
+"""How predictions agree with the truth, and with themselves, over the frames of a video."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from objloc_ros.metrics.base import VideoMetric
 from objloc_ros.metrics.boxes import Boxes, iou
+from objloc_ros.ops.regions import mask_iou
 
-HIT = 0.5
+HIT_IOU = 0.5
 """IoU from which on a box is an object's."""
 
 
 @dataclass
-class Steadiness:
+class Steadiness(VideoMetric):
     """Counts over the frames of videos, added one by one.
 
     Args:
@@ -38,24 +40,18 @@ class Steadiness:
     _was_found: dict[Hashable, bool] = field(default_factory=dict, repr=False)
     _was_called: dict[Hashable, str] = field(default_factory=dict, repr=False)
 
-    def add(
-        self, truth: Mapping[Hashable, Sequence[float]], boxes: Boxes, ids: Sequence[str] | None = None
-    ) -> dict[Hashable, int]:
+    def update(self, truth: Mapping[Hashable, Sequence[float]], boxes: Boxes, ids: Sequence[str] | None = None) -> None:
         """Count the next frame.
 
         Args:
             truth: The box (x1, y1, x2, y2) of each visible object, by an identity that lasts from frame to frame.
             boxes: What was reported, [n, 4].
             ids: The name of each reported box; None counts no switches.
-
-        Returns:
-            The place of the best box of each object that was found.
         """
         overlaps = iou(boxes, np.array(list(truth.values()), np.float64).reshape(-1, 4))
         self.boxes += len(boxes)
-        self.right += int((overlaps.max(1, initial=0) >= HIT).sum())
-        best = {name: int(overlaps[:, j].argmax()) for j, name in enumerate(truth) if len(boxes)}
-        hits = {name: best[name] for j, name in enumerate(truth) if len(boxes) and overlaps[best[name], j] >= HIT}
+        self.right += int((overlaps.max(1, initial=0) >= HIT_IOU).sum())
+        hits = match_boxes(truth, boxes)
         self.seen += len(truth)
         self.found += len(hits)
         again = [name for name in truth if name in self._was_found]
@@ -66,14 +62,9 @@ class Steadiness:
             called = {name: ids[place] for name, place in hits.items()}
             self.switches += sum(self._was_called.get(name, now) != now for name, now in called.items())
             self._was_called |= called
-        return hits
 
-    def cut(self) -> None:
-        """The next frame is the first of another video: its objects are others, whatever they are called."""
-        self._was_found, self._was_called = {}, {}
-
-    def figures(self) -> dict[str, float]:
-        """Fractions "recall", "precision" and "flicker"; "switches" per 100 objects found."""
+    def compute(self) -> dict[str, float]:
+        """Return the fractions "recall", "precision" and "flicker", and "switches" per 100 objects found."""
         return {
             "recall": self.found / max(self.seen, 1),
             "precision": self.right / max(self.boxes, 1),
@@ -81,9 +72,32 @@ class Steadiness:
             "switches": 100 * self.switches / max(self.found, 1),
         }
 
+    def reset(self) -> None:
+        """Forget all frames."""
+        self.seen = self.found = self.boxes = self.right = self.pairs = self.flickers = self.switches = 0
+        self.start_video()
+
+    def start_video(self) -> None:
+        """Tell that the next frame is the first of another video: its objects are others, whatever they are called."""
+        self._was_found, self._was_called = {}, {}
+
+
+def match_boxes(truth: Mapping[Hashable, Sequence[float]], boxes: Boxes) -> dict[Hashable, int]:
+    """Return the place of the best box of each object that some box overlaps by an IoU of one half.
+
+    Args:
+        truth: The box (x1, y1, x2, y2) of each object, by its identity.
+        boxes: What was reported, [n, 4].
+    """
+    if not len(boxes):
+        return {}
+    overlaps = iou(boxes, np.array(list(truth.values()), np.float64).reshape(-1, 4))
+    best = {name: int(overlaps[:, j].argmax()) for j, name in enumerate(truth)}
+    return {name: place for j, (name, place) in enumerate(best.items()) if overlaps[place, j] >= HIT_IOU}
+
 
 @dataclass
-class Flicker:
+class Flicker(VideoMetric):
     """How much a mask changes from frame to frame, without any truth; motion counts as change, too.
 
     Args:
@@ -95,19 +109,21 @@ class Flicker:
     pairs: int = 0
     _last: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
 
-    def add(self, mask: npt.NDArray[np.bool_]) -> None:
+    def update(self, mask: npt.NDArray[np.bool_]) -> None:
         """Count the next mask, bool [H, W]; two empty ones in a row agree."""
         if self._last is not None and self._last.shape == mask.shape:
-            union = np.count_nonzero(self._last | mask)
-            self.total += 1 - np.count_nonzero(self._last & mask) / union if union else 0.0
+            self.total += 1 - mask_iou(self._last, mask)
             self.pairs += 1
         self._last = mask
 
-    def cut(self) -> None:
-        """The next mask is the first of another video."""
-        self._last = None
-
-    @property
-    def mean(self) -> float:
-        """Mean of 1 - IoU, in [0, 1]; 0 without pairs."""
+    def compute(self) -> float:
+        """Return the mean of 1 - IoU, in [0, 1]; 0 without pairs."""
         return self.total / max(self.pairs, 1)
+
+    def reset(self) -> None:
+        """Forget all masks."""
+        self.total, self.pairs, self._last = 0.0, 0, None
+
+    def start_video(self) -> None:
+        """Tell that the next mask is the first of another video."""
+        self._last = None

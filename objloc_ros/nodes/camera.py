@@ -1,10 +1,14 @@
-"""The camera's side of a node: a subscription that is open only while needed, and the frames that come in by it."""
+"""The camera's side of perception nodes: a subscription that is open only while needed, and the frames it brings.
+
+A camera serves one node, or all nodes of one process: they share its subscription and its decoded pixels.
+"""
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeAlias
 
 from rclpy.node import Node
@@ -12,74 +16,16 @@ from rclpy.qos_overriding_options import InvalidQosOverridesError
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from objloc_ros.engine.latest_slot import SUPERSEDED
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes import qos
-from objloc_ros.nodes.conversions import compressed_to_rgb, image_to_rgb
-from objloc_ros.nodes.encodings import RgbImage
+from objloc_ros.nodes.conversions import RgbImage, compressed_to_rgb, image_to_rgb
+from objloc_ros.nodes.log import ThrottledLogger
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
-
-
-ImageMessage: TypeAlias = "Image | CompressedImage"
-
-
-class _Picture:
-    """Pixels of a message, decoded when first asked for."""
-
-    def __init__(self, msg: ImageMessage) -> None:
-        self._msg = msg
-        self._lock = threading.Lock()
-        self._rgb: RgbImage | None = None
-
-    def rgb(self) -> RgbImage:
-        with self._lock:
-            if self._rgb is None:
-                decode = compressed_to_rgb if isinstance(self._msg, CompressedImage) else image_to_rgb
-                self._rgb = decode(self._msg)
-                self._rgb.flags.writeable = False
-            return self._rgb
-
-
-class Frame:
-    """A message and its pixels, decoded when somebody asks, once for everybody.
-
-    Args:
-        msg: The camera's message.
-        on_done: Called with a cause when the node is done with the frame: "" when it was answered, else why it was
-            dropped. In whatever thread that happens.
-        picture: Its pixels, where another node has them, too.
-    """
-
-    def __init__(
-        self,
-        msg: ImageMessage,
-        on_done: Callable[[str], None] = lambda cause: None,
-        picture: _Picture | None = None,
-    ) -> None:
-        self.msg = msg
-        self.done = on_done
-        self._picture = picture or _Picture(msg)
-
-    @property
-    def header(self) -> Header:
-        """The camera's header, to be copied and never changed."""
-        return self.msg.header
-
-    def rgb(self) -> RgbImage:
-        """The pixels, uint8 [H, W, 3], read-only: by that a shared engine knows that it may remember their features.
-
-        Raises:
-            ImageMessageError: The message holds no usable image.
-        """
-        return self._picture.rgb()
-
-    def shared(self, on_done: Callable[[str], None] = lambda cause: None) -> Frame:
-        """The same frame for another node."""
-        return Frame(self.msg, on_done, self._picture)
-
 
 TRANSPORTS: dict[str, type] = {"raw": Image, "compressed": CompressedImage}
 """Message class of each `image_transport`."""
@@ -88,125 +34,186 @@ INTRODUCTION_S = 0.5
 """The node's name of a publisher just discovered is not known yet; this much later it is, seconds."""
 
 SILENCE_S = 3.0
-"""Publishers that send nothing for this long are worth a word, seconds."""
-
-OnFrame: TypeAlias = Callable[[Frame], None]
-Warn: TypeAlias = Callable[[str, str], None]
-"""Takes a cause, by which it is throttled, and a line of text."""
+"""Publishers that send nothing for this long are worth a warning, seconds."""
 
 
-class Input(Protocol):
-    """A node's way to its camera."""
+class Frame:
+    """A camera's message and its pixels, decoded when first asked for, once for all nodes that look at it.
 
-    @property
-    def is_open(self) -> bool:
-        """Whether frames come in at present."""
-        ...
-
-    def open(self) -> None:
-        """Let frames come."""
-        ...
-
-    def close(self) -> None:
-        """Let no more frames come."""
-        ...
-
-    def check(self) -> str:
-        """Say why no frames come; empty when they do or need not. Called about once a second."""
-        ...
-
-
-InputFactory: TypeAlias = Callable[[Any, str, OnFrame, Warn], Input]
-"""Makes the input of a node from its `image_transport`, where frames go, and where warnings go."""
-
-
-class ImageInput:
-    """Subscription to `image`, or to `image/compressed` for the compressed transport.
-
-    As in image_transport, the compressed topic is the (remapped) base topic with `/compressed` behind it.
+    It is also the key by which those nodes share backbone passes, see `Pipeline.run`.
 
     Args:
-        node: Owner of the subscription.
-        transport: A key of `TRANSPORTS`.
-        on_frame: Called in the executor with each frame.
-        warn: Told about frames that do not come.
+        msg: The message.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        transport: str,
-        on_frame: OnFrame,
-        warn: Warn,
-    ) -> None:
-        self._node, self._on_frame, self._warn = node, on_frame, warn
+    def __init__(self, msg: Image | CompressedImage) -> None:
+        self._msg = msg
+        self._lock = threading.Lock()
+        self._rgb: RgbImage | None = None
+
+    @property
+    def header(self) -> Header:
+        """The camera's header, to be copied and never changed."""
+        return self._msg.header
+
+    def rgb(self) -> RgbImage:
+        """Return the pixels, uint8 [H, W, 3], read-only.
+
+        Raises:
+            ImageMessageError: The message holds no usable image.
+        """
+        with self._lock:
+            if self._rgb is None:
+                decode = compressed_to_rgb if isinstance(self._msg, CompressedImage) else image_to_rgb
+                self._rgb = decode(self._msg)
+                self._rgb.flags.writeable = False  # several nodes read them at once
+            return self._rgb
+
+
+OnDone: TypeAlias = Callable[[str], None]
+"""Called with a cause when a node is done with a frame: "" when it was answered, else why it was dropped."""
+
+
+class Client(Protocol):
+    """A node that gets a camera's frames; nodes with equal `pass_key` read the same backbone passes."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether the node keeps the camera's rate."""
+        ...
+
+    @property
+    def pass_key(self) -> Hashable:
+        """What nodes agree on that read the same backbone passes."""
+        ...
+
+    def wants_frames(self) -> bool:
+        """Whether the node has use for frames at present."""
+        ...
+
+    def receive(self, frame: Frame, on_done: OnDone | None = None) -> None:
+        """Take a frame, and tell in whatever thread when done with it."""
+        ...
+
+    def skip(self) -> None:
+        """Count a frame that was given up before it got here."""
+        ...
+
+
+class Camera:
+    """Subscribes to a camera while one of its clients wants frames, and hands them on.
+
+    A client that `leads` sees every frame at once. Clients with its `pass_key` share its backbone passes: they get a
+    frame when the leader is done with it, and are told to `skip` those that the leader skipped. So there is no frame
+    that the backbone would have to see for a slow node alone. Clients with other keys see every frame at once, too.
+
+    One executor thread must spin the node and all clients.
+
+    The topic is `image`, or `image/compressed` for the compressed transport: as in image_transport, the (remapped) base
+    topic with `/compressed` behind it.
+
+    Args:
+        node: Owner of the subscription; overrides of its QoS are parameters of this node.
+        transport: A key of `TRANSPORTS`.
+        log: Told about frames that do not come.
+
+    Raises:
+        ParameterError: An override of the QoS is impossible.
+    """
+
+    def __init__(self, node: Node, transport: str, log: ThrottledLogger) -> None:
+        self.node, self._log = node, log
         self._msg_type = TRANSPORTS[transport]
         self.topic: str = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
+        self._clients: list[Client] = []
+        self._served: tuple[Client, ...] = ()  # those that want frames; replaced as a whole, read by other threads
         self._subscription: Any = None
         # Overrides change the profile in place, so that it always tells what is really asked for.
-        self._profile = qos.image_input()
+        self._profile = qos.make_camera_profile()
         self._incompatible_policy: Any = None
-        self._heard = self._met = 0.0
+        self._latest_frame_s = self._incompatible_since_s = 0.0
         # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
         # is needed, so that they are listed, and a bad one stops the node at its start.
         try:
-            self.open()
+            self._subscribe()
         except (RuntimeError, InvalidQosOverridesError) as error:
             raise ParameterError(f"QoS overrides of '{self.topic}': {error}") from error
-        self.close()
+        self._unsubscribe()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the node subscribes to the camera at present."""
-        return self._subscription is not None
+    def add(self, client: Client) -> None:
+        """Serve a node, too, as soon as it wants frames."""
+        self._clients.append(client)
 
-    def open(self) -> None:
-        """Subscribe, unless subscribed already."""
-        if self._subscription is not None:
-            return
-        self._incompatible_policy = None
-        self._heard = time.monotonic()
-        self._subscription = self._node.create_subscription(
-            self._msg_type,
-            self.topic,
-            self._receive,
-            self._profile,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=qos.overridable(),
-        )
+    def follow_demand(self) -> None:
+        """Subscribe while a client wants frames; call it whenever one may have changed its mind."""
+        self._served = tuple(client for client in self._clients if client.wants_frames())
+        if self._served and self._subscription is None:
+            self._subscribe()
+        elif not self._served and self._subscription is not None:
+            self._unsubscribe()
 
-    def close(self) -> None:
-        """Give the subscription back, so that the camera need not send."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+    def serves(self, client: Client) -> bool:
+        """Whether a node gets frames at present."""
+        return client in self._served
 
-    def check(self) -> str:
+    def find_problem(self) -> str:
         """Look for publishers that send nothing; call it about once a second.
 
         Returns:
-            What is wrong, in words for the diagnostics; empty when nothing is.
+            Why no frames come, in words for the diagnostics; empty when they do or need not.
         """
         if self._subscription is None:
             return ""
-        publishers = self._node.count_publishers(self.topic)
-        if self._incompatible_policy is not None and time.monotonic() - self._met > INTRODUCTION_S:
-            text = qos.incompatible_publisher(self._node, self.topic, self._profile, self._incompatible_policy)
-            self._warn("incompatible_qos", text)
-        silence = time.monotonic() - self._heard
-        if silence < SILENCE_S:
+        publishers = self.node.count_publishers(self.topic)
+        now_s = time.monotonic()
+        if self._incompatible_policy is not None and now_s - self._incompatible_since_s > INTRODUCTION_S:
+            text = qos.explain_incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
+            self._log.warn("incompatible_qos", text)
+        silence_s = now_s - self._latest_frame_s
+        if silence_s < SILENCE_S:
             return ""
         if not publishers:
             return f"no publisher of '{self.topic}'"
         if self._incompatible_policy is not None:
             return f"incompatible QoS on '{self.topic}'"
-        self._warn("silent_publisher", qos.silent_publisher(self.topic, publishers, silence))
-        return f"no frame from '{self.topic}' for {silence:.0f} s"
+        self._log.warn("silent_publisher", qos.explain_silent_publisher(self.topic, publishers, silence_s))
+        return f"no frame from '{self.topic}' for {silence_s:.0f} s"
+
+    def _subscribe(self) -> None:
+        self._incompatible_policy = None
+        self._latest_frame_s = time.monotonic()
+        self._subscription = self.node.create_subscription(
+            self._msg_type,
+            self.topic,
+            self._on_message,
+            self._profile,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=qos.allow_overrides(),
+        )
+
+    def _unsubscribe(self) -> None:
+        self.node.destroy_subscription(self._subscription)
+        self._subscription = None
 
     def _on_incompatible(self, event: Any) -> None:
         self._incompatible_policy = event.last_policy_kind
-        self._met = time.monotonic()
+        self._incompatible_since_s = time.monotonic()
 
-    def _receive(self, msg: ImageMessage) -> None:
-        self._heard = time.monotonic()
-        self._on_frame(Frame(msg))
+    def _on_message(self, msg: Image | CompressedImage) -> None:
+        self._latest_frame_s = time.monotonic()
+        frame, served = Frame(msg), self._served
+        leader = next((client for client in served if client.leads), None)
+        followers = [] if leader is None else [c for c in served if c is not leader and c.pass_key == leader.pass_key]
+        for client in served:
+            if client is not leader and client not in followers:
+                client.receive(frame)
+        if leader is not None:
+            leader.receive(frame, functools.partial(self._hand_on, frame, followers) if followers else None)
+
+    def _hand_on(self, frame: Frame, followers: list[Client], cause: str) -> None:
+        """Pass a frame on that the leader is done with; what hindered the leader need not hinder others."""
+        for client in followers:
+            if cause == SUPERSEDED:
+                client.skip()
+            elif client in self._served:
+                client.receive(frame)

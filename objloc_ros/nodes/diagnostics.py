@@ -51,7 +51,7 @@ class Diagnoser:
         self._name = name
         self._before: Mapping[str, int] = {}
 
-    def status(self, report: Report) -> DiagnosticStatus:
+    def make_status(self, report: Report) -> DiagnosticStatus:
         """Judge and describe the node."""
         dropped = report.frames.dropped
         new = {cause: n - self._before.get(cause, 0) for cause, n in dropped.items() if n > self._before.get(cause, 0)}
@@ -62,12 +62,12 @@ class Diagnoser:
             name=f"{self._name}: perception",
             message=message,
             hardware_id=report.engine.get("device", ""),
-            values=[KeyValue(key=key, value=value) for key, value in facts(report).items()],
+            values=[KeyValue(key=key, value=value) for key, value in format_facts(report).items()],
         )
 
 
 def judge(report: Report, new_drops: Mapping[str, int]) -> tuple[bytes, str]:
-    """Level and headline: errors in processing first, then frames that are unusable, then frames that do not come."""
+    """Return level and headline: errors in processing first, then unusable frames, then frames that do not come."""
     failed = new_drops.get(FAILED, 0) + new_drops.get(OUT_OF_MEMORY, 0)
     if failed:
         return DiagnosticStatus.ERROR, f"{failed} frame(s) failed in processing: {report.last_error}"
@@ -81,15 +81,15 @@ def judge(report: Report, new_drops: Mapping[str, int]) -> tuple[bytes, str]:
     return DiagnosticStatus.OK, report.state
 
 
-def facts(report: Report) -> dict[str, str]:
-    """All figures as text, in the order in which they are shown."""
+def format_facts(report: Report) -> dict[str, str]:
+    """Return all figures as text, in the order in which they are shown."""
     frames = report.frames
     return {
         "state": report.state,
         "rate_in_hz": f"{frames.rate_in:.1f}",
         "rate_out_hz": f"{frames.rate_out:.1f}",
-        **_percentiles("age_ms", frames.age_ms),
-        **_percentiles("processing_ms", frames.processing_ms),
+        **_format_percentiles("age_ms", frames.age_ms),
+        **_format_percentiles("processing_ms", frames.processing_ms),
         "received": str(frames.received),
         "published": str(frames.published),
         "in_flight": str(frames.in_flight),
@@ -101,7 +101,7 @@ def facts(report: Report) -> dict[str, str]:
 
 
 def device_memory_mb(device: str) -> float:
-    """Memory in use: what the allocator holds on a CUDA device, this process's resident memory on a CPU; MiB."""
+    """Return the memory in use, MiB: what the allocator holds on a CUDA device, the resident memory on a CPU."""
     if device.startswith("cuda"):
         return float(sys.modules["torch"].cuda.memory_reserved(device)) / 2**20
     try:
@@ -111,30 +111,31 @@ def device_memory_mb(device: str) -> float:
         return 0.0
 
 
-def _percentiles(name: str, values: Percentiles) -> dict[str, str]:
+def _format_percentiles(name: str, values: Percentiles) -> dict[str, str]:
     return {f"{name}_{p}": f"{getattr(values, p):.1f}" for p in ("p50", "p95", "p99")}
 
 
 PERIOD_S = 1.0
+"""Time between two reports, seconds."""
 
 
-class Reporter:
-    """Publishes a node's reports.
+class DiagnosticsPublisher:
+    """Publishes a node's reports once every `PERIOD_S`.
 
     Args:
-        node: Whose they are.
-        report: Makes one.
+        node: The node that the reports are about, and that publishes them.
+        report: Makes a report.
     """
 
     def __init__(self, node: Node, report: Callable[[], Report]) -> None:
         self._node, self._report = node, report
         self._diagnoser = Diagnoser(node.get_fully_qualified_name())
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.output(10))
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.make_output_profile(10))
         # Steady time: a paused or absent simulation clock must not silence the diagnostics.
-        node.create_timer(PERIOD_S, self.speak, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        node.create_timer(PERIOD_S, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def speak(self) -> None:
+    def publish(self) -> None:
         """Publish now."""
-        message = DiagnosticArray(status=[self._diagnoser.status(self._report())])
+        message = DiagnosticArray(status=[self._diagnoser.make_status(self._report())])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, read_image
-from objloc_ros.nodes.encodings import RgbImage
 from objloc_ros.scenes.video import drive_video
+from objloc_ros.types import Image
 
 SCENE_SIZE = (640, 480)
 SCENE_FRAMES = 150
@@ -31,7 +31,7 @@ class SourceFrame:
         truth: uint8 [H, W], 0 = background, i = object i; None where nobody knows.
     """
 
-    rgb: RgbImage
+    rgb: Image
     truth: npt.NDArray[np.uint8] | None = None
 
 
@@ -68,60 +68,60 @@ def open_source(
         InputError: Nothing readable under this name; from the iterator, a picture or device that cannot be read.
     """
     if source == "scene":
-        return _scene(size or SCENE_SIZE, seed, loop, min(frames or SCENE_FRAMES, SCENE_FRAMES))
+        return _draw_scene(size or SCENE_SIZE, seed, loop, min(frames or SCENE_FRAMES, SCENE_FRAMES))
     if source.isdigit() or source.startswith("/dev/video"):
-        pictures = _webcam(source, size)
+        pictures = _open_webcam(source, size)
     else:
-        pictures = _files(Path(source).expanduser(), loop)
-    return (SourceFrame(_shrunk(rgb, size)) for rgb in pictures)
+        pictures = _read_files(Path(source).expanduser(), loop)
+    return (SourceFrame(_shrink(rgb, size)) for rgb in pictures)
 
 
-def _scene(size: tuple[int, int], seed: int, loop: bool, frames: int) -> Iterator[SourceFrame]:
+def _draw_scene(size: tuple[int, int], seed: int, loop: bool, frames: int) -> Iterator[SourceFrame]:
     # Drawn in advance: drawing takes as much of the processor as the perception that is to be shown.
     width, height = size
     drive = [SourceFrame(*frame) for frame in drive_video(seed=seed, size=(height, width), frames=frames)]
     return itertools.cycle(drive) if loop else iter(drive)
 
 
-def _files(path: Path, loop: bool) -> Iterator[RgbImage]:
+def _read_files(path: Path, loop: bool) -> Iterator[Image]:
     if not path.exists():
         raise InputError(f"source {str(path)!r} does not exist")
     if path.is_dir():
         pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
             raise InputError(f"folder {path} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
-        return _pictures(pictures, loop)
+        return _read_pictures(pictures, loop)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _repeated(read_image(path), loop)
+        return _repeat(read_image(path), loop)
     next(iter(VideoReader(path)))
-    return _video(path, loop)
+    return _read_video(path, loop)
 
 
-def _repeated(rgb: RgbImage, loop: bool) -> Iterator[RgbImage]:
+def _repeat(rgb: Image, loop: bool) -> Iterator[Image]:
     return itertools.repeat(rgb) if loop else iter((rgb,))
 
 
-def _pictures(paths: list[Path], loop: bool) -> Iterator[RgbImage]:
+def _read_pictures(paths: list[Path], loop: bool) -> Iterator[Image]:
     read_image(paths[0])
     return (read_image(path) for path in (itertools.cycle(paths) if loop else paths))
 
 
-def _video(path: Path, loop: bool) -> Iterator[RgbImage]:
+def _read_video(path: Path, loop: bool) -> Iterator[Image]:
     for _ in itertools.count() if loop else (0,):
         yield from VideoReader(path)
 
 
-def _webcam(source: str, size: tuple[int, int] | None) -> Iterator[RgbImage]:
+def _open_webcam(source: str, size: tuple[int, int] | None) -> Iterator[Image]:
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if size is not None:
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     if not capture.isOpened() or not capture.read()[0]:
         raise InputError(f"webcam {source!r} cannot be opened: is it there, free, and may you read it?")
-    return _live(source, capture)
+    return _read_webcam(source, capture)
 
 
-def _live(source: str, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
+def _read_webcam(source: str, capture: cv2.VideoCapture) -> Iterator[Image]:
     try:
         while True:
             good, bgr = capture.read()
@@ -132,7 +132,7 @@ def _live(source: str, capture: cv2.VideoCapture) -> Iterator[RgbImage]:
         capture.release()
 
 
-def _shrunk(rgb: RgbImage, size: tuple[int, int] | None) -> RgbImage:
+def _shrink(rgb: Image, size: tuple[int, int] | None) -> Image:
     height, width = rgb.shape[:2]
     scale = 1.0 if size is None else min(size[0] / width, size[1] / height)
     if scale >= 1.0:

@@ -22,28 +22,29 @@ from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes import qos
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_image
 from objloc_ros.nodes.frame_sources import SourceFrame, open_source, parse_size
-from objloc_ros.nodes.params import Spec, Table
+from objloc_ros.nodes.params import Table, to_descriptor
+from objloc_ros.options import Option
 
 PARAMETERS = Table(
-    Spec(
+    Option(
         "source",
         "scene",
         'What to publish: "scene" (a procedural drive), a picture, a folder of pictures, a video file, or a webcam '
         "(0, /dev/video0).",
     ),
-    Spec("rate", 10.0, "Frames per second.", minimum=0.1, maximum=240.0),
-    Spec("loop", True, "Start again at the end of a folder or video, repeat a picture, and drive on for ever."),
-    Spec("size", "", "Largest size as 640x480, keeping proportions; empty keeps the source's (640x480 for a scene)."),
-    Spec("seed", 0, "Seed of the scene.", minimum=0, maximum=2**31 - 1),
-    Spec(
+    Option("rate", 10.0, "Frames per second.", low=0.1, high=240.0),
+    Option("loop", True, "Start again at the end of a folder or video, repeat a picture, and drive on for ever."),
+    Option("size", "", "Largest size as 640x480, keeping proportions; empty keeps the source's (640x480 for a scene)."),
+    Option("seed", 0, "Seed of the scene.", low=0, high=2**31 - 1),
+    Option(
         "frames",
         0,
         "Stop after this many frames, let them arrive and end the process; 0 goes on.",
-        minimum=0,
-        maximum=10**9,
+        low=0,
+        high=10**9,
     ),
-    Spec("wait_for_subscribers", 0, "Hold the first frame back until `image` has so many.", minimum=0, maximum=100),
-    Spec("frame_id", "camera", "Coordinate frame in the headers."),
+    Option("wait_for_subscribers", 0, "Hold the first frame back until `image` has so many.", low=0, high=100),
+    Option("frame_id", "camera", "Coordinate frame in the headers."),
 )
 
 DELIVERY_S = 0.5
@@ -53,8 +54,8 @@ DISCOVERY_S = 0.5
 """A subscriber that the publisher knows need not know the publisher yet; best-effort frames sent then would be lost."""
 
 
-def sensor_data() -> QoSProfile:
-    """What camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
+def make_sensor_profile() -> QoSProfile:
+    """Return what camera drivers offer: BEST_EFFORT VOLATILE KEEP_LAST 5."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
         depth=5,
@@ -91,9 +92,13 @@ class ImageSource(Node):
             loop=values["loop"],
             frames=values["frames"],
         )
-        self._image = self.create_publisher(Image, "image", sensor_data(), qos_overriding_options=qos.overridable())
+        self._image = self.create_publisher(
+            Image, "image", make_sensor_profile(), qos_overriding_options=qos.allow_overrides()
+        )
         # Deep, so that no truth is lost while its reader is busy: what it is compared with has arrived.
-        self._truth = self.create_publisher(Image, "~/truth", qos.output(50), qos_overriding_options=qos.overridable())
+        self._truth = self.create_publisher(
+            Image, "~/truth", qos.make_output_profile(50), qos_overriding_options=qos.allow_overrides()
+        )
         self._timer = self.create_timer(1.0 / values["rate"], self._tick)
         if self._needed:
             self.get_logger().info(f"waiting for {self._needed} subscriber(s) of '{self._image.topic_name}'")
@@ -105,17 +110,17 @@ class ImageSource(Node):
             time.sleep(DELIVERY_S)
 
     def _declare(self) -> dict[str, Any]:
-        for spec in PARAMETERS.values():
-            descriptor = spec.descriptor()
-            descriptor.dynamic_typing = spec.name == "source"  # `source:=0` is an integer to ROS
-            self.declare_parameter(spec.name, spec.default, descriptor)
+        for option in PARAMETERS.values():
+            descriptor = to_descriptor(option)
+            descriptor.dynamic_typing = option.name == "source"  # `source:=0` is an integer to ROS
+            self.declare_parameter(option.name, option.default, descriptor)
         values = {name: self.get_parameter(name).value for name in PARAMETERS}
         values["source"] = str(values["source"])
         PARAMETERS.check(values)
         return values
 
     def _tick(self) -> None:
-        if self.finished or not self._expected():
+        if self.finished or not self._may_publish():
             return
         try:
             frame = next(self._frames, None)
@@ -127,7 +132,7 @@ class ImageSource(Node):
             self.finished = True
             self.get_logger().info(f"published {self._sent} frame(s)")
 
-    def _expected(self) -> bool:
+    def _may_publish(self) -> bool:
         """Whether the wanted subscribers are there and have had time to find this publisher in turn."""
         if self._needed and self._image.get_subscription_count() >= self._needed:
             self._needed, self._start = 0, time.monotonic() + DISCOVERY_S

@@ -22,29 +22,29 @@ NODE_ARGUMENTS = (
         description="false: wait for `ros2 lifecycle`.",
     ),
 )
-"""What `settings` reads; empty leaves a parameter to the parameter file."""
+"""What `read_settings` reads; empty leaves a parameter to the parameter file."""
 
 
-def existing_file(text: str) -> str:
+def check_file(text: str) -> str:
     """Return the path; a missing parameter file would otherwise show only in a node's log."""
     if not Path(text).is_file():
         raise ValueError(f"params_file must be an existing file, got {text!r}")
     return text
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Split ``front, rear`` or a YAML list of names."""
     return [name.strip(" '\"") for name in text.strip("[] ").split(",")]
 
 
-def profile_variables(context: LaunchContext, profile: Path) -> list[SetEnvironmentVariable]:
+def make_profile_actions(context: LaunchContext, profile: Path) -> list[SetEnvironmentVariable]:
     """Give Fast DDS room for images unless the user chose a profile; without it they get lost between processes."""
     if any(context.environment.get(name) for name in PROFILE_VARIABLES):
         return []
     return [SetEnvironmentVariable(name, str(profile)) for name in PROFILE_VARIABLES]
 
 
-def settings(given: dict[str, str]) -> dict[str, str | bool]:
+def read_settings(given: dict[str, str]) -> dict[str, str | bool]:
     """Return the node parameters that arguments set; what they leave out stays with the parameter file."""
     texts = ("backbone", "device", "image_transport")
     chosen: dict[str, str | bool] = {name: given[name] for name in texts if given[name]}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
@@ -13,8 +12,19 @@ from objloc_ros.errors import InputError
 from objloc_ros.types import Detections, LabelSet
 
 
-def stamp_ns(data: bytes) -> int:
-    """Read `header.stamp` of a message that begins with a std_msgs/Header.
+def stamp_ns(header: Header) -> int:
+    """Return a header's stamp, nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def time_from_ns(nanoseconds: int) -> Time:
+    """Return nanoseconds as a message."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=seconds, nanosec=rest)
+
+
+def serialized_stamp_ns(data: bytes) -> int:
+    """Read the stamp of a serialised message that begins with a std_msgs/Header, without deserialising it.
 
     Args:
         data: CDR: four bytes of preamble, the second of which tells the byte order (1 = little endian), then the
@@ -32,50 +42,32 @@ def stamp_ns(data: bytes) -> int:
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-def detections_to_msg(detections: Detections, header: Header, ids: Sequence[str] | None = None) -> Detection2DArray:
+def detections_to_msg(detections: Detections, header: Header) -> Detection2DArray:
     """Describe detections in the source image's pixels.
 
     Args:
         detections: Boxes (x1, y1, x2, y2), maximum exclusive: the width is `x2 - x1`, and a centre may be half-integer.
+            Without track ids, `id` stays empty.
         header: The source image's, shared by the array and each detection.
-        ids: Name of each detection's track; None leaves `id` empty.
 
     Returns:
         One hypothesis per detection, its pose left at the default: an image says nothing about it.
     """
-    ids = [""] * len(detections) if ids is None else ids
-    each = zip(detections.boxes, detections.scores, detections.labels, ids, strict=True)
-    return Detection2DArray(
-        header=header,
-        detections=[
-            _detection([float(side) for side in box], float(score), label, track, header)
-            for box, score, label, track in each
-        ],
-    )
-
-
-def _detection(box: list[float], score: float, label: str, track: str, header: Header) -> Detection2D:
-    x1, y1, x2, y2 = box
-    detection = Detection2D(header=header, id=track)
-    detection.bbox.center.position.x = (x1 + x2) / 2
-    detection.bbox.center.position.y = (y1 + y2) / 2
-    detection.bbox.size_x = x2 - x1
-    detection.bbox.size_y = y2 - y1
-    hypothesis = ObjectHypothesisWithPose()
-    hypothesis.hypothesis.class_id = label
-    hypothesis.hypothesis.score = score
-    detection.results = [hypothesis]
-    return detection
-
-
-def label_info_qos() -> QoSProfile:
-    """Latched: whoever comes later gets the set in force."""
-    return QoSProfile(
-        history=QoSHistoryPolicy.KEEP_LAST,
-        depth=1,
-        reliability=QoSReliabilityPolicy.RELIABLE,
-        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
-    )
+    ids = ("",) * len(detections) if detections.ids is None else detections.ids
+    message = Detection2DArray(header=header)
+    columns = (detections.boxes.tolist(), detections.scores.tolist(), detections.labels, ids)
+    for (x1, y1, x2, y2), score, label, track in zip(*columns, strict=True):
+        detection = Detection2D(header=header, id=track)
+        detection.bbox.center.position.x = (x1 + x2) / 2
+        detection.bbox.center.position.y = (y1 + y2) / 2
+        detection.bbox.size_x = x2 - x1
+        detection.bbox.size_y = y2 - y1
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = label
+        hypothesis.hypothesis.score = score
+        detection.results = [hypothesis]
+        message.detections.append(detection)
+    return message
 
 
 def labels_to_msg(labels: LabelSet, header: Header, threshold: float) -> LabelInfo:
@@ -90,6 +82,6 @@ def labels_to_msg(labels: LabelSet, header: Header, threshold: float) -> LabelIn
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
 
 
-def names_of(message: LabelInfo) -> dict[int, str]:
-    """The name of each value, as a message says."""
-    return {int(one.class_id): one.class_name for one in message.class_map}
+def parse_label_info(message: LabelInfo) -> dict[int, str]:
+    """Return the name of each value in the masks that a message is about."""
+    return {int(entry.class_id): entry.class_name for entry in message.class_map}

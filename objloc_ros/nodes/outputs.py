@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -20,49 +21,67 @@ POLL_S = 0.1
 """How often subscribers are counted where the middleware does not announce them."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """A topic of results.
+
+    Args:
+        name: Topic below the node's name.
+        msg_type: Message class.
+        depth: Messages kept for a slow subscriber.
+        latched: Whether the latest message is for those, too, who subscribe later. Such a topic is published whether or
+            not anybody subscribes or the node is active, and its subscribers alone are no reason to process frames.
+    """
+
+    name: str
+    msg_type: type
+    depth: int = 1
+    latched: bool = False
+
+
 class Outputs:
     """A node's result topics, each computed only while it has subscribers.
 
     Args:
         node: Owner of the publishers; results go out while it is active.
+        outputs: What to publish, each as `~/<name>`.
         on_demand: Called in the executor whenever subscribers may have come or gone.
         matched_events: Whether to have subscribers announced. Where ROS (Humble) or the middleware cannot, they are
             counted every `POLL_S` seconds.
     """
 
-    def __init__(self, node: LifecycleNode, on_demand: Callable[[], None], *, matched_events: bool = True) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        outputs: Iterable[Output],
+        on_demand: Callable[[], None],
+        *,
+        matched_events: bool = True,
+    ) -> None:
         self._node, self._on_demand = node, on_demand
-        self._matched_events = matched_events
         self._publishers: dict[str, Any] = {}
-        self._poll: Any = None
+        self._latched: dict[str, Any] = {}
+        for output in outputs:
+            if output.latched:
+                profile = qos.make_latched_profile(output.depth)
+                self._latched[output.name] = node.create_publisher(output.msg_type, f"~/{output.name}", profile)
+                continue
+            if matched_events:
+                try:
+                    self._publishers[output.name] = self._create(output, matched=lambda _: on_demand())
+                except (TypeError, UnsupportedEventTypeError):  # no such event in Humble's rclpy, or this middleware
+                    matched_events = False
+            if not matched_events:
+                self._publishers[output.name] = self._create(output)
+        if not matched_events:
+            node.create_timer(POLL_S, on_demand, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def add(self, name: str, msg_type: type, *, depth: int = 1) -> None:
-        """Create the publisher of `~/<name>`.
+    def wanted(self) -> frozenset[str]:
+        """Return the names of the outputs, latched ones aside, that somebody subscribes to at this moment."""
+        return frozenset(name for name, publisher in self._publishers.items() if publisher.get_subscription_count())
 
-        Args:
-            name: Topic below the node's name; also the key for `publish` and `wanted`.
-            msg_type: Message class.
-            depth: Messages kept for a slow subscriber.
-        """
-        if self._matched_events:
-            try:
-                self._publishers[name] = self._create(name, msg_type, depth, matched=lambda _: self._on_demand())
-            except (TypeError, UnsupportedEventTypeError):  # no such event in Humble's rclpy, or not in this middleware
-                self._matched_events = False
-        if not self._matched_events:
-            self._publishers[name] = self._create(name, msg_type, depth)
-            self._start_polling()
-
-    def wanted(self, name: str) -> bool:
-        """Whether somebody subscribes to `~/<name>`."""
-        return bool(self._publishers[name].get_subscription_count())
-
-    def any_wanted(self) -> bool:
-        """Whether somebody subscribes to any output."""
-        return any(self.wanted(name) for name in self._publishers)
-
-    def publish(self, name: str, make: Callable[[], Any]) -> None:
-        """Build and send a message if somebody subscribes to `~/<name>`.
+    def publish(self, name: str, message: Any) -> None:
+        """Send a message on `~/<name>`.
 
         Raises:
             FrameDroppedError: The node is no longer active.
@@ -70,25 +89,23 @@ class Outputs:
         publisher = self._publishers[name]
         if not (publisher.is_activated and self._node.context.ok()):
             raise FrameDroppedError(SHUTDOWN)
-        if self.wanted(name):
-            publisher.publish(make())
+        publisher.publish(message)
 
-    def _create(self, name: str, msg_type: type, depth: int, **events: Any) -> Any:
-        profile = qos.output(depth)
-        topic = self._node.resolve_topic_name(f"~/{name}")
+    def announce(self, name: str, message: Any) -> None:
+        """Send a message on the latched topic `~/<name>`."""
+        self._latched[name].publish(message)
+
+    def _create(self, output: Output, **events: Any) -> Any:
+        profile = qos.make_output_profile(output.depth)
+        topic = self._node.resolve_topic_name(f"~/{output.name}")
 
         def warn(event: Any) -> None:
-            self._node.get_logger().warning(qos.incompatible_subscriber(topic, profile, event.last_policy_kind))
+            self._node.get_logger().warning(qos.explain_incompatible_subscriber(topic, profile, event.last_policy_kind))
 
         return self._node.create_lifecycle_publisher(
-            msg_type,
-            f"~/{name}",
+            output.msg_type,
+            f"~/{output.name}",
             profile,
             event_callbacks=PublisherEventCallbacks(incompatible_qos=warn, **events),
-            qos_overriding_options=qos.overridable(),
+            qos_overriding_options=qos.allow_overrides(),
         )
-
-    def _start_polling(self) -> None:
-        if self._poll is None:
-            clock = Clock(clock_type=ClockType.STEADY_TIME)
-            self._poll = self._node.create_timer(POLL_S, self._on_demand, clock=clock)

@@ -5,9 +5,8 @@ On a running node a table is declared, guarded against bad values, and applied a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -16,109 +15,63 @@ from rclpy.parameter import Parameter
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.camera import TRANSPORTS
+from objloc_ros.options import Option, describe
 
-Value = bool | int | float | str | tuple[str, ...]
-"""A tuple stands for ROS's array of strings."""
+TYPE_NAMES = {bool: "bool", int: "int", float: "double", str: "string", tuple: "string array"}
+"""ROS's names of the types of values; a tuple stands for its array of strings."""
+
+Values = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Spec:
-    """One parameter.
+def parameters(kind: type, *names: str, **defaults: Any) -> list[Option]:
+    """Make parameters of the options of a dataclass.
+
+    ROS has no None: where that is the default, 0 or an empty text stands for it.
 
     Args:
-        name: Parameter name.
-        default: Value without an override; its type is the parameter's type.
-        help: One sentence for people, with the unit.
-        live: Whether a running node takes a new value over; otherwise the parameter is read-only.
-        minimum: Smallest allowed number, given together with `maximum`.
-        maximum: Largest allowed number.
-        choices: Allowed strings; empty means any.
-
-    Raises:
-        ParameterError: The default breaks the constraints, or a bound stands alone.
+        kind: The dataclass.
+        names: Options to take; all where none is named.
+        defaults: Those that are others in the node.
     """
-
-    name: str
-    default: Value
-    help: str
-    live: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if (self.minimum is None) != (self.maximum is None):
-            raise ParameterError(f"{self.name} needs both bounds or none, got {self.minimum} and {self.maximum}")
-        self.check(self.default)
-
-    def check(self, value: object) -> None:
-        """Raise ParameterError unless `value` has the right type and keeps the constraints."""
-        if isinstance(self.default, tuple):
-            if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
-                raise ParameterError(f"{self.name} must be an array of strings, got {str(value)[:80]}")
-        elif type(value) is not type(self.default):
-            raise ParameterError(f"{self.name} must be {self.type_name}, got {value!r} ({type(value).__name__})")
-        if self.choices and value not in self.choices:
-            raise ParameterError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}")
-        if self.minimum is None or self.maximum is None or not isinstance(value, int | float):
-            return
-        if not math.isfinite(value) or not self.minimum <= value <= self.maximum:
-            raise ParameterError(f"{self.name} must lie in [{self.minimum:g}, {self.maximum:g}], got {value}")
-
-    @property
-    def type_name(self) -> str:
-        """ROS's name for the type."""
-        names = {bool: "bool", int: "int", float: "double", str: "string", tuple: "string array"}
-        return names[type(self.default)]
-
-    @property
-    def default_text(self) -> str:
-        """The default as YAML has it."""
-        if isinstance(self.default, tuple):
-            return repr(list(self.default))
-        return str(self.default).lower() if isinstance(self.default, bool) else repr(self.default)
-
-    @property
-    def constraint(self) -> str:
-        """The allowed values in words; empty without a constraint."""
-        if self.choices:
-            return ", ".join(f"`{choice}`" for choice in self.choices)
-        return "" if self.minimum is None else f"{self.minimum:g} to {self.maximum:g}"
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Describe the parameter to `ros2 param describe` and rqt."""
-        descriptor = ParameterDescriptor(name=self.name, description=self.help, read_only=not self.live)
-        if self.choices:
-            descriptor.additional_constraints = f"one of {', '.join(self.choices)}"
-        if self.minimum is not None and self.maximum is not None:
-            if isinstance(self.default, float):
-                bounds = FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum))
-                descriptor.floating_point_range = [bounds]
-            else:
-                descriptor.integer_range = [IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum))]
-        return descriptor
+    described = describe(kind)
+    return [_as_parameter(described[name], defaults.get(name)) for name in names or described]
 
 
-class Table(Mapping[str, Spec]):
+def _as_parameter(option: Option, default: Any) -> Option:
+    if default is not None:
+        return replace(option, default=default, kind=type(default))
+    if option.default is not None:
+        return option
+    default, word = (0, "0") if option.kind is int else ("", "empty")
+    help = f"{option.help.rstrip('.')}; {word} takes {option.unset}."
+    return replace(option, default=default, kind=type(default), help=help)
+
+
+class Table(Mapping[str, Option]):
     """A node's parameters by name, in the order of declaration.
 
     Raises:
-        ParameterError: A name occurs twice.
+        ParameterError: A name occurs twice, or ROS cannot have such a parameter.
     """
 
-    def __init__(self, *specs: Spec) -> None:
-        self._specs = {spec.name: spec for spec in specs}
-        if len(self._specs) != len(specs):
-            raise ParameterError(f"parameter names must be unique, got {[spec.name for spec in specs]}")
+    def __init__(self, *options: Option) -> None:
+        self._options = {option.name: option for option in options}
+        if len(self._options) != len(options):
+            raise ParameterError(f"parameter names must be unique, got {[option.name for option in options]}")
+        for option in options:
+            if type(option.default) not in TYPE_NAMES:
+                raise ParameterError(f"{option.name} has a default that is no ROS parameter: {option.default!r}")
+            if (option.low is None) != (option.high is None) or option.exclusive:
+                raise ParameterError(f"{option.name} needs both ends of its range or none, and both included")
 
-    def __getitem__(self, name: str) -> Spec:
-        return self._specs[name]
+    def __getitem__(self, name: str) -> Option:
+        return self._options[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._specs)
+        return iter(self._options)
 
     def __len__(self) -> int:
-        return len(self._specs)
+        return len(self._options)
 
     def check(self, values: Mapping[str, object]) -> None:
         """Raise ParameterError, naming value and constraint, unless each value suits its parameter.
@@ -126,57 +79,64 @@ class Table(Mapping[str, Spec]):
         Names outside the table are other people's parameters and pass.
         """
         for name, value in values.items():
-            if name in self._specs:
-                self._specs[name].check(value)
+            if name in self._options:
+                option = self._options[name]
+                if type(value) is not type(option.default) and not isinstance(value, list):  # ROS converts nothing
+                    type_name = TYPE_NAMES[type(option.default)]
+                    raise ParameterError(f"{name} must be {type_name}, got {value!r} ({type(value).__name__})")
+                option.check(value)
 
     def markdown(self) -> str:
-        """Lay the table out for the README."""
+        """Lay the table out for the documentation."""
         rows = ["| parameter | type | default | allowed | live | meaning |", "|---|---|---|---|---|---|"]
-        for spec in self._specs.values():
-            default = spec.default_text
-            cells = (f"`{spec.name}`", spec.type_name, f"`{default}`", spec.constraint, "yes" if spec.live else "no")
-            rows.append(f"| {' | '.join((*cells, spec.help))} |")
+        for option in self._options.values():
+            live = "yes" if option.live else "no"
+            cells = (f"`{option.name}`", TYPE_NAMES[type(option.default)], f"`{to_yaml(option.default)}`")
+            rows.append(f"| {' | '.join((*cells, option.allowed, live, option.help))} |")
         return "\n".join(rows)
 
 
+def to_yaml(value: object) -> str:
+    """A default as YAML has it."""
+    if isinstance(value, tuple):
+        return repr(list(value))
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def to_descriptor(option: Option) -> ParameterDescriptor:
+    """Describe a parameter to `ros2 param describe` and rqt."""
+    descriptor = ParameterDescriptor(name=option.name, description=option.help, read_only=not option.live)
+    if option.choices:
+        descriptor.additional_constraints = f"one of {', '.join(option.choices)}"
+    if option.low is not None and option.high is not None:
+        if isinstance(option.default, float):
+            bounds = FloatingPointRange(from_value=float(option.low), to_value=float(option.high))
+            descriptor.floating_point_range = [bounds]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=int(option.low), to_value=int(option.high))]
+    return descriptor
+
+
 CAMERA = (
-    Spec("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
-    Spec("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
-    Spec(
+    Option("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
+    Option("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
+    Option(
         "max_age_ms",
         500.0,
         "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
         live=True,
-        minimum=0.0,
-        maximum=60_000.0,
+        low=0,
+        high=60_000,
     ),
 )
 """Of every perception node."""
 
-BACKBONE = (
-    Spec("backbone", "tiny", "Backbone by its name in the weights registry."),
-    Spec("device", "auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."),
-    Spec("weights", "", "Path of the backbone's weights; empty takes the registered ones."),
-    Spec(
-        "short_side",
-        0,
-        "Images are scaled down until their shorter side has this many pixels; 0 takes the backbone's own size.",
-        minimum=0,
-        maximum=4096,
-    ),
-    *CAMERA,
-)
-"""Of every node with a backbone."""
-
-IDLE_PRIORITY = Spec(
+IDLE_PRIORITY = Option(
     "idle_priority",
     True,
     "Use only the processor time that nobody else wants, so that camera-rate nodes keep their pace.",
 )
 """Of nodes that follow the camera at the pace they can."""
-
-
-Values = dict[str, Any]
 
 
 class LiveParameters:
@@ -200,8 +160,8 @@ class LiveParameters:
         self, node: Node, table: Table, *, check: Callable[[Values], None], apply: Callable[[Values], None]
     ) -> None:
         self._node, self._table, self._check, self._apply = node, table, check, apply
-        for spec in table.values():
-            node.declare_parameter(spec.name, spec.default, spec.descriptor())
+        for option in table.values():
+            node.declare_parameter(option.name, option.default, to_descriptor(option))
         table.check(self.values())
         check(self.values())
         node.add_on_set_parameters_callback(self._on_set)

@@ -15,50 +15,53 @@ from typing import TYPE_CHECKING, Any
 from rclpy.node import Node
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes import process
-from objloc_ros.nodes.camera import Input
-from objloc_ros.nodes.discovery import DiscoveryNode
-from objloc_ros.nodes.found import FoundNode
-from objloc_ros.nodes.params import Spec, Table
-from objloc_ros.nodes.pipeline_node import PipelineNode, load_pipeline
-from objloc_ros.nodes.segmentation import SegmentationNode
-from objloc_ros.nodes.shared_camera import SharedCamera
+from objloc_ros.nodes import METHOD_NODES, process
+from objloc_ros.nodes.adapter import MethodAdapter, PipelineFactory, build_pipeline
+from objloc_ros.nodes.camera import Camera
+from objloc_ros.nodes.discovery import DiscoveryAdapter
+from objloc_ros.nodes.found import FoundAdapter
+from objloc_ros.nodes.log import ThrottledLogger
+from objloc_ros.nodes.params import Table, to_descriptor
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.segmentation import SegmentationAdapter
+from objloc_ros.options import Option
 
 if TYPE_CHECKING:
     from objloc_ros.engine.loader import SharedLoader
-    from objloc_ros.engine.pipeline import Pipeline
 
-NODES: Mapping[str, Callable[..., PipelineNode]] = {
-    "found": FoundNode,
-    "discovery": DiscoveryNode,
-    "segmentation": SegmentationNode,
-}
-"""What can run on a camera."""
+ADAPTERS: Mapping[str, type[MethodAdapter]] = dict(
+    zip(METHOD_NODES, (FoundAdapter, DiscoveryAdapter, SegmentationAdapter), strict=True)
+)
+"""What can run on a camera, by the name of its node."""
 
 GENERAL = Table(
-    Spec("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
-    Spec("methods", ("found",), "Nodes of each camera that has no list of its own: found, discovery, segmentation."),
-    Spec("max_batch", 8, "Most frames in one forward pass.", minimum=1, maximum=64),
+    Option("cameras", ("camera",), "Names of the cameras, which are the namespaces of their nodes."),
+    Option("methods", ("found",), "Nodes of each camera that has no list of its own: found, discovery, segmentation."),
+    Option("max_batch", 8, "Most frames in one forward pass.", low=1, high=64),
 )
 
 
-def camera_parameters(camera: str, methods: tuple[str, ...]) -> Table:
-    """Parameters of `perception` about one camera."""
+def make_camera_table(camera: str, methods: tuple[str, ...]) -> Table:
+    """Return the parameters of `perception` about one camera."""
     return Table(
-        Spec(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
-        Spec(f"{camera}.methods", methods, "Nodes of this camera."),
+        Option(f"{camera}.image", f"/{camera}/image_raw", "Image topic of this camera."),
+        Option(f"{camera}.methods", methods, "Nodes of this camera."),
     )
 
 
-PARAMETERS = Table(*GENERAL.values(), *camera_parameters("<camera>", ("found",)).values())
+PARAMETERS = Table(*GENERAL.values(), *make_camera_table("<camera>", ("found",)).values())
 """All of them, with a placeholder for the camera's name."""
 
 
 class Perception(Node):
-    """Lists the cameras; the work is done by their nodes.
+    """Holds the parameters of the process: which cameras there are, and which nodes each has.
 
     Args:
         options: Passed on to `rclpy.node.Node`.
+
+    Attributes:
+        cameras: Names of the cameras.
+        max_batch: Most frames in one forward pass.
 
     Raises:
         ParameterError: A parameter breaks a constraint, or two cameras have one name.
@@ -71,24 +74,24 @@ class Perception(Node):
         self.cameras = tuple(general["cameras"])
         check_names(self.cameras)
         check_methods("methods", general["methods"])
-        self._of: dict[str, dict[str, Any]] = {}
+        self._camera_values: dict[str, dict[str, Any]] = {}
         for name in self.cameras:
-            table = camera_parameters(name, tuple(general["methods"]))
-            self._of[name] = {key.partition(".")[2]: value for key, value in self._declare(table).items()}
-            check_methods(f"{name}.methods", self._of[name]["methods"])
+            table = make_camera_table(name, tuple(general["methods"]))
+            self._camera_values[name] = {key.partition(".")[2]: value for key, value in self._declare(table).items()}
+            check_methods(f"{name}.methods", self._camera_values[name]["methods"])
 
-    def image(self, camera: str) -> str:
-        """Image topic of a camera."""
-        return self.resolve_topic_name(self._of[camera]["image"])
+    def resolve_image(self, camera: str) -> str:
+        """Return the image topic of a camera."""
+        return self.resolve_topic_name(self._camera_values[camera]["image"])
 
-    def methods(self, camera: str) -> tuple[str, ...]:
-        """Names of a camera's nodes."""
-        return tuple(self._of[camera]["methods"])
+    def list_methods(self, camera: str) -> tuple[str, ...]:
+        """Return the names of a camera's nodes."""
+        return tuple(self._camera_values[camera]["methods"])
 
     def _declare(self, table: Table) -> dict[str, Any]:
         values = {
-            spec.name: self.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-            for spec in table.values()
+            option.name: self.declare_parameter(option.name, option.default, to_descriptor(option)).value
+            for option in table.values()
         }
         table.check(values)
         return values
@@ -110,50 +113,52 @@ def check_names(cameras: tuple[str, ...]) -> None:
 
 def check_methods(parameter: str, methods: tuple[str, ...]) -> None:
     """Raise ParameterError unless these are different nodes."""
-    if not methods or len(set(methods)) != len(methods) or not set(methods) <= set(NODES):
-        raise ParameterError(f"{parameter} must be different ones of {', '.join(NODES)}; got {list(methods)}")
+    if not methods or len(set(methods)) != len(methods) or not set(methods) <= set(METHOD_NODES):
+        raise ParameterError(f"{parameter} must be different ones of {', '.join(METHOD_NODES)}; got {list(methods)}")
 
 
 class CameraGroup:
     """Builds the nodes of one camera.
 
     Args:
-        namespace: Theirs.
+        namespace: The namespace of the nodes.
         image: Topic of the camera.
-        pipeline_factory: Builds their pipelines.
+        pipeline_factory: Builds the pipeline of each node.
     """
 
-    def __init__(self, namespace: str, image: str, pipeline_factory: Callable[..., Pipeline]) -> None:
-        self._options = {
+    def __init__(self, namespace: str, image: str, pipeline_factory: PipelineFactory) -> None:
+        self._options: dict[str, Any] = {
             "namespace": namespace,
             "cli_args": ["--ros-args", "-r", f"image:={image}", "-r", f"image/compressed:={image}/compressed"],
         }
         self._pipeline_factory = pipeline_factory
-        self._inputs: dict[str, SharedCamera] = {}
+        self._cameras: dict[str, Camera] = {}
 
-    def nodes(self, methods: tuple[str, ...]) -> list[Node]:
-        """The nodes of some methods, and the subscriptions that they share."""
-        made = [
-            NODES[method](pipeline_factory=self._pipeline_factory, open_camera=self._open_camera, **self._options)
+    def make_nodes(self, methods: tuple[str, ...]) -> list[Node]:
+        """Make the nodes of some methods, and those that hold the subscriptions that they share."""
+        nodes = [
+            PerceptionNode(ADAPTERS[method](self._pipeline_factory), find_camera=self._find_camera, **self._options)
             for method in methods
         ]
-        return [*made, *self._inputs.values()]
+        return [*nodes, *(camera.node for camera in self._cameras.values())]
 
-    def _open_camera(self, node: Any, transport: str, *where: Any) -> Input:
-        if transport not in self._inputs:
-            self._inputs[transport] = SharedCamera(transport, **self._options)
-        return self._inputs[transport].tap(node, transport, *where)
+    def _find_camera(self, transport: str) -> Camera:
+        """Return the camera of a transport; its node is named `camera_raw` or `camera_compressed`."""
+        if transport not in self._cameras:
+            node = Node(f"camera_{transport}", **self._options)
+            self._cameras[transport] = Camera(node, transport, ThrottledLogger(node.get_logger()))
+        return self._cameras[transport]
 
 
-def shared_loader(max_batch: int) -> SharedLoader:
-    """What the pipelines share; its imports take seconds and wait until the parameters have been found good."""
+def make_shared_loader(max_batch: int) -> SharedLoader:
+    """Make what the pipelines share; its imports take seconds and wait until the parameters have been found good."""
     from objloc_ros.engine.loader import SharedLoader
 
     return SharedLoader(max_batch)
 
 
-def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> list[list[Node]]:
-    """All nodes of the process: `perception` itself, and those of each camera.
+def make_groups(make_loader: Callable[[int], SharedLoader] = make_shared_loader) -> list[list[Node]]:
+    """Make all nodes of the process: `perception` itself, and those of each camera.
 
     Args:
         make_loader: Builds what the pipelines share from `max_batch`.
@@ -162,9 +167,9 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = shared_loader) -> l
     loader = make_loader(perception.max_batch)
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
-        factory = partial(load_pipeline, loader=loader.client(camera))
-        group = CameraGroup(f"/{camera}", perception.image(camera), factory)
-        groups.append(group.nodes(perception.methods(camera)))
+        factory = partial(build_pipeline, loader=loader.client(camera))
+        group = CameraGroup(f"/{camera}", perception.resolve_image(camera), factory)
+        groups.append(group.make_nodes(perception.list_methods(camera)))
     return groups
 
 

@@ -16,8 +16,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes.base import PerceptionNode
-from objloc_ros.nodes.priority import process_gives_way
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.priority import lower_process_priority
 
 
 class Spinner:
@@ -85,7 +85,7 @@ SWITCH_S = 0.0005
 own 5 ms are as long as a fifth of a pass."""
 
 STARTED, END = b"s", b"e"
-"""News: a group has started or failed to; there is reason to end, as there is with the number of a signal."""
+"""Events: a group has started or failed to; there is reason to end, as there is with the number of a signal."""
 
 
 def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = None) -> int:
@@ -94,7 +94,7 @@ def run(make_node: Callable[[], PerceptionNode], args: Sequence[str] | None = No
     def make() -> list[list[Node]]:
         node = make_node()
         if node.parameters.values().get("idle_priority"):
-            process_gives_way()
+            lower_process_priority()
         return [[node]]
 
     return run_groups(make, args)
@@ -114,7 +114,7 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
     Returns:
         Exit code: 0 after an ordered end, 1 when no group could start or a callback failed.
     """
-    news = _News()
+    events = _EventPipe()
     sys.setswitchinterval(SWITCH_S)
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
@@ -126,10 +126,10 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
         rclpy.try_shutdown()
         return 1
     spinners = [
-        Spinner(nodes, on_started=lambda: news.tell(STARTED), on_end=lambda: news.tell(END)) for nodes in groups
+        Spinner(nodes, on_started=lambda: events.write(STARTED), on_end=lambda: events.write(END)) for nodes in groups
     ]
     try:
-        return _serve(spinners, news)
+        return _serve(spinners, events)
     finally:
         for spinner in spinners:
             spinner.close()
@@ -139,34 +139,34 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
             signal.signal(number, signal.SIG_IGN)
 
 
-class _News:
-    """What the main thread waits for: a pipe, into which Python's own handler writes the number of each signal.
+class _EventPipe:
+    """The events that the main thread waits for, in a pipe into which Python's own handler writes each signal's number.
 
     That handler is C and runs in whichever thread the system picks. One in Python waits for the main thread to wake up,
     which a signal that another thread was given does not see to.
     """
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
-    def tell(self, what: bytes) -> None:
-        """Say one of `STARTED` and `END`; where thousands wait to be read, one more is not needed."""
+    def write(self, event: bytes) -> None:
+        """Write `STARTED` or `END`; drop it if the pipe is full."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._write, what)
+            os.write(self._write_end, event)
 
-    def next(self) -> bytes:
-        """Wait for it."""
-        return os.read(self._read, 1)
+    def read(self) -> bytes:
+        """Wait for the next event and return its byte."""
+        return os.read(self._read_end, 1)
 
 
-def _serve(spinners: Sequence[Spinner], news: _News) -> int:
+def _serve(spinners: Sequence[Spinner], events: _EventPipe) -> int:
     # The main thread only waits, so that Python runs the signal handlers at once and not when the middleware wakes up.
     for spinner in spinners:
         spinner.start()
     serving = [spinner for spinner in spinners if spinner.serves]
-    while news.next() == STARTED and not all(spinner.failed for spinner in serving):
+    while events.read() == STARTED and not all(spinner.failed for spinner in serving):
         pass
     for spinner in spinners:
         spinner.stop()

@@ -34,7 +34,7 @@ def exact_arithmetic() -> Iterator[None]:
         with (
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
-            _blas().limit(limits=1),
+            _find_blas().limit(limits=1),
         ):
             yield
     finally:
@@ -42,31 +42,31 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    """The BLAS libraries loaded by now; NumPy's is."""
+def _find_blas() -> ThreadpoolController:
+    """Return the BLAS libraries loaded by now; NumPy's is one of them."""
     return ThreadpoolController().select(user_api="blas")
 
 
 Array: TypeAlias = Any
 """A NumPy array on the host, where small products cost half as much as torch's, or a tensor on a GPU."""
 
-WHOLE = 2048
-"""Graphs of up to this many patches are one square on a CPU, too, which is computed and multiplied in one call."""
+ONE_STRIP_BELOW = 2048
+"""Largest number of patches whose graph is one square on a CPU, too, computed and multiplied in one call."""
 
-STRIP = 128
-"""Rows of a strip of a larger one."""
+STRIP_ROWS = 128
+"""Rows per strip of a larger graph."""
 
-BLOCK = 2**16
-"""Pairs that are compared with a threshold at a time on a CPU."""
+BLOCK_PAIRS = 2**16
+"""Number of pairs compared with a threshold at a time on a CPU."""
 
-TOO_CLOSE = 1e-6
-"""Cosines this close to a threshold are computed again in float64; in float32 they err by a few 1e-7."""
+THRESHOLD_TOL = 1e-6
+"""Distance from a threshold below which a cosine is computed again in float64; float32 errs by a few 1e-7."""
 
 GRAPH_BYTES = 2**31
-"""Memory for the graphs of one batch on a GPU."""
+"""Memory for the graphs of one batch on a GPU, bytes."""
 
-FEW_PAIRS = 8192
-"""Up to this many such pairs are computed one by one; of more, their whole block is."""
+MAX_SINGLE_PAIRS = 8192
+"""Largest number of such pairs computed one by one; with more, their whole block is computed."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Affinity:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Images B and patches N."""
+        """Number of images B and of patches N."""
         return self.strips[0].shape[0], self.strips[0].shape[2]
 
     @cached_property
@@ -109,7 +109,7 @@ class Affinity:
             float64 [B, N].
         """
         linked = z if self.active is None else z * self.active
-        links = self._fine(linked) if fine else _times(self.strips, linked)
+        links = self._multiply_finely(linked) if fine else _multiply(self.strips, linked)
         if self.active is not None:
             links *= self.active
         links *= self.scale
@@ -118,13 +118,13 @@ class Affinity:
         return links
 
     def without(self, removed: Array) -> Affinity:
-        """Take away all links of some patches, bool [B, N], also those to themselves; the weight `base` remains."""
+        """Return the graph without any links of some patches, bool [B, N]; the weight `base` remains."""
         xp = array_namespace(removed)
         active = xp.astype(~removed, xp.float64)
         return replace(self, active=active if self.active is None else active * self.active)
 
     def like(self, array: npt.NDArray[Any]) -> Array:
-        """Bring an array to where the graph lives."""
+        """Copy an array to the graph's device."""
         return array_namespace(self.strips[0]).asarray(array, device=self.strips[0].device)
 
     def dense(self) -> Iterator[Array]:
@@ -132,7 +132,7 @@ class Affinity:
         xp, n = array_namespace(self.strips[0]), self.shape[1]
         for i in range(self.shape[0]):
             square = xp.empty((n, n), dtype=xp.float64, device=self.strips[0].device)
-            for first, end, strip in _placed(self.strips):
+            for first, end, strip in _iterate_strips(self.strips):
                 square[first:end, first:] = strip[i]
                 square[end:, first:end] = strip[i, :, end - first :].T
             if self.active is not None:
@@ -142,23 +142,23 @@ class Affinity:
             square += self.base
             yield square
 
-    def _fine(self, z: Array) -> Array:
-        """Multiply zeros and ones by the leading digits of `z`, which is exact in float32, and by the small remainder.
+    def _multiply_finely(self, z: Array) -> Array:
+        """Multiply by the leading digits of `z`, exactly in float32 as links are zeros and ones, then by the remainder.
 
         Integers below 2^k, k = 24 - log2(N), have sums below 2^24. Links that are no integers are widened to float64.
         """
         xp = array_namespace(z)
         if not self.binary:
-            return _times([xp.astype(strip, xp.float64) for strip in self.strips], z)
+            return _multiply([xp.astype(strip, xp.float64) for strip in self.strips], z)
         unit = xp.max(xp.abs(z), axis=1, keepdims=True) / 2 ** (24 - z.shape[1].bit_length()) + 1e-300
         scaled = z / unit
         leading = xp.round(scaled)
-        return (_times(self.strips, leading) + _times(self.strips, scaled - leading)) * unit
+        return (_multiply(self.strips, leading) + _multiply(self.strips, scaled - leading)) * unit
 
 
 def binary_affinity(features: Tensor, tau: float, eps: float) -> Affinity:
     """Weight 1 where the inner product exceeds `tau`, else `eps`; features float32 [B, N, C] of unit length."""
-    strips = [native(above(strip, features, first, tau)) for first, strip in gram_strips(features)]
+    strips = [to_array(threshold_strip(strip, features, first, tau)) for first, strip in gram_strips(features)]
     return Affinity(strips, base=eps, scale=1 - eps, binary=True)
 
 
@@ -167,13 +167,13 @@ def thresholded_affinity(features: Tensor, tau: float, eps: float) -> Affinity:
     strips = []
     for first, strip in gram_strips(features):
         beyond = strip - eps
-        strips.append(native(above(strip, features, first, tau).mul_(beyond).add_(eps)))
+        strips.append(to_array(threshold_strip(strip, features, first, tau).mul_(beyond).add_(eps)))
     return Affinity(strips)
 
 
 def positive_affinity(features: Tensor) -> Affinity:
     """Weight by the inner product where it is positive, else 0; features float32 [B, N, C] of unit length."""
-    return Affinity([native(strip.clamp_min_(0)) for _, strip in gram_strips(features)])
+    return Affinity([to_array(strip.clamp_min_(0)) for _, strip in gram_strips(features)])
 
 
 def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -188,22 +188,22 @@ def gram_strips(features: Tensor) -> Iterator[tuple[int, Tensor]]:
     """
     n = features.shape[1]
     on_cpu = features.device.type == "cpu"
-    if on_cpu and n <= WHOLE and torch.get_num_threads() == 1:
+    if on_cpu and n <= ONE_STRIP_BELOW and torch.get_num_threads() == 1:
         array = features.numpy()
         yield 0, torch.from_numpy(array @ array.transpose(0, 2, 1))  # NumPy sees the symmetry and computes half
-    elif not on_cpu or n <= WHOLE:
+    elif not on_cpu or n <= ONE_STRIP_BELOW:
         yield 0, features @ features.mT
     else:
-        for first in range(0, n, STRIP):
-            yield first, features[:, first : first + STRIP] @ features[:, first:].mT
+        for first in range(0, n, STRIP_ROWS):
+            yield first, features[:, first : first + STRIP_ROWS] @ features[:, first:].mT
 
 
-def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
-    """Decide which pairs of a strip of `gram_strips` exceed a threshold: 1 where they do, else 0, in the strip's place.
+def threshold_strip(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
+    """Replace the products in a strip of `gram_strips` by 1 where they exceed a threshold, else 0; returns the strip.
 
-    On a CPU a few rows at a time, which stay in the cache.
+    On a CPU it works on a few rows at a time, which stay in the cache.
     """
-    rows = strip.shape[1] if strip.device.type != "cpu" else max(1, BLOCK // strip.shape[2])
+    rows = strip.shape[1] if strip.device.type != "cpu" else max(1, BLOCK_PAIRS // strip.shape[2])
     for row, block in enumerate(strip.split(rows, dim=1)):
         _decide(block, features, first + row * rows, first, tau)
     return strip
@@ -211,12 +211,12 @@ def above(strip: Tensor, features: Tensor, first: int, tau: float) -> Tensor:
 
 def _decide(block: Tensor, features: Tensor, row: int, column: int, tau: float) -> None:
     """Replace products by zeros and ones in place; `row` and `column` are the patches of the block's first pair."""
-    values = native(block)
+    values = to_array(block)
     xp = array_namespace(values)
-    maybe, surely = values > tau - TOO_CLOSE, values > tau + TOO_CLOSE
+    maybe, surely = values > tau - THRESHOLD_TOL, values > tau + THRESHOLD_TOL
     values[...] = surely
     count = int(xp.count_nonzero(maybe)) - int(xp.count_nonzero(surely))
-    if count > FEW_PAIRS:
+    if count > MAX_SINGLE_PAIRS:
         tall, wide = features[:, row : row + block.shape[1]].double(), features[:, column:].double()
         block.copy_(tall @ wide.mT > tau)
     elif count:
@@ -226,38 +226,38 @@ def _decide(block: Tensor, features: Tensor, row: int, column: int, tau: float) 
         block[image, i, j] = (products.sum(1) > tau).float()
 
 
-def native(tensor: Tensor) -> Array:
-    """The same memory as a NumPy array where it is the host's."""
+def to_array(tensor: Tensor) -> Array:
+    """Return a view of the tensor as a NumPy array on a CPU; on a GPU the tensor itself."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
-def on_host(array: Array) -> npt.NDArray[Any]:
-    """The array in the host's memory, as NumPy's."""
+def to_numpy(array: Array) -> npt.NDArray[Any]:
+    """Return the array as a NumPy array in the host's memory."""
     return array.cpu().numpy() if isinstance(array, Tensor) else array
 
 
-def images_at_a_time(features: Tensor) -> Iterator[Tensor]:
-    """Split a batch [B, N, C] into parts whose graphs fit `GRAPH_BYTES`: single images on a CPU, where none waits."""
+def split_batch(features: Tensor) -> Iterator[Tensor]:
+    """Yield parts of a batch [B, N, C] whose graphs fit `GRAPH_BYTES`; single images on a CPU."""
     size = 1 if features.device.type == "cpu" else max(1, GRAPH_BYTES // (4 * features.shape[1] ** 2))
     if len(features):
         yield from features.split(size)
 
 
-def _times(strips: list[Array], z: Array) -> Array:
-    """Product of a symmetric matrix in strips with a vector [B, N], in the strips' precision; float64 [B, N]."""
+def _multiply(strips: list[Array], z: Array) -> Array:
+    """Multiply a symmetric matrix in strips with a vector [B, N], in the strips' precision: float64 [B, N]."""
     xp = array_namespace(z)
-    vector = xp.astype(z, strips[0].dtype)[:, None]
+    vector = xp.astype(z, strips[0].dtype)[:, None]  # B 1 N
     if len(strips) == 1:
-        return xp.astype((vector @ strips[0])[:, 0], xp.float64)
-    result = xp.zeros_like(vector)
-    for first, end, strip in _placed(strips):
-        result[:, 0, first:end] += (strip @ vector[:, 0, first:, None])[:, :, 0]
-        result[:, :, end:] += vector[:, :, first:end] @ strip[:, :, end - first :]
+        return xp.astype((vector @ strips[0])[:, 0], xp.float64)  # B 1 N @ B N N -> B N
+    result = xp.zeros_like(vector)  # B 1 N
+    for first, end, strip in _iterate_strips(strips):
+        result[:, 0, first:end] += (strip @ vector[:, 0, first:, None])[:, :, 0]  # B r N-first @ B N-first 1 -> B r
+        result[:, :, end:] += vector[:, :, first:end] @ strip[:, :, end - first :]  # below the diagonal
     return xp.astype(result[:, 0], xp.float64)
 
 
-def _placed(strips: list[Array]) -> Iterator[tuple[int, int, Array]]:
-    """Yield first row, row after the last, and the strip; what lies beside the diagonal block acts transposed, too."""
+def _iterate_strips(strips: list[Array]) -> Iterator[tuple[int, int, Array]]:
+    """Yield first row, row after the last, and strip; the part right of the diagonal block also acts transposed."""
     first = 0
     for strip in strips:
         end = first + strip.shape[1]

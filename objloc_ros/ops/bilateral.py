@@ -104,16 +104,16 @@ def solve(
 def binary(soft: Floats, *, keep: Literal["largest", "all"] = "largest") -> BoolMap:
     """Make a mask of the solver's output: above 0.5, holes filled, then selected by component.
 
-    The original rules are kept with their quirks, because acceptance by IoU is built on them. The ground counts as one
-    more component and is taken for the biggest, so an object larger than the ground is swapped for it.
+    The original rules are kept with their quirks, because acceptance by IoU is built on them. The background counts as
+    one more component and is taken for the biggest, so an object larger than the background is swapped for it.
 
     Args:
         soft: float [H, W] from `solve`.
-        keep: "largest" keeps the second largest component, ground included (all True if there is only ground);
+        keep: "largest" keeps the second largest component, background included (all True if there is only background);
             "all" keeps everything but the largest.
 
     Returns:
-        bool [H, W]. Among equal sizes the lowest label counts as larger, the ground first.
+        bool [H, W]. Among equal sizes the lowest label counts as larger, the background first.
     """
     regions = components(fill_holes(soft > 0.5))
     sizes = np.concatenate(([soft.size - regions.areas.sum()], regions.areas))

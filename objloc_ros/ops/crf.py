@@ -1,7 +1,7 @@
 """The fully connected CRF of two labels, which moves a mask to the edges of its image.
 
 Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NeurIPS 2011. With
-two labels the mean field has one unknown per pixel, s = Q(object) - Q(ground), and its update is
+two labels the mean field has one unknown per pixel, s = Q(object) - Q(background), and its update is
 s <- tanh(1/2 (u + sum_k w_k F_k s)), with u the log-odds of the mask and F_k a normalised Gaussian filter.
 """
 

@@ -6,7 +6,6 @@ None) the rule is exactly theirs: no resizing, zeros up to the next multiple of 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -85,7 +84,9 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
         return image_u8
     height, width = geometry.resized
     pixels = image_u8
-    while _halves(pixels.shape[0], height) and _halves(pixels.shape[1], width):
+    while all(
+        side % 2 == 0 and side // 2 >= 1.5 * wanted for side, wanted in zip(pixels.shape, (height, width), strict=False)
+    ):
         pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
     return _shrink(pixels, geometry.resized)
 
@@ -98,11 +99,8 @@ def to_input(
     device: torch.device | str,
     *,
     black: bool = False,
-    uploading: AbstractContextManager[None] | None = None,
 ) -> Tensor:
-    """Make the ViT input of one RGB image.
-
-    On a GPU the pixels travel as uint8 and are normalised there; both paths look up the same 256 values per channel.
+    """Resize, upload and normalise one RGB image: the ViT's input.
 
     Args:
         image_u8: RGB uint8 [H, W, 3] of the geometry's source size.
@@ -111,24 +109,44 @@ def to_input(
         std: Channel standard deviations in [0, 1] units.
         device: Where the tensor shall live.
         black: Pad before normalisation, as CLIP-DINOiser does; else after it, as the methods on DINO do.
-        uploading: Entered while the pixels travel to a GPU, to time it.
 
     Returns:
         float32 [1, 3, Hp, Wp]; outside the resized image zeros, or the values of black pixels.
     """
     pixels = resize(image_u8, geometry)
-    if torch.device(device).type == "cpu":
-        return torch.from_numpy(_normalised(pixels, geometry, mean, std, black=black))
+    on_cpu = torch.device(device).type == "cpu"
+    return normalise(pixels if on_cpu else upload(pixels, device), geometry, mean, std, black=black)
+
+
+def upload(pixels_u8: npt.NDArray[np.uint8], device: torch.device | str) -> Tensor:
+    """Send pixels uint8 [h', w', 3] to a GPU: they travel as bytes and are normalised there."""
+    return torch.from_numpy(np.ascontiguousarray(pixels_u8)).to(device, non_blocking=True)
+
+
+def normalise(
+    pixels_u8: npt.NDArray[np.uint8] | Tensor, geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
+) -> Tensor:
+    """Normalise and pad pixels uint8 [h', w', 3], where they are: float32 [1, 3, Hp, Wp], see `to_input`.
+
+    Arrays and tensors look up the same 256 values per channel: on a CPU, that is an order of magnitude faster than
+    arithmetic on permuted tensors.
+    """
+    table = _lookup(mean, std)
     height, width = geometry.resized
+    if isinstance(pixels_u8, np.ndarray):
+        out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
+        for plane, values, target in zip(cv2.split(pixels_u8), table, out[0], strict=True):
+            if black:
+                target[:] = values[0]
+            target[:height, :width] = cv2.LUT(plane, values)
+        return torch.from_numpy(out)
+    below_right = (0, geometry.padded[1] - width, 0, geometry.padded[0] - height)
+    planes = pixels_u8.permute(2, 0, 1).int()  # 3 h' w'
     if black:
-        pixels = np.pad(pixels, ((0, geometry.padded[0] - height), (0, geometry.padded[1] - width), (0, 0)))
-        height, width = geometry.padded
-    table = torch.from_numpy(_lookup(mean, std)).to(device)
-    with uploading or nullcontext():
-        uploaded = torch.from_numpy(np.ascontiguousarray(pixels)).to(device, non_blocking=True)
-    planes = uploaded.permute(2, 0, 1).int()
-    values = torch.stack([table[c][planes[c]] for c in range(3)])
-    return F.pad(values, (0, geometry.padded[1] - width, 0, geometry.padded[0] - height))[None]
+        planes = F.pad(planes, below_right)  # 3 Hp Wp
+    values = torch.from_numpy(table).to(planes.device)
+    normalised = torch.stack([values[c][planes[c]] for c in range(3)])
+    return (normalised if black else F.pad(normalised, below_right))[None]  # 1 3 Hp Wp
 
 
 def boxes_to_source(boxes: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
@@ -161,10 +179,6 @@ def map_to_source(values: npt.NDArray, geometry: Geometry, interpolation: int = 
     return cv2.resize(values, (width, height), interpolation=interpolation)
 
 
-def _halves(side: int, wanted: int) -> bool:
-    return side % 2 == 0 and side // 2 >= 1.5 * wanted
-
-
 def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
     return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
@@ -174,16 +188,3 @@ def _lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
     """Normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     return (unit - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]
-
-
-def _normalised(
-    pixels: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool
-) -> npt.NDArray[np.float32]:
-    """float32 [1, 3, Hp, Wp] by table look-up: an order of magnitude faster than arithmetic on permuted tensors."""
-    height, width = geometry.resized
-    out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
-    for plane, table, target in zip(cv2.split(pixels), _lookup(mean, std), out[0], strict=True):
-        if black:
-            target[:] = table[0]
-        target[:height, :width] = cv2.LUT(plane, table)
-    return out

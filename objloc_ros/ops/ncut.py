@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.ops.affinity import Affinity, on_host
-from objloc_ros.ops.spectral import SAME, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.ops.affinity import Affinity, to_numpy
+from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 
 Vector = npt.NDArray[np.float64]
 
-TIE = 1e-6
-"""Entries within this relative distance of the largest one count as tied; the first is the seed."""
+TIE_TOL = 1e-6
+"""Relative distance from the largest entry within which entries count as tied; the first of them is the seed."""
 
-EQUAL = 3e-7
-"""Entries of patches with the same links differ by less than this part of the largest: by the rounding of products."""
+ROUNDING_TOL = 3e-7
+"""Relative difference below which entries of patches with the same links differ only by the rounding of products."""
 
-MARGIN = 1e-9
-"""Where an entry lies this close to the mean, in standard deviations, its side is not determined."""
+MIN_OFFSET_STD = 1e-9
+"""Distance of an entry from the mean, in standard deviations, below which its side is not determined."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cut:
 
 
 def bipartition(graph: Affinity) -> list[Cut]:
-    """Cut every graph of a batch at the mean of its second eigenvector.
+    """Cut every graph of a batch at the mean of its second eigenvector, one `Cut` per graph.
 
     Where the eigenvector's estimated error leaves open on which side an entry lies or which one is largest, it is
     computed again, more accurately.
@@ -51,38 +51,40 @@ def bipartition(graph: Affinity) -> list[Cut]:
         graph: Graphs of at least two patches.
     """
     pairs = smallest_eigenpairs(graph)
-    if not all(_is_settled(vector, errors) for vector, errors, _, _ in _first(pairs)):
+    if not all(_is_decided(vector, errors) for vector, errors, _, _ in _unpack_first(pairs)):
         pairs = refined_eigenpairs(graph, pairs)
-    return [_cut(*each) for each in _first(pairs)]
+    return [_cut(*first_pair) for first_pair in _unpack_first(pairs)]
 
 
-def first_largest(values: Vector) -> int:
-    """Index of the first entry that equals the largest one, round-off aside."""
+def argmax_first(values: Vector) -> int:
+    """Return the index of the first entry that equals the largest one up to round-off."""
     largest = values.max()
-    return int((values >= largest - TIE * abs(largest)).argmax())
+    return int((values >= largest - TIE_TOL * abs(largest)).argmax())
 
 
 def _cut(vector: Vector, errors: Vector, value: float, gap: float) -> Cut:
-    seed = first_largest(np.abs(vector))
+    seed = argmax_first(np.abs(vector))
     oriented = vector if vector[seed] > 0 else -vector
     offset = oriented - oriented.mean()
-    undecided = (np.abs(offset) <= np.maximum(MARGIN * offset.std(), errors)).any()
-    return Cut(oriented, offset > 0, seed, empty=value > 1 - SAME, degenerate=bool(gap < SAME or undecided))
+    undecided = (np.abs(offset) <= np.maximum(MIN_OFFSET_STD * offset.std(), errors)).any()
+    return Cut(
+        oriented, offset > 0, seed, empty=value > 1 - EIGENVALUE_TOL, degenerate=bool(gap < EIGENVALUE_TOL or undecided)
+    )
 
 
-def _is_settled(vector: Vector, errors: Vector) -> bool:
-    """Whether errors of this size change neither the sides nor the seed; both float64 [N]."""
+def _is_decided(vector: Vector, errors: Vector) -> bool:
+    """Return whether errors of this size change neither the sides nor the seed; both float64 [N]."""
     if (np.abs(vector - vector.mean()) <= errors).any():
         return False
     size = np.abs(vector)
     largest = size.max()
-    rivals = size + 2 * errors >= largest - TIE * largest
+    rivals = size + 2 * errors >= largest - TIE_TOL * largest
     below, doubt = 1 - size[rivals] / largest, 2 * errors[rivals] / largest
-    return bool((below <= np.maximum(TIE - doubt, EQUAL)).all())
+    return bool((below <= np.maximum(TIE_TOL - doubt, ROUNDING_TOL)).all())
 
 
-def _first(pairs: Eigenpairs) -> list[tuple[Vector, Vector, float, float]]:
-    """First eigenvector, the errors of its offsets from the mean, eigenvalue and gap of each graph."""
+def _unpack_first(pairs: Eigenpairs) -> list[tuple[Vector, Vector, float, float]]:
+    """Return first eigenvector, errors of its offsets from the mean, eigenvalue and gap of each graph."""
     errors = pairs.errors + pairs.mean_errors[:, :, None]
-    rows = (on_host(field)[:, 0] for field in (pairs.vectors, errors, pairs.values, pairs.gaps))
+    rows = (to_numpy(field)[:, 0] for field in (pairs.vectors, errors, pairs.values, pairs.gaps))
     return list(zip(*rows, strict=True))

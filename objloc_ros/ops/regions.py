@@ -1,4 +1,4 @@
-"""Connected regions of a mask: labels in raster order of their first pixel, boxes with exclusive max.
+"""Masks: their overlap, and their connected regions, labelled in raster order of their first pixel.
 
 Everything is linear in the number of pixels, whatever the number of regions.
 """
@@ -73,3 +73,9 @@ def fill_holes(mask: BoolMap) -> BoolMap:
     outside = np.pad(~mask, 1, constant_values=True).view(np.uint8)
     _, labels = cv2.connectedComponents(outside, connectivity=4, ltype=cv2.CV_32S)
     return labels[1:-1, 1:-1] != labels[0, 0]
+
+
+def mask_iou(mask: BoolMap, other: BoolMap) -> float:
+    """Compute the intersection over union of two bool masks of one shape; 1 where both are empty."""
+    union = np.count_nonzero(mask | other)
+    return np.count_nonzero(mask & other) / union if union else 1.0

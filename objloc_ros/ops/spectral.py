@@ -13,38 +13,38 @@ import numpy as np
 from array_api_compat import array_namespace
 from scipy.linalg import eigh
 
-from objloc_ros.ops.affinity import Affinity, Array, on_host
-from objloc_ros.ops.krylov import KrylovSpace, Ritz, known_eigenvector
+from objloc_ros.ops.affinity import Affinity, Array, to_numpy
+from objloc_ros.ops.krylov import KrylovSpace, Ritz, first_eigenvector
 
-ACCURACY = 1e-6
-"""Residual |M y - theta y| at which an eigenvector counts as found."""
+RESIDUAL_TOL = 1e-6
+"""Residual |M y - theta y| below which an eigenvector counts as found."""
 
-FAR = 1e-3
-"""Above this residual, one more step does not suffice."""
+TWO_STEPS_ABOVE = 1e-3
+"""Residual above which the search takes two steps before it looks again: one does not suffice."""
 
-TAKEN = 1e-5
-"""Residual that may be left once all products' errors have come in."""
+FINAL_RESIDUAL_TOL = 1e-5
+"""Residual that may remain at the end, with the rounding errors of all products in it."""
 
-REFINED = 1e-9
-"""Residual to reach in a refinement."""
+REFINED_RESIDUAL_TOL = 1e-9
+"""Residual at which a refinement ends."""
 
-EFFORT = 40
-"""Steps after which a refinement ends in any case."""
+MAX_REFINEMENT_STEPS = 40
+"""Size of the space at which a refinement ends in any case."""
 
-LIMIT = 150
-"""Steps after which the dense solver takes over."""
+MAX_STEPS = 150
+"""Size of the space at which the dense solver takes over."""
 
-BESIDE = 5
-"""Eigenpairs beyond the wanted ones that an estimate of errors looks at."""
+EXTRA_PAIRS = 5
+"""Number of eigenpairs beyond the wanted ones that the estimate of errors uses."""
 
-SMALL = 64
-"""Up to this many patches the dense solver is as fast."""
+DENSE_BELOW = 64
+"""Largest number of patches for which the dense solver is as fast."""
 
-SAME = 1e-6
-"""Eigenvalues closer than this are one multiple eigenvalue: their eigenvectors are not determined."""
+EIGENVALUE_TOL = 1e-6
+"""Distance below which eigenvalues count as one multiple eigenvalue, whose eigenvectors are not determined."""
 
 DENSE_RESIDUAL = 1e-14
-"""What LAPACK leaves of a residual, for the estimate of errors."""
+"""Residual that LAPACK leaves, for the estimate of errors."""
 
 
 class Eigenpairs(NamedTuple):
@@ -73,11 +73,11 @@ def smallest_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
 
     Args:
         graph: A batch of graphs of N >= 2 patches.
-        k: Wanted eigenpairs; N - 1 where that is less.
+        k: Number of wanted eigenpairs; N - 1 where that is less.
     """
     n = graph.shape[1]
     k = min(k, n - 1)
-    if n <= SMALL:
+    if n <= DENSE_BELOW:
         return dense_eigenpairs(graph, k)
     space = KrylovSpace(graph)
     ritz = _search(space, k)
@@ -85,15 +85,15 @@ def smallest_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
 
 
 def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
-    """Improve eigenpairs, with products in all but float64, as far as `REFINED` or as that goes in `EFFORT` steps."""
+    """Improve eigenpairs with products of nearly float64 accuracy to `REFINED_RESIDUAL_TOL` where possible."""
     space = KrylovSpace(graph, fine=True)
     k = found.values.shape[1]
     for i in range(k):
-        space.turn(found.vectors[:, i] * space.root)
+        space.set_direction(found.vectors[:, i] * space.root)
         space.expand()
     ritz = space.ritz(k)
-    while float((lengths := ritz.lengths()).max()) > REFINED and space.size < EFFORT:
-        space.turn(ritz.residuals[:, int(lengths.sum(0).argmax())])
+    while float((lengths := ritz.residual_norms()).max()) > REFINED_RESIDUAL_TOL and space.size < MAX_REFINEMENT_STEPS:
+        space.set_direction(ritz.residuals[:, int(lengths.sum(0).argmax())])
         space.expand()
         ritz = space.ritz(k)
     return _eigenpairs(ritz, space.root, k, rounding=1e-11, gaps=found.gaps)
@@ -102,10 +102,10 @@ def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
 def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
     """Solve the same problem with LAPACK, on matrices float64 [N, N] in the host's memory."""
     n = graph.shape[1]
-    known, root = known_eigenvector(graph)
+    known, root = first_eigenvector(graph)
     pairs = []
     for weights, roots, first in zip(graph.dense(), root, known, strict=True):
-        m, r, y = on_host(weights), on_host(roots), on_host(first)
+        m, r, y = to_numpy(weights), to_numpy(roots), to_numpy(first)
         m /= r[:, None]
         m /= r
         m -= 3 * y[:, None] * y  # the known eigenvalue moves from 1 to -2, below all others
@@ -117,34 +117,34 @@ def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
 
 
 def _search(space: KrylovSpace, k: int) -> Ritz | None:
-    """Grow the space until the k largest eigenpairs are found and no other hides beside them; None at the limit."""
+    """Grow the space until the k largest eigenpairs are found and no other can coincide; None at `MAX_STEPS`."""
     space.start(seed=0)
     space.expand(k + 3)
-    while space.size < LIMIT and (residual := float(space.estimate(k).max())) > ACCURACY:
-        space.expand(2 if residual > FAR else 1)
+    while space.size < MAX_STEPS and (residual := float(space.estimate_residuals(k).max())) > RESIDUAL_TOL:
+        space.expand(2 if residual > TWO_STEPS_ABOVE else 1)
     space.start(seed=1)
     space.expand(max(3, space.size // 3))
-    while space.size < LIMIT:
+    while space.size < MAX_STEPS:
         ritz = space.ritz(k + 1)
-        lengths = ritz.lengths()
+        lengths = ritz.residual_norms()
         worst = int(lengths[:, :k].sum(0).argmax())
-        if float(lengths[:, worst].max()) <= TAKEN:
+        if float(lengths[:, worst].max()) <= FINAL_RESIDUAL_TOL:
             if not _is_close_call(ritz, lengths, k):
-                return space.ritz(k + BESIDE)
+                return space.ritz(k + EXTRA_PAIRS)
             worst = k
-        space.turn(ritz.residuals[:, worst])
+        space.set_direction(ritz.residuals[:, worst])
         space.expand()
     return None
 
 
 def _is_close_call(ritz: Ritz, lengths: Array, k: int) -> bool:
-    """Whether the eigenvalue after the k wanted ones may coincide with the last of them, but is not known well."""
+    """Return whether the eigenvalue after the k wanted ones is uncertain and may coincide with the last of them."""
     gap, uncertainty = ritz.values[:, k - 1] - ritz.values[:, k], lengths[:, k]
     return bool(((gap < 2 * uncertainty) & (uncertainty > 1e-4)).any())
 
 
 def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array | None = None) -> Eigenpairs:
-    """Put the k first pairs into the problem's terms; `rounding` is the relative error of the products behind them."""
+    """Convert the first k pairs to solutions of the problem; `rounding` is the relative error of the products used."""
     xp = array_namespace(root)
     if gaps is None:
         edge = xp.full((root.shape[0], 1), xp.inf, dtype=xp.float64, device=root.device)
@@ -152,10 +152,10 @@ def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array
         gaps = xp.minimum(steps[:, :-1], steps[:, 1:])[:, :k]
         amplification = _amplification(ritz, k)
     else:
-        amplification = 1 / xp.maximum(gaps, xp.full_like(gaps, SAME))
+        amplification = 1 / xp.maximum(gaps, xp.full_like(gaps, EIGENVALUE_TOL))
     vectors = ritz.vectors[:, :k] / root[:, None]
     residuals = xp.abs(ritz.residuals[:, :k])
-    steepness = 1 / xp.maximum(gaps, xp.full_like(gaps, SAME))
+    steepness = 1 / xp.maximum(gaps, xp.full_like(gaps, EIGENVALUE_TOL))
     rounded = rounding * xp.max(xp.abs(vectors), axis=2) * steepness
     errors = (3 * amplification * xp.max(residuals, axis=2))[:, :, None] / root[:, None] + rounded[:, :, None]
     mean_errors = 3 * amplification * (residuals / root[:, None]).mean(2)
@@ -163,16 +163,16 @@ def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array
 
 
 def _amplification(ritz: Ritz, k: int) -> Array:
-    """How many times larger than the residuals the errors of the k first eigenvectors are, [B, k].
+    """Compute the ratio of error to residual for the first k eigenvectors: float64 [B, k].
 
     To first order the error is (theta - M)^-1 applied to the residual. The residual is orthogonal to the space, and so
     nearly to the eigenvectors that the space knows, however close their eigenvalues are; the last one of `ritz` stands
     for all that it does not know.
     """
     xp = array_namespace(ritz.values)
-    floor = xp.full_like(ritz.values, SAME)
+    floor = xp.full_like(ritz.values, EIGENVALUE_TOL)
     beyond = 1 / xp.maximum(ritz.values - ritz.values[:, -1:], floor)
-    unknown = xp.minimum(ritz.lengths() * beyond, xp.ones_like(floor))
+    unknown = xp.minimum(ritz.residual_norms() * beyond, xp.ones_like(floor))
     near = 1 / xp.maximum(xp.abs(ritz.values[:, :, None] - ritz.values[:, None]), floor[:, None])
     neighbours = (near * unknown[:, None] * (1 - xp.eye(near.shape[1], device=ritz.values.device))).sum(2)
     return (beyond + neighbours)[:, :k]

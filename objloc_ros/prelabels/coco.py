@@ -1,6 +1,6 @@
-"""Pre-labels as one COCO JSON document that CVAT and FiftyOne import, joined from parts without holding them.
+"""Pre-labels as one COCO JSON document that CVAT and FiftyOne import, joined from parts without holding them in memory.
 
-What the two importers ask for, by their own code:
+What the two importers require, by their own code:
 
 - CVAT (through Datumaro's `coco_instances`): `iscrowd` must be an integer, and every category id above 0. A
   `segmentation` that is a dictionary becomes a mask whatever `iscrowd` says, with `counts` as text (compressed) or as
@@ -28,20 +28,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from objloc_ros.errors import InputError
+from objloc_ros.data.coco_document import number_categories
 from objloc_ros.io.files import whole
-from objloc_ros.prelabels.work import LABELS
+from objloc_ros.prelabels.parts import read_records
 
 
 @dataclass
 class Totals:
-    """What a document holds.
+    """What a document contains.
 
     Args:
-        images: Images that were labelled.
-        annotations: Objects in them.
-        tracks: Objects that were followed, each counted once.
-        failures: Images and messages that could not be used.
+        images: Number of labelled images.
+        annotations: Number of objects in them.
+        tracks: Number of tracked objects, each counted once.
+        failures: Number of images and messages that could not be used.
     """
 
     images: int = 0
@@ -50,21 +50,7 @@ class Totals:
     failures: int = 0
 
 
-def records(part: Path) -> Iterator[dict[str, Any]]:
-    """Read the labels of a part, a dictionary per image: one with "objects", or with a "reason".
-
-    Raises:
-        InputError: If they cannot be read.
-    """
-    try:
-        with (part / LABELS).open(encoding="utf-8") as file:
-            for line in file:
-                yield json.loads(line)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {part / LABELS}: {error}") from error
-
-
-def merge(
+def write_coco(
     parts: Sequence[Path],
     path: Path,
     *,
@@ -75,75 +61,75 @@ def merge(
     """Join the labels of parts to one document; it appears whole or not at all.
 
     Images, annotations and tracks are numbered from 1 in the order of the parts, so that the bytes do not depend on
-    how the work was cut or who did it. The parts are read three times; nothing grows with the number of images.
+    how and where the work was done. The parts are read three times; memory does not grow with the number of images.
 
     Args:
         parts: Folders with `labels.jsonl`, in the order of the inputs.
         path: The JSON file.
-        info: What made the labels; any JSON values.
+        info: How the labels were made; any JSON values.
         categories: Their names, in the order of their ids from 1 on.
-        as_tracks: Write only what was followed, as the rectangles of which CVAT makes tracks, instead of masks.
+        as_tracks: Write only tracked objects, as the rectangles of which CVAT makes tracks, instead of masks.
 
     Raises:
-        InputError: If a part cannot be read or the file cannot be written.
+        InputError: A part cannot be read or the file cannot be written.
     """
     totals = Totals()
     ids = {name: number for number, name in enumerate(categories, start=1)}
     with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(f'{{\n"info": {json.dumps(info)},\n"licenses": [],\n')
-        _write_list(file, "categories", ({"id": number, "name": name} for name, number in ids.items()))
-        _write_list(file, "images", _images(parts, totals))
-        _write_list(file, "annotations", _annotations(parts, ids, totals, as_tracks=as_tracks))
-        _write_list(file, "failures", _failures(parts, totals), end="\n}\n")
+        _write_list(file, "categories", number_categories(categories))
+        _write_list(file, "images", _make_images(parts, totals))
+        _write_list(file, "annotations", _make_annotations(parts, ids, totals, as_tracks=as_tracks))
+        _write_list(file, "failures", _read_failures(parts, totals), end="\n}\n")
         file.flush()
         os.fsync(file.fileno())
     return totals
 
 
-def _images(parts: Sequence[Path], totals: Totals) -> Iterator[dict[str, Any]]:
-    for record in _labelled(parts):
+def _make_images(parts: Sequence[Path], totals: Totals) -> Iterator[dict[str, Any]]:
+    for record in _read_labelled(parts):
         totals.images += 1
         yield {"id": totals.images, **{name: value for name, value in record.items() if name != "objects"}}
 
 
-def _annotations(
+def _make_annotations(
     parts: Sequence[Path], ids: dict[str, int], totals: Totals, *, as_tracks: bool
 ) -> Iterator[dict[str, Any]]:
     image = 0
     for part in parts:
-        before = totals.tracks  # tracks are numbered from 1 in every part
-        for record in _labelled([part]):
+        first_track = totals.tracks  # tracks are numbered from 1 in every part
+        for record in _read_labelled([part]):
             image += 1
-            for one in record["objects"]:
-                track = before + one["track"] if "track" in one else None
+            for label in record["objects"]:
+                track = first_track + label["track"] if "track" in label else None
                 totals.tracks = max(totals.tracks, track or 0)
                 if track is not None or not as_tracks:
                     totals.annotations += 1
-                    numbers = {"id": totals.annotations, "image_id": image, "category_id": ids[one["label"]]}
-                    yield numbers | (_rectangle(one, track) if as_tracks else _mask(one, track))
+                    numbers = {"id": totals.annotations, "image_id": image, "category_id": ids[label["label"]]}
+                    yield numbers | (_make_rectangle(label, track) if as_tracks else _make_mask(label, track))
 
 
-def _mask(one: dict[str, Any], track: int | None) -> dict[str, Any]:
-    fields = {name: one[name] for name in ("segmentation", "bbox", "area")}
-    fields |= {"iscrowd": 0, "score": one["score"]}
+def _make_mask(label: dict[str, Any], track: int | None) -> dict[str, Any]:
+    fields = {name: label[name] for name in ("segmentation", "bbox", "area")}
+    fields |= {"iscrowd": 0, "score": label["score"]}
     return fields if track is None else fields | {"track_id": track, "attributes": {"track_id": track}}
 
 
-def _rectangle(one: dict[str, Any], track: int | None) -> dict[str, Any]:
-    fields = {"segmentation": [], "bbox": one["bbox"], "area": one["bbox"][2] * one["bbox"][3], "iscrowd": 0}
-    return fields | {"score": one["score"], "attributes": {"track_id": track, "keyframe": True}}
+def _make_rectangle(label: dict[str, Any], track: int | None) -> dict[str, Any]:
+    fields = {"segmentation": [], "bbox": label["bbox"], "area": label["bbox"][2] * label["bbox"][3], "iscrowd": 0}
+    return fields | {"score": label["score"], "attributes": {"track_id": track, "keyframe": True}}
 
 
-def _failures(parts: Sequence[Path], totals: Totals) -> Iterator[dict[str, Any]]:
+def _read_failures(parts: Sequence[Path], totals: Totals) -> Iterator[dict[str, Any]]:
     for part in parts:
-        for record in records(part):
+        for record in read_records(part):
             if "reason" in record:
                 totals.failures += 1
                 yield record
 
 
-def _labelled(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    return (record for part in parts for record in records(part) if "objects" in record)
+def _read_labelled(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    return (record for part in parts for record in read_records(part) if "objects" in record)
 
 
 def _write_list(file: IO[str], name: str, items: Iterable[dict[str, Any]], end: str = ",\n") -> None:

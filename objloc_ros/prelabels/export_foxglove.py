@@ -23,16 +23,16 @@ from foxglove.messages import (
     Timestamp,
 )
 
-from objloc_ros.prelabels.recording import Labelled
+from objloc_ros.prelabels.parts import LabelledImage
 
-LINE = 2.0
-"""Width of a box's line in pixels; that of an outline is half of it."""
+BOX_LINE_PX = 2.0
+"""Width of a box's line, in pixels; the line of an outline is half as wide."""
 
-GOLDEN = 0.618034
-"""Part of the colour circle between an object and the next, so that neighbours differ most."""
+HUE_STEP = 0.618034
+"""Part of the colour circle between two consecutive objects: the golden ratio, so that neighbours differ most."""
 
 
-def write(path: Path, frames: Iterator[Labelled]) -> None:
+def write(path: Path, frames: Iterator[LabelledImage]) -> None:
     """Write an MCAP file.
 
     Per camera, `/CAMERA/compressed` (foxglove.CompressedImage) and `/CAMERA/annotations` (foxglove.ImageAnnotations):
@@ -40,17 +40,17 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
     time as timestamp and as log time, by which Foxglove brings them together.
 
     Args:
-        path: The file; not there yet.
-        frames: What is recorded, in any order of time.
+        path: The file, which does not exist yet.
+        frames: The images and their labels, in any order of time.
 
     Raises:
-        OSError: If the disk is full.
+        OSError: The disk is full.
     """
     context = foxglove.Context()
     channels: dict[str, tuple[CompressedImageChannel, ImageAnnotationsChannel]] = {}
     with path.open("wb") as file:
-        guard = _Guard(file)
-        with foxglove.open_mcap(guard, context=context):  # type: ignore[arg-type]  # it asks for less than a BinaryIO
+        output = _ErrorKeepingFile(file)
+        with foxglove.open_mcap(output, context=context):  # type: ignore[arg-type]  # it asks for less than a BinaryIO
             for frame in frames:
                 if frame.camera not in channels:
                     name = f"/{frame.camera.removesuffix('/compressed')}"
@@ -59,21 +59,21 @@ def write(path: Path, frames: Iterator[Labelled]) -> None:
                         ImageAnnotationsChannel(f"{name}/annotations", context=context),
                     )
                 images, annotations = channels[frame.camera]
-                images.log(_image(frame), log_time=frame.stamp_ns)
-                annotations.log(_annotations(frame), log_time=frame.stamp_ns)
-                guard.check()
-        guard.flush()
-        guard.check()
+                images.log(_make_image(frame), log_time=frame.stamp_ns)
+                annotations.log(_make_annotations(frame), log_time=frame.stamp_ns)
+                output.check()
+        output.flush()
+        output.check()
         os.fsync(file.fileno())
 
 
-class _Guard:
-    """A file that keeps its first error for whoever asks, and seems to go on without end.
+class _ErrorKeepingFile:
+    """A file that keeps its first error for `check`, and pretends to go on without errors.
 
-    The library only logs errors, once per message, and panics where it is asked to close a file that has failed.
+    The library only logs errors, once per message, and panics when it closes a file that has failed.
 
     Args:
-        file: At its beginning; what it holds is whole only if `check` raises nothing in the end.
+        file: At its beginning; its contents are complete only if `check` raises nothing in the end.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -96,7 +96,7 @@ class _Guard:
         self._try(self._file.flush)
 
     def check(self) -> None:
-        """Raise what went wrong so far."""
+        """Raise the first error so far."""
         if self._error is not None:
             raise self._error
 
@@ -108,26 +108,28 @@ class _Guard:
                 self._error = error
 
 
-def _timestamp(frame: Labelled) -> Timestamp:
+def _make_timestamp(frame: LabelledImage) -> Timestamp:
     return Timestamp(*divmod(frame.stamp_ns, 1_000_000_000))
 
 
-def _image(frame: Labelled) -> CompressedImage:
-    return CompressedImage(timestamp=_timestamp(frame), frame_id=frame.camera, data=frame.data, format=frame.format)
+def _make_image(frame: LabelledImage) -> CompressedImage:
+    return CompressedImage(
+        timestamp=_make_timestamp(frame), frame_id=frame.camera, data=frame.data, format=frame.format
+    )
 
 
-def _annotations(frame: Labelled) -> ImageAnnotations:
-    timestamp = _timestamp(frame)
+def _make_annotations(frame: LabelledImage) -> ImageAnnotations:
+    timestamp = _make_timestamp(frame)
     lines, texts = [], []
-    for place, one in enumerate(frame.objects, start=1):
-        color = _color(one.get("track", place))
-        lines.append(_line(timestamp, _corners(one["bbox"]), color, LINE))
-        lines += [_line(timestamp, outline, color, LINE / 2) for outline in _outlines(frame, one)]
+    for number, label in enumerate(frame.objects, start=1):
+        color = _choose_color(label.get("track", number))
+        lines.append(_make_line(timestamp, _to_corners(label["bbox"]), color, BOX_LINE_PX))
+        lines += [_make_line(timestamp, outline, color, BOX_LINE_PX / 2) for outline in _find_outlines(frame, label)]
         texts.append(
             TextAnnotation(
                 timestamp=timestamp,
-                position=Point2(x=one["bbox"][0], y=one["bbox"][1]),
-                text=frame.caption(one),
+                position=Point2(x=label["bbox"][0], y=label["bbox"][1]),
+                text=frame.make_caption(label),
                 font_size=12,
                 text_color=Color(r=1, g=1, b=1, a=1),
                 background_color=color,
@@ -136,7 +138,9 @@ def _annotations(frame: Labelled) -> ImageAnnotations:
     return ImageAnnotations(timestamp=timestamp, points=lines, texts=texts)
 
 
-def _line(timestamp: Timestamp, corners: list[tuple[float, float]], color: Color, thickness: float) -> PointsAnnotation:
+def _make_line(
+    timestamp: Timestamp, corners: list[tuple[float, float]], color: Color, thickness: float
+) -> PointsAnnotation:
     return PointsAnnotation(
         timestamp=timestamp,
         type=PointsAnnotationType.LineLoop,
@@ -146,18 +150,18 @@ def _line(timestamp: Timestamp, corners: list[tuple[float, float]], color: Color
     )
 
 
-def _corners(bbox: list[int]) -> list[tuple[float, float]]:
+def _to_corners(bbox: list[int]) -> list[tuple[float, float]]:
     x, y, width, height = bbox
     return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
 
 
-def _outlines(frame: Labelled, one: dict[str, Any]) -> list[list[tuple[float, float]]]:
-    """The outlines of a mask, holes included, through the centres of its border pixels."""
-    pixels = frame.mask(one).view(np.uint8)
+def _find_outlines(frame: LabelledImage, label: dict[str, Any]) -> list[list[tuple[float, float]]]:
+    """Find the outlines of a mask, holes included, through the centres of its border pixels."""
+    pixels = frame.decode_mask(label).view(np.uint8)
     contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return [[(float(x) + 0.5, float(y) + 0.5) for x, y in contour[:, 0]] for contour in contours]
 
 
-def _color(number: int) -> Color:
-    red, green, blue = colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.8, 0.9)
+def _choose_color(number: int) -> Color:
+    red, green, blue = colorsys.hsv_to_rgb(number * HUE_STEP % 1, 0.8, 0.9)
     return Color(r=red, g=green, b=blue, a=1)

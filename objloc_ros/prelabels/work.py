@@ -1,7 +1,8 @@
-"""Pre-labels: what a method finds in images, videos and bags, written down for people to correct.
+"""Pre-labels: what a method finds in images, videos and bags, written as labels for people to correct.
 
-The work is cut into pieces (`sources.py`) that run here or on a cluster (`objloc_ros.jobs`). Each leaves
-a folder with `labels.jsonl`, a line per image, and the frames that were no files before; `coco.py` joins them.
+The work is cut into pieces (`sources.py`) that run here or on a cluster (`objloc_ros.jobs`). Each leaves a part, a
+folder with labels and the frames that were no files before (`parts.py`). Parts are joined by `coco.py`, and each can be
+exported as a recording for a viewer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,50 +20,143 @@ from typing import Any, Literal
 import numpy as np
 from faster_coco_eval import mask as coco_mask
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
-from objloc_ros.engine.temporal import Past, Tracker
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json, write_json
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
-from objloc_ros.jobs.shards import Shard, Work
-from objloc_ros.prelabels.sources import SUFFIXES, Frame, Piece, frames
-from objloc_ros.types import Detections, Image, Size, size_of
+from objloc_ros.jobs.shards import Shard
+from objloc_ros.prelabels.parts import IMAGES, LABELS, LabelledImage, read_labelled_images
+from objloc_ros.prelabels.sources import SUFFIXES, Piece, SourceFrame, read_frames
+from objloc_ros.types import Image, size_of
+
+KeepImages = Literal["frames", "all", "none"]
+"""Which images are written beside the labels: frames of videos and bags, image files, too, or none."""
+
+TrackObjects = Literal["video", "all", "none"]
+"""Where objects are tracked: in videos and bags, among the images of a piece, too, or nowhere."""
+
+ExportFormat = Literal["rerun", "foxglove"]
+
+EXPORT_SUFFIXES: dict[ExportFormat, str] = {"rerun": ".rrd", "foxglove": ".mcap"}
+"""How the names of exported files end."""
+
+WriteRecording = Callable[[Path, Iterator[LabelledImage]], None]
+"""Writes a recording to a path that does not exist yet."""
 
 
-def objects(found: HeadResult, tracks: Sequence[int | None]) -> list[dict[str, Any]]:
-    """Describe the detections of one image as JSON values.
+@dataclass(frozen=True, kw_only=True)
+class LabelTask:
+    """Labels the images of a piece: the `ShardTask` of a `Piece`.
 
     Args:
-        found: What a method says.
-        tracks: The number of each detection's track, or None.
+        config: With one method.
+        topics: Image topics to read from bags; empty for all cameras.
+        track: Where to track objects.
+        keep: Which images to write.
+        suffix: Format of written frames, jpg or png; image files are copied as they are.
+        threads: Processor threads. Floating-point sums depend on it, in their last digits.
+        on_frame: Called after each frame, in the process that runs the task; equal tasks may differ in it.
 
-    Returns:
-        For each detection "label", "score", "track", and of its mask "segmentation" (`io.rle.Rle`), "bbox" [x, y,
-        width, height] and "area" in pixels. One whose mask has no pixel, which happens where the image is smaller than
-        what the method works on, is left out: CVAT refuses a file with such a mask.
+    Raises:
+        ParameterError: There are several methods, or a value is out of range.
     """
-    ids = np.asfortranarray(instance_map(found))
-    detections = found.detections
-    described = []
-    for number, (label, score, track) in enumerate(zip(detections.labels, detections.scores, tracks, strict=True), 1):
-        rle = encode(ids == number)
-        area = int(coco_mask.area(rle))
-        if area:
-            bbox = [int(side) for side in coco_mask.toBbox(rle)]
-            one = {"label": label, "score": round(float(score), 4), "bbox": bbox, "area": area, "segmentation": rle}
-            described.append(one if track is None else one | {"track": track})
-    return described
+
+    config: PipelineConfig
+    topics: tuple[str, ...] = ()
+    track: TrackObjects = "video"
+    keep: KeepImages = "frames"
+    suffix: str = "jpg"
+    threads: int = 1
+    on_frame: Callable[[], None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.config.methods) != 1:
+            raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.config.methods)}")
+        if self.suffix not in SUFFIXES:
+            raise ParameterError(f"frames are written as {' or '.join(SUFFIXES)}, got {self.suffix!r}")
+        if self.threads < 1:
+            raise ParameterError(f"threads must be at least 1, got {self.threads}")
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        return self.config.methods[0]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The labels that objects may have."""
+        return self.config.prompts or ("object",)
+
+    def settings(self) -> dict[str, Any]:
+        """What the labels depend on, as JSON values."""
+        settings = self.config.about(self.method) | {"tracks": self.track, "threads": self.threads}
+        return settings | ({"topics": list(self.topics)} if self.topics else {})
+
+    def load(self) -> Pipeline:
+        """Load the networks.
+
+        Raises:
+            ParameterError: A model or the device is unknown.
+            WeightsError: Weights are missing or refused.
+        """
+        use_threads(self.threads)
+        return build_pipeline(self.config)
+
+    def run(self, pipeline: Pipeline, piece: Piece, target: Path) -> None:
+        """Label a piece.
+
+        Args:
+            pipeline: What `load` has returned.
+            piece: What to label.
+            target: Folder of the part to make.
+
+        Raises:
+            InputError: A video or a bag cannot be read to its end.
+        """
+        use_threads(self.threads)
+        tracks = self.track == "all" or (self.track == "video" and piece.kind != "images")
+        trackers = CameraTrackers(pipeline, self.method) if tracks else None
+        target.mkdir()
+        with (target / LABELS).open("w", encoding="utf-8") as file:
+            for frame in read_frames(piece, self.topics, self.suffix):
+                file.write(json.dumps(self._label(frame, pipeline, trackers)) + "\n")
+                self._write_image(frame, piece, target / IMAGES)
+                if self.on_frame is not None:
+                    self.on_frame()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _label(self, frame: SourceFrame, pipeline: Pipeline, trackers: CameraTrackers | None) -> dict[str, Any]:
+        """Make a frame's line of the labels."""
+        if frame.image is None:
+            return {"file_name": frame.file_name, "reason": frame.problem}
+        if trackers is None:
+            result = pipeline.run(frame.image)[self.method]
+        else:
+            result = trackers(frame.image, frame.camera, frame.stamp_ns)
+        height, width = size_of(frame.image)
+        about = {"file_name": frame.file_name, "width": width, "height": height, **frame.about}
+        return about | {"objects": describe_objects(result)}
+
+    def _write_image(self, frame: SourceFrame, piece: Piece, folder: Path) -> None:
+        """Write a frame's image, if it is to be kept."""
+        if frame.image is None or self.keep == "none" or (self.keep == "frames" and piece.kind == "images"):
+            return
+        target = folder / frame.file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if piece.kind == "images":
+            shutil.copyfile(piece.root / frame.file_name, target)
+        else:
+            write_image(target, frame.image)
 
 
-class Follower:
-    """Runs one method on frames that belong together, as the nodes do: discovery with a memory, names by a tracker.
-
-    Objects of different prompts are tracked apart, so that none takes another's number where they overlap.
+class CameraTrackers:
+    """Runs one method on the frames of several cameras, with ids that no two objects of any of them share.
 
     Args:
         pipeline: What runs the method.
@@ -70,197 +164,115 @@ class Follower:
     """
 
     def __init__(self, pipeline: Pipeline, method: str) -> None:
-        self._pipeline, self._method = pipeline, method
-        self._followed = (method,) if method in DISCOVERY else ()
-        self._cameras: dict[str, Past] = {}
-        self._numbers: dict[tuple[str, str, str], int] = {}
+        self._method = method
+        self._trackers = defaultdict[str, VideoTracker](lambda: VideoTracker(pipeline, (method,)))
+        self._ids: dict[tuple[str, str], str] = {}
 
-    def answer(self, image: Image, camera: str, stamp_ns: int | None) -> tuple[HeadResult, list[int]]:
-        """Look at the next frame of a camera.
+    def __call__(self, image: Image, camera: str, stamp_ns: int | None) -> HeadResult:
+        """Run the method on the next frame of a camera.
 
         Args:
             image: RGB uint8 [H, W, 3].
             camera: Whose frame it is.
-            stamp_ns: When it was taken, in nanoseconds. Where time jumps, all that was known is forgotten: a bag that
-                starts over, a camera that was away. None for frames without time, which follow one another.
+            stamp_ns: When it was taken, nanoseconds; None for frames without time, which follow one another.
 
         Returns:
-            The method's result, and the number of each detection: 1, 2, ... over all cameras, never used again for
-            another object.
+            The method's result, with ids "1", "2", ... in the order in which objects appeared.
         """
-        past = self._cameras.setdefault(camera, Past(self._followed))
-        if stamp_ns is not None:
-            past.notice(stamp_ns)
-        found: HeadResult = self._pipeline.follow(image, past.memories, (self._method,))[self._method]
-        names = _names(past.trackers, found.detections, size_of(image))
-        keys = [(camera, label, name) for label, name in zip(found.detections.labels, names, strict=True)]
-        return found, [self._numbers.setdefault(key, len(self._numbers) + 1) for key in keys]
+        result = self._trackers[camera](image, stamp_ns)[self._method]
+        own_ids = result.detections.ids or ()
+        ids = (self._ids.setdefault((camera, own_id), str(len(self._ids) + 1)) for own_id in own_ids)
+        return result.with_ids(tuple(ids))
 
 
-def _names(trackers: defaultdict[str, Tracker], detections: Detections, size: Size) -> list[str]:
-    """The track of each detection; trackers of labels that are not in sight learn that, too."""
-    labels = np.array(detections.labels, dtype=object)
-    names = [""] * len(detections)
-    for label in dict.fromkeys([*trackers, *detections.labels]):
-        places = np.flatnonzero(labels == label)
-        part = Detections(detections.boxes[places], detections.scores[places], (label,) * len(places))
-        for place, name in zip(places, trackers[label].update(part, size), strict=True):
-            names[place] = name
-    return names
+def describe_objects(result: HeadResult) -> list[dict[str, Any]]:
+    """Describe the detections of one image as JSON values.
+
+    Returns:
+        For each detection "label", "score", "track" where it has an id, and of its mask "segmentation" (`io.rle.Rle`),
+        "bbox" [x, y, width, height] and "area" in pixels. A detection whose mask has no pixel, as in images
+        smaller than the method's input, is left out: CVAT refuses a file with such a mask.
+    """
+    instances = np.asfortranarray(result.instances_u16())
+    labels, scores, ids = result.detections.labels, result.detections.scores, result.detections.ids
+    described = []
+    for number, (label, score) in enumerate(zip(labels, scores, strict=True), 1):
+        rle = encode(instances == number)
+        area = int(coco_mask.area(rle))
+        if area:
+            bbox = [int(side) for side in coco_mask.toBbox(rle)]
+            about = {"label": label, "score": round(float(score), 4), "bbox": bbox, "area": area, "segmentation": rle}
+            described.append(about if ids is None else about | {"track": int(ids[number - 1])})
+    return described
 
 
-LABELS = "labels.jsonl"
-IMAGES = "images"
-
-Keep = Literal["frames", "all", "none"]
-"""Which images are written beside the labels: frames of videos and bags, image files as well, none."""
-
-Track = Literal["video", "all", "none"]
-"""Where objects are followed: in videos and bags, among the images of a piece as well, nowhere."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MakePrelabels:
-    """Makes the work on a `Piece`, in whatever process is to do it: loads the networks.
+@dataclass(frozen=True)
+class ExportTask:
+    """Writes a part as a recording in a viewer's format: the `ShardTask` of a pair of folders, a part and its images.
 
     Args:
-        model: With one method.
-        topics: Image topics to read from bags; none for all cameras.
-        track: Where to follow objects.
-        keep: Which images to write.
-        suffix: Format of written frames, jpg or png; image files are copied as they are.
-        threads: Processor threads. Floating-point sums depend on it, in their last digits.
-        on_frame: Called after each frame, in the process that does the work; two makers may differ in it.
-
-    Raises:
-        ParameterError: If the model has several methods or another value is none of those.
+        format: Name of the viewer.
     """
 
-    model: Model
-    topics: tuple[str, ...] = ()
-    track: Track = "video"
-    keep: Keep = "frames"
-    suffix: str = "jpg"
-    threads: int = 1
-    on_frame: Callable[[], None] | None = field(default=None, compare=False)
+    format: ExportFormat
 
-    def __post_init__(self) -> None:
-        if len(self.model.methods) != 1:
-            raise ParameterError(f"pre-labels are made by one method, got {', '.join(self.model.methods)}")
-        if self.suffix not in SUFFIXES:
-            raise ParameterError(f"frames are written as {' or '.join(SUFFIXES)}, got {self.suffix!r}")
-        if self.threads < 1:
-            raise ParameterError(f"threads must be at least 1, got {self.threads}")
+    def make_shard(self, part: Path, images: Path) -> Shard:
+        """Make the shard of a part whose images lie below a folder."""
+        return Shard(part.name + EXPORT_SUFFIXES[self.format], (part, images))
 
-    def __call__(self) -> Work:
-        """Load the networks.
+    def load(self) -> WriteRecording:
+        """Load the viewer's library."""
+        if self.format == "rerun":
+            from objloc_ros.prelabels import export_rerun
 
-        Raises:
-            ParameterError: If a model or the device is unknown.
-            WeightsError: If weights are missing or refused.
+            return export_rerun.write
+        from objloc_ros.prelabels import export_foxglove
+
+        return export_foxglove.write
+
+    def run(self, write: WriteRecording, folders: tuple[Path, Path], target: Path) -> None:
+        """Export a part.
+
+        Args:
+            write: What `load` has returned.
+            folders: The part and the folder of its images.
+            target: The recording to write.
         """
-        return _Prelabeller(self)
-
-    @property
-    def method(self) -> str:
-        """The method."""
-        return self.model.methods[0]
-
-    def about(self) -> dict[str, Any]:
-        """What the labels depend on, as JSON values."""
-        about = self.model.about(self.method) | {"tracks": self.track, "threads": self.threads}
-        return about | ({"topics": list(self.topics)} if self.topics else {})
-
-    def categories(self) -> tuple[str, ...]:
-        """The labels that objects may have."""
-        return self.model.prompts or ("object",)
+        write(target, read_labelled_images(*folders))
 
 
-class _Prelabeller:
-    """Labels pieces with networks that are loaded once."""
-
-    def __init__(self, make: MakePrelabels) -> None:
-        self._make = make
-        use_threads(make.threads)
-        self._pipeline = make.model.load()
-
-    def __call__(self, piece: Piece, target: Path) -> None:
-        """Label a piece.
-
-        Raises:
-            InputError: If a video or a bag cannot be read to its end.
-        """
-        make = self._make
-        use_threads(make.threads)
-        followed = make.track == "all" or (make.track == "video" and piece.kind != "images")
-        follower = Follower(self._pipeline, make.method) if followed else None
-        target.mkdir()
-        with (target / LABELS).open("w", encoding="utf-8") as file:
-            for frame in frames(piece, make.topics, make.suffix):
-                file.write(json.dumps(self._record(frame, follower)) + "\n")
-                if frame.image is not None:
-                    self._keep(frame, piece, target / IMAGES)
-                if make.on_frame is not None:
-                    make.on_frame()
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _record(self, frame: Frame, follower: Follower | None) -> dict[str, Any]:
-        if frame.image is None:
-            return {"file_name": frame.file_name, "reason": frame.problem}
-        if follower is None:
-            found = self._pipeline.run(frame.image, self._pipeline.methods)[self._make.method]
-            described = objects(found, [None] * len(found.detections))
-        else:
-            described = objects(*follower.answer(frame.image, frame.camera, frame.stamp_ns))
-        height, width = size_of(frame.image)
-        image = {"file_name": frame.file_name, "width": width, "height": height, **frame.about}
-        return image | {"objects": described}
-
-    def _keep(self, frame: Frame, piece: Piece, folder: Path) -> None:
-        """Write an image where it is to be written."""
-        keep, target = self._make.keep, folder / frame.file_name
-        if keep == "none" or (keep == "frames" and piece.kind == "images"):
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if piece.kind == "images":
-            shutil.copyfile(piece.root / frame.file_name, target)
-        elif frame.image is not None:
-            write_image(target, frame.image)
-
-
-def claim(folder: Path, make: MakePrelabels, shards: Sequence[Shard]) -> None:
-    """Write down what the parts in a folder are made by and of, so that none are joined that do not belong together.
+def claim_parts(folder: Path, task: LabelTask, shards: Sequence[Shard]) -> None:
+    """Write down how and of what the parts in a folder are made, so that only parts that belong together are joined.
 
     Args:
         folder: That of the parts.
-        make: What makes them.
+        task: What makes them.
         shards: All of them.
 
     Raises:
         InputError: There are parts that were made with other options, or of other inputs.
     """
     plan = {
-        "made with": make.about() | {"images": make.keep, "format": make.suffix},
-        "made of": {shard.name: _digest(shard.input) for shard in shards},
+        "made with": task.settings() | {"images": task.keep, "format": task.suffix},
+        "made of": {shard.name: _hash_names(shard.input) for shard in shards},
     }
-    note = folder / "plan.json"
-    if note.exists() and len(os.listdir(folder)) > 1:
-        before = read_json(note)
+    file = folder / "plan.json"
+    if file.exists() and len(os.listdir(folder)) > 1:
+        before = read_json(file)
         for name, value in plan.items():
             if before.get(name) != value:
                 raise InputError(
-                    f"{folder} holds pre-labels {name} {_difference(before.get(name), value)}: go on with the same "
-                    "command, or choose another folder"
+                    f"{folder} holds pre-labels {name} {_describe_difference(before.get(name), value)}: go on with the "
+                    "same command, or choose another folder"
                 )
-    write_json(note, plan)
+    write_json(file, plan)
 
 
-def place_images(parts: Sequence[Path], folder: Path) -> None:
-    """Move the images that the parts have written to one folder; those that were moved before stay.
+def move_images(parts: Sequence[Path], folder: Path) -> None:
+    """Move the images of the parts to one folder; images that were moved before stay.
 
     Raises:
-        InputError: If it cannot be written.
+        InputError: The folder cannot be written.
     """
     try:
         for part in parts:
@@ -274,13 +286,13 @@ def place_images(parts: Sequence[Path], folder: Path) -> None:
         raise InputError(f"cannot write to {folder}: {error}") from error
 
 
-def _digest(piece: Piece) -> str:
-    """Stands for the names of a piece's files, of which there may be millions in all."""
+def _hash_names(piece: Piece) -> str:
+    """Hash the names of a piece's files, of which there may be millions in all."""
     return hashlib.sha256("\0".join((str(piece.root), *piece.files)).encode(errors="surrogateescape")).hexdigest()
 
 
-def _difference(before: Any, now: dict[str, Any]) -> str:
-    """The first thing in which two plans differ."""
+def _describe_difference(before: Any, now: dict[str, Any]) -> str:
+    """Describe the first difference of two plans."""
     before = before if isinstance(before, dict) else {}
     name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
     if isinstance(now.get(name), str) and len(now[name]) == 64:

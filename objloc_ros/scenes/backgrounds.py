@@ -1,6 +1,6 @@
 """Procedural backgrounds: grounds, horizons, clutter, facades and roads, uint8 RGB [n, n, 3].
 
-Clutter matters most: rows of windows, pebbles and trunks are many alike things that form a ground, not objects.
+Clutter matters most: rows of windows, pebbles and trunks are many alike things that form a background, not objects.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class Ground:
+class Background:
     """A background and how it is turned, zoomed, shifted and recoloured."""
 
     index: int
@@ -69,9 +69,9 @@ class Pasted:
 
 @dataclass(frozen=True)
 class Scene:
-    """A ground and what lies on it, back to front; canvas height 1, width `aspect`."""
+    """A background and what lies on it, back to front; canvas height 1, width `aspect`."""
 
-    ground: Ground
+    background: Background
     objects: tuple[Pasted, ...]
     aspect: float = 1.0
 
@@ -100,11 +100,11 @@ def recolouring(rng: np.random.Generator, strength: float = 1.0) -> Array:
     return np.hstack([matrix, rng.normal(0, 18 * strength, (3, 1))]).astype(np.float32)
 
 
-def random_ground(rng: np.random.Generator, bank: Bank) -> Ground:
-    """A ground seen almost upright."""
+def random_background(rng: np.random.Generator, bank: Bank) -> Background:
+    """A background seen almost upright."""
     shift = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
     index = int(rng.integers(len(bank.backgrounds)))
-    return Ground(index, float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9)), shift, recolouring(rng))
+    return Background(index, float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9)), shift, recolouring(rng))
 
 
 def random_scene(
@@ -116,7 +116,7 @@ def random_scene(
     sizes: tuple[float, float] = (0.18, 0.8),
     overlap: float = 0.2,
 ) -> Scene:
-    """A ground with one to `len(counts)` objects.
+    """A background with one to `len(counts)` objects.
 
     Args:
         rng: Source of randomness.
@@ -139,7 +139,7 @@ def random_scene(
             placed.append(random_pasted(rng, bank, x=x, y=y, size=size))
         if len(placed) == wanted:
             break
-    return Scene(random_ground(rng, bank), tuple(placed), aspect)
+    return Scene(random_background(rng, bank), tuple(placed), aspect)
 
 
 def random_pasted(rng: np.random.Generator, bank: Bank, *, x: float, y: float, size: float) -> Pasted:
@@ -177,7 +177,7 @@ def render(
     """One view of a scene.
 
     Returns:
-        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the ground, i + 1 for `scene.objects[i]`.
+        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the background, i + 1 for `scene.objects[i]`.
     """
     window, camera = window or Window(), camera or Camera()
     pixels = _render_ground(bank, scene, size, window)
@@ -197,20 +197,20 @@ def render(
 
 
 def _render_ground(bank: Bank, scene: Scene, size: Size, window: Window) -> Array:
-    ground = scene.ground
-    picture: Array = bank.backgrounds[ground.index]
+    background = scene.background
+    picture: Array = bank.backgrounds[background.index]
     n = picture.shape[0]
     zoom = size[0] / window.height
-    scale = zoom * max(scene.aspect, 1.0) * ground.zoom / n
-    matrix: Array = cv2.getRotationMatrix2D((n / 2, n / 2), float(np.degrees(ground.angle)), scale)
-    slack = (ground.zoom - 1) * max(scene.aspect, 1.0)
-    centre = np.array([scene.aspect / 2 - window.x, 0.5 - window.y]) + np.array(ground.shift) * slack
+    scale = zoom * max(scene.aspect, 1.0) * background.zoom / n
+    matrix: Array = cv2.getRotationMatrix2D((n / 2, n / 2), float(np.degrees(background.angle)), scale)
+    slack = (background.zoom - 1) * max(scene.aspect, 1.0)
+    centre = np.array([scene.aspect / 2 - window.x, 0.5 - window.y]) + np.array(background.shift) * slack
     matrix[:, 2] += centre * zoom - n / 2
     flags = cv2.INTER_LINEAR if scale > 0.6 else cv2.INTER_AREA
     if scale < 0.7:
         picture = cv2.GaussianBlur(picture, (0, 0), 0.35 / scale)
     warped = cv2.warpAffine(picture, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return cv2.transform(warped.astype(np.float32), ground.colours)
+    return cv2.transform(warped.astype(np.float32), background.colours)
 
 
 def _render_pasted(bank: Bank, pasted: Pasted, size: Size, window: Window) -> Array:

@@ -69,7 +69,7 @@ def moving(
         camera: How strongly the video is degraded; the same in all its frames, but for the noise.
 
     Yields:
-        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the ground, i + 1 for `scene.objects[i]`.
+        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the background, i + 1 for `scene.objects[i]`.
     """
     motion = Motion.random(rng, len(scene.objects))
     look = int(rng.integers(2**31))

@@ -55,7 +55,7 @@ def drive_video(*, seed: int = 0, size: Size = (480, 640), frames: int = 150) ->
         frames: Number of frames.
 
     Yields:
-        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the ground, k for the k-th object of the drive.
+        RGB uint8 [H, W, 3] and identities uint8 [H, W]: 0 for the background, k for the k-th object of the drive.
     """
     rng = np.random.default_rng(seed)
     road, sky = _road(rng), _sky(rng, size)

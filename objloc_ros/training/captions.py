@@ -16,7 +16,7 @@ from torch import Tensor
 from objloc_ros.backbones.clip_text import byte_pairs
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, Attributes
 
-GROUND = "background"
+BACKGROUND = "background"
 """What is said of a picture, or a part of it, without an object."""
 
 SHORT = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a picture of a {}", "there is a {}")
@@ -34,7 +34,7 @@ class Group:
     """Kinds of object that one attribute, or a pair, distinguishes.
 
     Args:
-        kinds: The kinds; a ground comes on top as the last one.
+        kinds: The kinds; a background comes on top as the last one.
         of: The kind of an object.
         weight: Weight of the group in the loss.
     """
@@ -44,7 +44,7 @@ class Group:
     weight: float
 
     def index(self, attributes: Attributes | None) -> int:
-        """Number of an object's kind; of the ground for None."""
+        """Number of an object's kind; of the background for None."""
         return len(self.kinds) if attributes is None else self.kinds.index(self.of(attributes))
 
 
@@ -57,7 +57,7 @@ GROUPS = (
 
 
 COLOURS_RULED_OUT = torch.tensor(
-    [[(colour, shape) in KEPT_OUT for colour in (*COLOURS, GROUND)] for shape in (*SHAPES, GROUND)]
+    [[(colour, shape) in KEPT_OUT for colour in (*COLOURS, BACKGROUND)] for shape in (*SHAPES, BACKGROUND)]
 )
 """bool [shapes + 1, colours + 1]: no training object of this shape has this colour.
 
@@ -67,16 +67,16 @@ learns that whatever is red is no star.
 
 
 def captions(rng: np.random.Generator, group: Group) -> list[str]:
-    """One caption of each kind of a group, the ground's last, all in the words of one template."""
+    """One caption of each kind of a group, the background's last, all in the words of one template."""
     template = SHORT[int(rng.integers(len(SHORT)))] if rng.random() < 0.7 else _imagenet(rng)
     many, noun = bool(rng.random() < 0.12), NOUNS[int(rng.integers(len(NOUNS)))]
     phrases = [_phrase(rng, kind, noun, many) for kind in group.kinds]
-    return [template.replace("{}", phrase) for phrase in [*phrases, GROUND]]
+    return [template.replace("{}", phrase) for phrase in [*phrases, BACKGROUND]]
 
 
 def known_tokens() -> Tensor:
     """CLIP's ids of all tokens that captions may have, int64 [V], ascending."""
-    words = [*COLOURS, *PATTERNS, *SHAPES, *NOUNS[:-1], *PLURALS.values(), *sum(SYNONYMS.values(), ()), GROUND]
+    words = [*COLOURS, *PATTERNS, *SHAPES, *NOUNS[:-1], *PLURALS.values(), *sum(SYNONYMS.values(), ()), BACKGROUND]
     texts = [*words, *(template.replace("{}", " ") for template in (*SHORT, *_imagenet_all()))]
     return torch.tensor(sorted({token for text in texts for token in byte_pairs().encode(text)}))
 
@@ -86,7 +86,7 @@ def targets(groups: Sequence[Group], visible: Sequence[Sequence[Attributes]]) ->
 
     Args:
         groups: The groups.
-        visible: Objects in sight in each of B pictures; none means ground.
+        visible: Objects in sight in each of B pictures; none means background.
 
     Returns:
         Per group float32 [B, kinds + 1], rows summing to 1: a picture of two objects has two true captions.

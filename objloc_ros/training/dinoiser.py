@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,6 +25,7 @@ from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import DinoiserHead, dino_correlations
 from objloc_ros.methods.found import head_logits
+from objloc_ros.ops.regions import mask_iou
 from objloc_ros.training.dinoiser_data import DinoiserTraining, Pictures, pixel_batches
 from objloc_ros.types import Features, Grid
 
@@ -182,8 +185,8 @@ class DinoiserState:
         losses = {
             "related": related.item(),
             "objects": objects.item(),
-            "related_iou": _iou(correlations.detach() >= self.settings.gamma, lesson.related),
-            "objects_iou": _iou(logits.detach() > 0, lesson.foreground),
+            "related_iou": mask_iou(*_to_numpy(correlations >= self.settings.gamma, lesson.related)),
+            "objects_iou": mask_iou(*_to_numpy(logits > 0, lesson.foreground)),
         }
         self.log.append(losses)
         return losses
@@ -224,7 +227,5 @@ def _resized(maps: Tensor, grid: Grid) -> Tensor:
     return maps if maps.shape[2:] == grid else F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
 
 
-def _iou(answer: Tensor, truth: Tensor) -> float:
-    """Intersection over union of two bool tensors; 1 where both are empty."""
-    union = int((answer | truth).sum())
-    return int((answer & truth).sum()) / union if union else 1.0
+def _to_numpy(*masks: Tensor) -> list[npt.NDArray[np.bool_]]:
+    return [mask.numpy(force=True) for mask in masks]

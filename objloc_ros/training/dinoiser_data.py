@@ -37,7 +37,7 @@ class DinoiserTraining:
         size: Side of the training crops in pixels, a multiple of the teachers' patches.
         gamma: Cosine of DINO's values from which two patches belong together, in [0, 1].
         projection_rate: Learning rate of the convolution behind the correlations.
-        background_rate: Learning rate of the convolution that tells objects from the ground.
+        background_rate: Learning rate of the convolution that tells objects from the background.
         brightness: The crop's brightness changes by a factor in [1 - brightness, 1 + brightness], in [0, 1].
         bfloat16: Run the frozen networks in bfloat16: faster on GPUs and recent CPUs.
     """

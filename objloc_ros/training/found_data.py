@@ -135,7 +135,7 @@ class HeadTraining:
         batch: Images per update.
         seed: Seed of the head, the order of images and the augmentations.
         size: Side of the training images in pixels, a multiple of the backbone's patch.
-        threshold: Cosine above which a patch is ground in the discovered labels.
+        threshold: Cosine above which a patch is background in the discovered labels.
         bfloat16: Run the backbone in bfloat16: half the time on recent CPUs, keys accurate to about 1 %.
     """
 
@@ -159,7 +159,7 @@ class Batch:
     Args:
         images: RGB uint8 [S, S, 3] each.
         keys: float32 [B, N, C].
-        foreground: bool [B, h, w], the complement of the discovered ground.
+        foreground: bool [B, h, w], the complement of the discovered background.
         grid: Patch rows and columns (h, w).
     """
 
@@ -213,14 +213,14 @@ def _epoch(images: Iterable[Item], key: tuple[int, int]) -> Iterator[Item]:
 
 @torch.no_grad()
 def _observed(backbone: ViT, augmented_images: Sequence[Future[Image]], settings: HeadTraining) -> Batch:
-    """Run the frozen backbone on augmented images: keys, and the complement of the discovered ground."""
+    """Run the frozen backbone on augmented images: keys, and the complement of the discovered background."""
     images = [future.result() for future in augmented_images]
     device = next(backbone.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (backbone.mean, backbone.std))
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
         features = backbone((pixels - mean) / std)
-    ground = background_mask(
+    background = background_mask(
         features.keys, features.cls_attention, features.grid, n_heads=backbone.n_heads, threshold=settings.threshold
     )
-    return Batch(images, features.keys, ~ground, features.grid)
+    return Batch(images, features.keys, ~background, features.grid)

@@ -1,8 +1,8 @@
 """Training of FOUND's head: Siméoni et al., CVPR 2023, without any human label.
 
-The head first learns the complement of the discovered ground, then, from iteration 100 on, its own decisions; all the
-while it learns those decisions refined along the image's edges. One deliberate difference from the original: the
-solver sees the exact pixels, where the original's lost one level here and there to rounding.
+The head first learns the complement of the discovered background, then, from iteration 100 on, its own decisions; in
+both phases it also learns those decisions refined along the image's edges. One deliberate difference from the
+original: the solver sees the exact pixels, where the original's lost one level here and there to rounding.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def train_head(
         batch: Images per update.
         seed: Seed of everything random.
         size: Side of the training images.
-        threshold: Cosine above which a patch is ground.
+        threshold: Cosine above which a patch is background.
         bfloat16: Run the backbone in bfloat16.
         workers: Processes that augment and refine; 0 does so in this one. The result does not depend on it.
         checkpoint: File to resume from when it exists, written every `save_every` steps and at the end.

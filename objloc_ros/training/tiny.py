@@ -1,7 +1,7 @@
 """Training of the embedded ViT on procedural scenes, without any human label.
 
 The recipe is contrastive: two views of a scene share its cut-outs, moved, often over another background. Keys of one
-cut-out attract and repel the ground (`losses.grouping_loss`); the CLS token learns to look at cut-outs
+cut-out attract and repel the background (`losses.grouping_loss`); the CLS token learns to look at cut-outs
 (`losses.attention_loss`). What is kept is an exponential moving average of the weights.
 """
 
@@ -20,10 +20,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from objloc_ros.backbones.clip import ClipImage
-from objloc_ros.backbones.vit import ViT, build_vit, cls_row
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.state import Progress, TrainingState
 from objloc_ros.training.views import UNCLEAR, Schedule, ViewPair, ViewPairs
+from objloc_ros.types import Features
 
 SHARPNESS = 8.0
 """Cosines are turned into logits by SHARPNESS * (cosine - MARGIN)."""
@@ -32,17 +33,17 @@ MARGIN = 0.1
 """Between LOST's threshold on similarities (0) and those of TokenCut (0.2) and FOUND (0.3)."""
 
 OTHER_OBJECT = 0.3
-"""Weight of telling two objects apart, relative to telling an object from the ground."""
+"""Weight of telling two objects apart, relative to telling an object from the background."""
 
 
 def grouping_loss(keys: Tensor, labels: Tensor, swapped: Tensor) -> Tensor:
-    """Tokens of one cut-out attract, object and ground repel; ground attracts ground of the same background.
+    """Compute the loss by which tokens of one cut-out attract, as do those of one background, and the two repel.
 
-    Each token averages over its partners and objects weigh as much as grounds, so that small objects count.
+    Each token averages over its partners and objects weigh as much as backgrounds, so that small objects count.
 
     Args:
         keys: float32 [B, V * N, C], the tokens of V views of a scene one after another.
-        labels: int64 [B, V * N]: 0 ground, i the i-th cut-out, 255 unclear.
+        labels: int64 [B, V * N]: 0 background, i the i-th cut-out, 255 unclear.
         swapped: bool [B], whether the views have different backgrounds.
     """
     cosine = F.normalize(keys, dim=-1)
@@ -152,13 +153,11 @@ def losses(model: ViT, pair: ViewPair) -> tuple[Tensor, Tensor]:
     """The grouping loss of the keys and the attention loss of the CLS token on a batch of pairs."""
     images, labels = pair.images.flatten(0, 1), pair.labels.long()
     with torch.autocast("cpu", torch.bfloat16):
-        qkv = model.last_qkv(normalise(images, model))
-    queries, keys, _ = qkv.unbind(2)
+        features: Features = model(normalise(images, model))
     scenes = pair.labels.shape[1]
-    patches = keys[:, 1:].flatten(2)
-    both = torch.cat([patches[:scenes], patches[scenes:]], dim=1)
+    both = torch.cat([features.keys[:scenes], features.keys[scenes:]], dim=1)  # scenes 2N C
     grouping = grouping_loss(both, torch.cat([labels[0], labels[1]], dim=1), pair.swapped)
-    return grouping, attention_loss(cls_row(queries, keys), labels.flatten(0, 1))
+    return grouping, attention_loss(features.cls_attention, labels.flatten(0, 1))
 
 
 def save_backbone(path: Path, model: ViT) -> None:

@@ -205,9 +205,12 @@ def _cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _token_loss(logits: Tensor, kinds: Tensor) -> Tensor:
-    """Mean over the tokens of objects plus mean over those of the ground, halved: most tokens are ground."""
-    ground = logits.shape[-1] - 1
+    """Mean over the tokens of objects plus mean over those of the background, halved: most tokens are background."""
+    background = logits.shape[-1] - 1
     each = F.cross_entropy(logits.flatten(0, 1), kinds.flatten(), reduction="none", ignore_index=IGNORED)
-    of_objects, of_ground = (kinds.flatten() < ground) & (kinds.flatten() != IGNORED), kinds.flatten() == ground
-    parts = [each[which].mean() if which.any() else each.sum() * 0 for which in (of_objects, of_ground)]
+    of_objects, of_background = (
+        (kinds.flatten() < background) & (kinds.flatten() != IGNORED),
+        kinds.flatten() == background,
+    )
+    parts = [each[which].mean() if which.any() else each.sum() * 0 for which in (of_objects, of_background)]
     return (parts[0] + parts[1]) / 2

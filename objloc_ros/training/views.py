@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, Attributes, attribute_scene
-from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_ground, random_scene, render
+from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_background, random_scene, render
 from objloc_ros.scenes.textures import Array
 from objloc_ros.training.captions import GROUPS, captions, targets
 from objloc_ros.types import Image, Size
@@ -34,7 +34,7 @@ class ViewPair:
 
     Args:
         images: uint8 [2, B, H, W, 3] RGB.
-        labels: uint8 [2, B, N] per token: 0 ground, i the i-th cut-out, 255 unclear.
+        labels: uint8 [2, B, N] per token: 0 background, i the i-th cut-out, 255 unclear.
         swapped: bool [B], whether the second view has another background.
     """
 
@@ -46,10 +46,10 @@ class ViewPair:
 def token_labels(identities: Image, patch: int) -> npt.NDArray[np.uint8]:
     """Which layer each token shows.
 
-    A token is ground when over 90 % of its pixels are, the i-th object when over 60 % are, else unclear.
+    A token is background when over 90 % of its pixels are, the i-th object when over 60 % are, else unclear.
 
     Args:
-        identities: uint8 [H, W], 0 for the ground.
+        identities: uint8 [H, W], 0 for the background.
         patch: Token side in pixels.
     """
     rows, columns = identities.shape[0] // patch, identities.shape[1] // patch
@@ -130,7 +130,7 @@ class ViewPairs(Stream[ViewPair]):
         second = moved(rng, first)
         swapped = bool(rng.random() < self.swap)
         if swapped:
-            second = replace(second, ground=random_ground(rng, self.bank))
+            second = replace(second, background=random_background(rng, self.bank))
         images, labels = [], []
         for scene in (first, second):
             window = random_window(rng, scene, (0.4, 1.0))

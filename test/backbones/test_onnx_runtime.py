@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from objloc_ros.backbones.onnx_export import _OpenSize, export_backbone
+from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
 from objloc_ros.backbones.onnx_runtime import CPU, CUDA, FACETS, TENSORRT, ExportedViT, load_exported, providers_for
 from objloc_ros.backbones.vit import SPECS, ViT, ViTSpec, build_vit
 from objloc_ros.backbones.weights import load_backbone
@@ -90,8 +90,8 @@ def test_position_embedding_of_an_open_size_is_that_of_a_known_one(grid, rule):
     spec = ViTSpec(patch=16, embed_dim=8, depth=1, n_heads=1, pos_embed=rule)
     table = torch.randn(1, 1 + 14 * 14, 8)
     eager = ViT(build_vit("dino_vits16").vit, spec)
-    wanted = eager.position(table, grid)
-    torch.testing.assert_close(_OpenSize(eager.vit, spec).position(table, grid), wanted, atol=2e-5, rtol=0)
+    wanted = eager.positions(table, grid)
+    torch.testing.assert_close(open_pos_embed(table, grid, rule=rule), wanted, atol=2e-5, rtol=0)
 
 
 def test_an_exported_model_looks_like_the_eager_one_to_the_pipeline(tiny, tiny_file):
@@ -104,8 +104,6 @@ def test_an_exported_model_looks_like_the_eager_one_to_the_pipeline(tiny, tiny_f
     assert exported.info.weights_sha256 == DIGEST
     assert list(exported.parameters()) == []
     assert exported._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
-    with pytest.raises(ParameterError, match="gives features only"):
-        exported.last_qkv(torch.zeros(1, 3, 8, 8))
 
 
 def test_found_sees_the_same_objects(tiny_file, monkeypatch):

@@ -113,7 +113,7 @@ def test_timm_resamples_otherwise():
 @pytest.mark.parametrize("size", [(15, 16), (0, 16), (16, 17)])
 def test_sides_must_be_multiples_of_the_patch(small, size):
     with pytest.raises(InputError, match=f"multiples of the patch size {small.patch}"):
-        small.embed(torch.zeros(1, 3, *size))
+        small(torch.zeros(1, 3, *size))
 
 
 def test_unknown_backbone_is_named():

@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
-from objloc_ros.bags.writer import register, type_name
+from objloc_ros.bags.writer import format_type_name, register_type
 from objloc_ros.nodes.conversions import mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.scenes.video import drive_video
 
@@ -50,9 +50,9 @@ def write(path: Path, messages: Iterable[Message], container: str = "mcap, chunk
     connections: dict[tuple[str, str], Any] = {}
     with writer:
         for topic, recorded_ns, message in messages:
-            name = type_name(type(message))
+            name = format_type_name(type(message))
             if (topic, name) not in connections:
-                register(store, type(message))
+                register_type(store, type(message))
                 connections[topic, name] = writer.add_connection(topic, name, typestore=store)
             writer.write(connections[topic, name], recorded_ns, serialize_message(message))
     return path
@@ -65,8 +65,8 @@ def write_unknown(path: Path, messages: Iterable[Message], topic: str = "/odd", 
         odd = writer.add_connection(topic, kind, msgdef="int32 x\n", rihs01="RIHS01_" + "0" * 64)
         writer.write(odd, START, bytes(array("B", b"\0\1\0\0\7\0\0\0")))
         for name_, recorded_ns, message in messages:
-            name = type_name(type(message))
-            register(store, type(message))
+            name = format_type_name(type(message))
+            register_type(store, type(message))
             known = [c for c in writer.connections if c.topic == name_]
             connection = known[0] if known else writer.add_connection(name_, name, typestore=store)
             writer.write(connection, recorded_ns, serialize_message(message))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from objloc_ros.bags.lockstep import OUTPUTS, REPORT, Lockstep
-from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.bags.writer import BagMessage, read_bag
+from objloc_ros.bags.reader import BagMessage, read_bag
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.main import main
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 
 CAMERA = ("/front/image",)
 TRUTH = TruthSpec((("", "/front/truth"),))
@@ -20,11 +20,11 @@ PERFECT = ("--fail-under", "corloc=1", "--fail-under", "recall=1", "--fail-over"
 
 
 def lockstep(*methods: str, **options: Any) -> Lockstep:
-    return Lockstep(model=Model(methods=methods or ("found",), device="cpu"), **options)
+    return Lockstep(config=PipelineConfig(methods=methods or ("found",), device="cpu"), **options)
 
 
-def run(bag: Path, target: Path, make: Lockstep) -> dict[str, Any]:
-    make()(bag, target)
+def run(bag: Path, target: Path, task: Lockstep) -> dict[str, Any]:
+    task.run(task.load(), bag, target)
     document: dict[str, Any] = json.loads((target / REPORT).read_text())
     return document
 

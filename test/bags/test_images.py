@@ -13,7 +13,7 @@ import bag_making as making
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from objloc_ros.bags.images import images
+from objloc_ros.bags.images import read_images
 from objloc_ros.bags.reader import BagReader
 from objloc_ros.bags.survey import choose_cameras, count_images
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
@@ -41,7 +41,7 @@ def mixed(tmp_path: Path) -> Path:
 
 def test_images_in_order_with_stamps_and_problems(mixed: Path) -> None:
     with BagReader(mixed) as bag:
-        found = list(images(bag, choose_cameras(bag)))
+        found = list(read_images(bag, choose_cameras(bag)))
     assert [(one.topic, one.key, one.recorded_ns) for one in found] == [
         ("/a/image", 7 * S, 0),
         ("/b/compressed", 8 * S, 2),
@@ -60,7 +60,7 @@ def test_images_in_order_with_stamps_and_problems(mixed: Path) -> None:
 
 def test_chosen_topics(mixed: Path) -> None:
     with BagReader(mixed) as bag:
-        assert [one.topic for one in images(bag, ["/a/image/compressed"])] == ["/a/image/compressed"]
+        assert [one.topic for one in read_images(bag, ["/a/image/compressed"])] == ["/a/image/compressed"]
 
 
 def test_counts_are_those_of_the_cameras(mixed: Path) -> None:

@@ -24,42 +24,42 @@ class Written(list[tuple[str, int]]):
         self.append((topic, stamp_ns))
 
 
-def listener(tmp_path: Path, written: Written) -> Listener:
+def make_listener(tmp_path: Path, written: Written) -> Listener:
     return Listener(["/front/found"], tmp_path / "player.json", START, written)
 
 
-def say(one: Listener, ago_s: float = 0.0, name: str = "/front/found: perception", **counts: int) -> None:
+def say(listener: Listener, ago_s: float = 0.0, name: str = "/front/found: perception", **counts: int) -> None:
     pairs = [KeyValue(key=key.replace("__", "."), value=str(n)) for key, n in counts.items()]
     message = DiagnosticArray(status=[DiagnosticStatus(name=name, values=[*pairs, KeyValue(key="state", value="x")])])
-    one.hear("/diagnostics", DiagnosticArray, serialize_message(message), time.time_ns() - round(ago_s * 1e9))
+    listener.receive("/diagnostics", DiagnosticArray, serialize_message(message), time.time_ns() - round(ago_s * 1e9))
 
 
 def test_answers_have_the_bags_time_of_their_arrival(tmp_path: Path) -> None:
     written = Written()
-    one = listener(tmp_path, written)
-    one.hear("/front/found/label_info", object, b"", time.time_ns())
-    assert (one.schedule, one.played()) == (None, None)
+    listener = make_listener(tmp_path, written)
+    listener.receive("/front/found/label_info", object, b"", time.time_ns())
+    assert (listener.playback, listener.read_player_account()) == (None, None)
     origin = time.monotonic_ns() - 2_000_000_000
     facts = {"schedule": {"start_ns": START, "origin_ns": origin, "rate": 3.0}}
     (tmp_path / "player.json").write_text(json.dumps(facts))
-    one.hear("/front/found/detections", object, b"", time.time_ns() - 500_000_000)
-    one.hear("/front/found/mask", object, b"", time.time_ns())
+    listener.receive("/front/found/detections", object, b"", time.time_ns() - 500_000_000)
+    listener.receive("/front/found/mask", object, b"", time.time_ns())
     assert written[0] == ("/front/found/label_info", START)  # the bag had not begun
     assert [topic for topic, _ in written[1:]] == ["/front/found/detections", "/front/found/mask"]
     assert (written[1][1] - START) / 1e9 == pytest.approx(3 * 1.5, abs=0.2)
     assert (written[2][1] - START) / 1e9 == pytest.approx(3 * 2.0, abs=0.2)
-    assert one.answers == {"/front/found": 1}
-    assert one.played() is None
+    assert listener.predictions == {"/front/found": 1}
+    assert listener.read_player_account() is None
     (tmp_path / "player.json").write_text(json.dumps(facts | {"sent": {"/front/image": 4}}))
-    assert one.played() == facts | {"sent": {"/front/image": 4}}
+    assert listener.read_player_account() == facts | {"sent": {"/front/image": 4}}
 
 
 def test_accounts_are_the_nodes_own(tmp_path: Path) -> None:
-    one = listener(tmp_path, Written())
-    say(one, received=3, published=1, in_flight=1, dropped=1, dropped__superseded=1)
-    say(one, name="/rear/found: perception", received=9, published=9, in_flight=0)
-    say(one, name="/front/found: other", received=9, published=9, in_flight=0)
-    (account,) = one.accounts.values()
+    listener = make_listener(tmp_path, Written())
+    say(listener, received=3, published=1, in_flight=1, dropped=1, dropped__superseded=1)
+    say(listener, name="/rear/found: perception", received=9, published=9, in_flight=0)
+    say(listener, name="/front/found: other", received=9, published=9, in_flight=0)
+    (account,) = listener.accounts.values()
     assert account == NodeAccount(account.at_s, 3, 1, 1, {"superseded": 1})
 
 
@@ -76,8 +76,8 @@ def test_accounts_are_the_nodes_own(tmp_path: Path) -> None:
 def test_all_is_done_when_the_nodes_say_so(
     tmp_path: Path, since_s: float, in_flight: int, published: int, done: bool
 ) -> None:
-    one = listener(tmp_path, Written())
+    listener = make_listener(tmp_path, Written())
     ended = time.monotonic() - since_s
-    assert not one.settled(ended)
-    say(one, received=published + in_flight, published=published, in_flight=in_flight)
-    assert one.settled(ended) is done
+    assert not listener.is_complete(ended)
+    say(listener, received=published + in_flight, published=published, in_flight=in_flight)
+    assert listener.is_complete(ended) is done

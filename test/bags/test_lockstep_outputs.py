@@ -13,12 +13,12 @@ import bag_making as making
 from lockstep_making import CAMERA, TRUTH, lockstep, outputs, run
 
 from objloc_ros.bags.lockstep import OUTPUTS
-from objloc_ros.bags.predictions import read_answers
-from objloc_ros.bags.score import Scorer, score
+from objloc_ros.bags.predictions import read_predictions
+from objloc_ros.bags.reader import read_bag
+from objloc_ros.bags.score import Scorer, score_predictions
 from objloc_ros.bags.settings import PromptSet
-from objloc_ros.bags.truth import of_mask
-from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.truth import parse_mask
+from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.io.media import VideoReader
 from objloc_ros.scenes.video import drive_video
@@ -60,11 +60,11 @@ def test_the_outputs_score_as_the_run_did(bag: Path, tmp_path: Path) -> None:
     class Known:
         classes = None
 
-        def at(self, key: int) -> Any:
+        def take(self, key: int) -> Any:
             message = truths[key].message
-            return of_mask(np.frombuffer(message.data, np.uint8).reshape(message.height, message.width))
+            return parse_mask(np.frombuffer(message.data, np.uint8).reshape(message.height, message.width))
 
-    again = score(read_answers(tmp_path / "a" / OUTPUTS, "/front/discovery"), Known(), Scorer())
+    again = score_predictions(read_predictions(tmp_path / "a" / OUTPUTS, "/front/discovery"), Known(), Scorer())
     assert again == got
 
 

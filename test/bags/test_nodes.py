@@ -9,23 +9,23 @@ import pytest
 
 pytest.importorskip("vision_msgs")
 
-from objloc_ros.bags.nodes import nodes_of, parameters_of
-from objloc_ros.bags.predictions import FollowOptions
-from objloc_ros.bags.realtime import RealtimeSettings
+from objloc_ros.bags.nodes import list_nodes, make_parameters
+from objloc_ros.bags.realtime import Realtime
 from objloc_ros.bags.settings import PromptSet
-from objloc_ros.engine.config import Model, Options
+from objloc_ros.engine.config import MethodOptions, PipelineConfig
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 
 
-def settings(*methods: str, options: tuple[Options, ...] = (), sets: Any = (), **more: Any) -> RealtimeSettings:
-    return RealtimeSettings(model=Model(methods=methods, options=options, device="cpu"), sets=sets, **more)
+def settings(*methods: str, options: tuple[MethodOptions, ...] = (), sets: Any = (), **more: Any) -> Realtime:
+    return Realtime(config=PipelineConfig(methods=methods, options=options, device="cpu"), sets=sets, **more)
 
 
-def only_parameters(wanted: RealtimeSettings) -> dict[str, Any]:
-    (run,) = wanted.runs
-    return parameters_of(wanted, run)
+def only_parameters(wanted: Realtime) -> dict[str, Any]:
+    (row,) = wanted.rows
+    return make_parameters(wanted, row)
 
 
 def test_found() -> None:
@@ -40,9 +40,9 @@ def test_found() -> None:
 
 
 def test_discovery() -> None:
-    options: tuple[Options, ...] = ((("n_masks", 2), ("post", "none")),)
-    follow = FollowOptions(temporal=False, max_objects=2, min_score=0.25)
-    got = only_parameters(settings("maskcut", options=options, follow=follow))
+    options: tuple[MethodOptions, ...] = ((("n_masks", 2), ("post", "none")),)
+    video = VideoOptions(temporal=False, max_objects=2, min_score=0.25)
+    got = only_parameters(settings("maskcut", options=options, video=video))
     expected = {"method": "maskcut", "post": "none", "temporal": False, "max_objects": 2, "min_score": 0.25}
     assert {name: got[name] for name in expected} == expected
 
@@ -62,14 +62,14 @@ def test_segmentation() -> None:
         ("found", (("max_detections", 2000),), r"max_detections must lie in \[1, 1000\], got 2000"),
     ],
 )
-def test_what_the_nodes_cannot_do(method: str, options: Options, message: str) -> None:
+def test_what_the_nodes_cannot_do(method: str, options: MethodOptions, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         settings(method, options=(options,))
 
 
 def test_one_node_for_each_camera_and_row() -> None:
     kinds = {"/front/image": IMAGE, "/rear/image/compressed": COMPRESSED, "/jpeg": COMPRESSED}
-    nodes = nodes_of(settings("lost", "tokencut"), kinds, list(kinds))
+    nodes = list_nodes(settings("lost", "tokencut"), kinds, list(kinds))
     assert [node.name for node in nodes] == [
         "/front/discovery_lost",
         "/front/discovery_tokencut",
@@ -89,8 +89,8 @@ def test_one_node_for_each_camera_and_row() -> None:
 def test_only_what_is_wanted_is_listened_to() -> None:
     def names(**more: Any) -> list[str]:
         wanted = settings("found", **more)
-        (node,) = nodes_of(wanted, {"/front/image": IMAGE}, ["/front/image"])
-        return [Path(tap.topic).name for tap in node.taps(wanted)]
+        (node,) = list_nodes(wanted, {"/front/image": IMAGE}, ["/front/image"])
+        return [Path(topic.topic).name for topic in node.recorded_topics(wanted)]
 
     assert names(outputs=False) == ["detections", "mask"]
     assert names() == ["detections", "mask", "confidence"]

@@ -20,9 +20,9 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from objloc_ros.bags import player as module
-from objloc_ros.bags.player import Player, Schedule, clock_qos
+from objloc_ros.bags.player import PlaybackClock, Player, make_clock_qos
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.image_source import sensor_data
+from objloc_ros.nodes.image_source import make_sensor_profile
 
 START = 1_000_000_000_000
 MS = 1_000_000
@@ -44,16 +44,16 @@ def frame(number: int, recorded_ms: float, topic: str = "/image") -> Frame:
     ("rate", "recorded_ms", "due_ms"), [(1.0, 0, 50), (1.0, 100, 150), (2.0, 100, 100), (0.5, 100, 250)]
 )
 def test_due_times(rate: float, recorded_ms: int, due_ms: int) -> None:
-    schedule = Schedule(START, 50 * MS, rate)
-    assert schedule.due_ns(START + recorded_ms * MS) == due_ms * MS
-    assert schedule.bag_ns(due_ms * MS) == START + recorded_ms * MS
-    assert schedule.bag_ns(7) == START  # before the beginning the bag's time stands still
+    playback = PlaybackClock(START, 50 * MS, rate)
+    assert playback.due_ns(START + recorded_ms * MS) == due_ms * MS
+    assert playback.bag_ns(due_ms * MS) == START + recorded_ms * MS
+    assert playback.bag_ns(7) == START  # before the beginning the bag's time stands still
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, 1001.0, float("nan")])
 def test_rates_out_of_range(rate: float) -> None:
     with pytest.raises(ParameterError, match=r"rate must lie in \(0, 1000\], got"):
-        Schedule(0, 0, rate)
+        PlaybackClock(0, 0, rate)
 
 
 @pytest.mark.parametrize("clock_hz", [0.0, 2000.0])
@@ -93,9 +93,11 @@ class Ear:
         self.node = rclpy.create_node("ear", context=self.context)
         self.clock: list[int] = []
         self.frames: list[tuple[str, int]] = []
-        self.node.create_subscription(Clock, "/clock", self._tick, clock_qos())
+        self.node.create_subscription(Clock, "/clock", self._tick, make_clock_qos())
         for topic in topics:
-            self.node.create_subscription(Image, topic, lambda m, topic=topic: self._hear(topic, m), sensor_data())
+            self.node.create_subscription(
+                Image, topic, lambda m, topic=topic: self._hear(topic, m), make_sensor_profile()
+            )
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.thread = threading.Thread(target=self.executor.spin, daemon=True)
@@ -145,7 +147,7 @@ def test_frames_come_when_they_are_due_and_the_clock_runs_at_the_rate(ear: Any, 
     with Player({"/image": Image}, START) as player:
         introduce(player, heard, topics=1)
         assert set(heard.clock) == {START}
-        schedule = Schedule(START, clock.now_ns + 50 * MS, rate)
+        schedule = PlaybackClock(START, clock.now_ns + 50 * MS, rate)
         sent = []
         clock.heard = lambda: len(heard.frames) == len(sent)
         for one in player.play((frame(i, ms) for i, ms in enumerate(times_ms)), schedule):
@@ -165,7 +167,7 @@ def test_overdue_frames_go_out_at_once_in_their_order_under_other_names(ear: Any
     with Player({"/image": Image, "/left": Image}, START, names={"/left": "/other"}) as player:
         introduce(player, heard, topics=2)
         before_ns = clock.now_ns
-        sent = list(player.play(frames, Schedule(START, before_ns - 5000 * MS)))
+        sent = list(player.play(frames, PlaybackClock(START, before_ns - 5000 * MS)))
         assert clock.now_ns == before_ns
         wait_for(lambda: len(heard.frames) == 4)
     assert {topic: [number for name, number in heard.frames if name == topic] for topic in ("/image", "/other")} == {

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 import pytest
 
-from objloc_ros.bags.lockstep import DEPTH, ahead
+from objloc_ros.bags.prefetch import QUEUE_ITEMS, prefetch
 
 
 class Source:
@@ -33,14 +33,14 @@ class Source:
 
 def test_all_items_come_in_their_order() -> None:
     source = Source(50)
-    with ahead(source.items()) as items:
+    with prefetch(source.items()) as items:
         assert list(items) == list(range(50))
     assert source.closed
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
     source = Source(3, fails=True)
-    with ahead(source.items()) as items:
+    with prefetch(source.items()) as items:
         assert [next(items) for _ in range(3)] == [0, 1, 2]
         with pytest.raises(KeyError, match="broken"):
             next(items)
@@ -49,13 +49,13 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 def test_only_a_few_wait() -> None:
     source = Source(100)
-    with ahead(source.items()) as items:
+    with prefetch(source.items()) as items:
         next(items)
         deadline = time.monotonic() + 5
-        while source.made < DEPTH + 2 and time.monotonic() < deadline:
+        while source.made < QUEUE_ITEMS + 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)
-        assert source.made == DEPTH + 2, "one taken, some waiting, one in hand"
+        assert source.made == QUEUE_ITEMS + 2, "one taken, some waiting, one in hand"
     assert source.closed
 
 
@@ -63,7 +63,7 @@ def test_an_error_of_the_taker_ends_the_thread() -> None:
     source, before = Source(10_000), threading.active_count()
 
     def take_one() -> None:
-        with ahead(source.items()) as items:
+        with prefetch(source.items()) as items:
             raise ZeroDivisionError(next(items))
 
     with pytest.raises(ZeroDivisionError):

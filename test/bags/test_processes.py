@@ -1,4 +1,4 @@
-"""Child processes: watched, ended, never left behind."""
+"""Child processes: watched, ended, never left behind; the command lines of nodes, and a ROS domain of their own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("rclpy")
+
 from objloc_ros.bags import processes
-from objloc_ros.bags.processes import Child, ChildFailedError
+from objloc_ros.bags.processes import Child, ChildFailedError, isolated_ros_domain, make_node_command
 
 
 def child(tmp_path, code):
@@ -97,3 +99,27 @@ def test_killing_the_parent_ends_the_child(tmp_path):
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
     assert wait_for(lambda: not alive(sleeper))
+
+
+def test_command_lines() -> None:
+    parameters = {"prompts": ["a: b", "Bäume"], "threshold": 0.5, "autostart": True, "weights": Path("/x y").as_posix()}
+    assert make_node_command(
+        ("python", "-m", "found"), "", parameters, {"__node": "other", "image": "/front/image"}
+    ) == [
+        *("python", "-m", "found", "--ros-args", "-r", "__ns:=/", "-r", "__node:=other", "-r", "image:=/front/image"),
+        *("-p", 'prompts:=["a: b", "Bäume"]', "-p", "threshold:=0.5", "-p", "autostart:=true", "-p", 'weights:="/x y"'),
+    ]
+    assert make_node_command(("found",), "/camera", {}) == ["found", "--ros-args", "-r", "__ns:=/camera"]
+
+
+def test_a_domain_of_its_own_each_time_and_the_old_one_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "7")
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE", raising=False)
+    before, domains = dict(os.environ), []
+    for _ in range(2):
+        with isolated_ros_domain():
+            assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+            domains.append(int(os.environ["ROS_DOMAIN_ID"]))
+        assert dict(os.environ) == before
+    assert domains[0] != domains[1]
+    assert all(1 <= domain <= 100 for domain in domains)

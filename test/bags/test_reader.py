@@ -11,8 +11,7 @@ pytest.importorskip("rclpy")
 import bag_making as making
 from std_msgs.msg import Float32, String
 
-from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.reader import BagReader, read_bag
 from objloc_ros.errors import InputError
 
 WORDS = [
@@ -153,4 +152,4 @@ def test_a_topic_of_two_types(tmp_path: Path) -> None:
 def test_a_topic_that_is_not_there(tmp_path: Path) -> None:
     path = making.write(tmp_path / "bag", WORDS)
     with BagReader(path) as bag, pytest.raises(InputError, match=r"has no topic /a, /b; it has /level, /talk"):
-        bag.need(["/b", "/talk", "/a"])
+        bag.require_topics(["/b", "/talk", "/a"])

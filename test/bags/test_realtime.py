@@ -14,12 +14,12 @@ pytest.importorskip("vision_msgs")
 
 from objloc_ros.bags.listener import NodeAccount
 from objloc_ros.bags.lockstep import survey_cameras
-from objloc_ros.bags.nodes import nodes_of
+from objloc_ros.bags.nodes import list_nodes
 from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.realtime import Played, RealtimeSettings, ages_ms, dropped, percentiles, report
+from objloc_ros.bags.realtime import PlayedBag, Realtime, compute_ages_ms, count_dropped, make_realtime_report
 from objloc_ros.bags.survey import Stamps
-from objloc_ros.bags.truth_files import TruthSpec
-from objloc_ros.engine.config import Model
+from objloc_ros.bags.truth_sources import TruthSpec
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.nodes.conversions import mask_to_image
 
@@ -44,14 +44,12 @@ def stamps(*pairs: tuple[int, int]) -> Stamps:
     ],
 )
 def test_ages(frames: Any, answers: Any, expected: list[float]) -> None:
-    np.testing.assert_allclose(ages_ms(stamps(*frames), stamps(*answers)), expected)
+    np.testing.assert_allclose(compute_ages_ms(stamps(*frames), stamps(*answers)), expected)
 
 
 def test_ages_of_nothing() -> None:
-    found = ages_ms(stamps((1000, 1000)), Stamps(""))
+    found = compute_ages_ms(stamps((1000, 1000)), Stamps(""))
     assert found.tolist() == []
-    assert percentiles(found) == {}
-    assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
 
 def account(received: int, published: int, in_flight: int = 0, **causes: int) -> NodeAccount:
@@ -70,7 +68,7 @@ def account(received: int, published: int, in_flight: int = 0, **causes: int) ->
 def test_every_frame_has_an_answer_or_a_cause(
     sent: int, node: NodeAccount, heard: int, expected: dict[str, int]
 ) -> None:
-    found = dropped(sent, node, heard)
+    found = count_dropped(sent, node, heard)
     assert found == expected
     assert sent == heard + sum(found.values())
 
@@ -80,8 +78,8 @@ def test_every_frame_has_an_answer_or_a_cause(
     [(5, account(6, 6), 6), (5, account(5, 5), 6), (5, account(5, 4, 1), 4), (5, account(5, 4), 4)],
 )
 def test_counts_that_contradict_each_other_are_no_result(sent: int, node: NodeAccount, heard: int) -> None:
-    with pytest.raises(InputError, match=f"the counts do not fit: {sent} frames sent, {heard} answers heard"):
-        dropped(sent, node, heard)
+    with pytest.raises(InputError, match=f"the counts do not fit: {sent} frames sent, {heard} predictions received"):
+        count_dropped(sent, node, heard)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +88,7 @@ def test_counts_that_contradict_each_other_are_no_result(sent: int, node: NodeAc
 )
 def test_options_out_of_range(more: Any, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        RealtimeSettings(model=Model(methods=("found",)), **more)
+        Realtime(config=PipelineConfig(methods=("found",)), **more)
 
 
 def recorded(path: Path, answers: list[tuple[int, int]]) -> Path:
@@ -116,12 +114,12 @@ def square(tmp_path: Path) -> Path:
 
 
 def reported(square: Path, recording: Path, node: NodeAccount, **more: Any) -> dict[str, Any]:
-    wanted = RealtimeSettings(model=Model(methods=("found",)), truth=TruthSpec((("", "/front/truth"),)), **more)
+    wanted = Realtime(config=PipelineConfig(methods=("found",)), truth=TruthSpec((("", "/front/truth"),)), **more)
     with BagReader(square) as bag:
         cameras, found = survey_cameras(bag, wanted)
-        nodes = nodes_of(wanted, bag.kinds, cameras)
+        nodes = list_nodes(wanted, bag.kinds, cameras)
     player = {"sent": {"/front/image": 6}, "behind_ms": {"p50": 0.1}}
-    return report(wanted, square, found, nodes, Played(recording, player, {"/front/found": node}))
+    return make_realtime_report(wanted, square, found, nodes, PlayedBag(recording, player, {"/front/found": node}))
 
 
 def test_a_recording_becomes_a_report(square: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("rclpy")
 import bag_making as making
 
-from objloc_ros.bags.predictions import WAITING, Answer, read_answers
-from objloc_ros.bags.score import Scorer, score
+from objloc_ros.bags.predictions import MAX_INCOMPLETE, Prediction, read_predictions
+from objloc_ros.bags.score import Scorer, score_predictions
 from objloc_ros.bags.truth import Classes, FrameTruth
 from objloc_ros.errors import InputError
 from objloc_ros.nodes.conversions import mask_to_image
@@ -20,32 +20,32 @@ from objloc_ros.nodes.conversions import mask_to_image
 A, B, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
 
 
-def answer(*boxes: Any, ids: Any = None, mask: Any = None, prompts: Any = None) -> Answer:
+def prediction(*boxes: Any, ids: Any = None, mask: Any = None, prompts: Any = None) -> Prediction:
     rows = np.array(boxes, np.float32).reshape(-1, 4)
     scores = np.linspace(0.9, 0.5, len(rows)).astype(np.float32)
-    return Answer(rows, scores, ids, mask, prompts)
+    return Prediction(rows, scores, ids, mask, prompts)
 
 
-def truth(lasting: bool = True, **objects: Any) -> FrameTruth:
-    return FrameTruth(dict(objects), lasting)
+def truth(tracked: bool = True, **objects: Any) -> FrameTruth:
+    return FrameTruth(dict(objects), tracked)
 
 
-def scored(*frames: tuple[Answer, FrameTruth | None], **options: Any) -> Scorer:
+def scored(*frames: tuple[Prediction, FrameTruth | None], **options: Any) -> Scorer:
     scorer = Scorer(**options)
     for one, true in frames:
-        scorer.add(one, true)
+        scorer.update(one, true)
     return scorer
 
 
 def test_boxes() -> None:
     got = scored(
-        (answer(A, FAR), truth(a=A, b=B)),
-        (answer(FAR, B), truth(a=A, b=B)),  # the best box is on nothing
-        (answer(FAR), truth()),  # nothing to find
-        (answer(A), None),  # nobody knows
+        (prediction(A, FAR), truth(a=A, b=B)),
+        (prediction(FAR, B), truth(a=A, b=B)),  # the best box is on nothing
+        (prediction(FAR), truth()),  # nothing to find
+        (prediction(A), None),  # nobody knows
     )
-    assert (got.answers, got.objects, got.judged) == (4, 6, 3)
-    figures = got.metrics()
+    assert (got.predictions, got.objects, got.frames_with_truth) == (4, 6, 3)
+    figures = got.compute()
     assert figures["corloc"] == 1 / 2, "frames without objects do not count"
     assert (figures["recall"], figures["precision"]) == (2 / 4, 2 / 5)
     assert figures["flicker"] == 2 / 2, "a was lost, b appeared"
@@ -54,7 +54,7 @@ def test_boxes() -> None:
 
 
 def test_perfect_answers() -> None:
-    figures = scored(*[(answer(A, B, ids=("1", "2")), truth(a=A, b=B))] * 3).metrics()
+    figures = scored(*[(prediction(A, B, ids=("1", "2")), truth(a=A, b=B))] * 3).compute()
     assert figures == {
         "corloc": 1.0,
         "ap": pytest.approx(1.0),
@@ -68,15 +68,15 @@ def test_perfect_answers() -> None:
 
 
 def test_switches_and_cuts() -> None:
-    scorer = scored((answer(A, ids=("1",)), truth(a=A)), (answer(A, ids=("2",)), truth(a=A)))
-    assert scorer.metrics()["switches"] == 50.0
-    scorer.cut()
-    scorer.add(answer(A, ids=("3",)), truth(a=A))
-    assert scorer.metrics()["switches"] == pytest.approx(100 / 3)
+    scorer = scored((prediction(A, ids=("1",)), truth(a=A)), (prediction(A, ids=("2",)), truth(a=A)))
+    assert scorer.compute()["switches"] == 50.0
+    scorer.start_video()
+    scorer.update(prediction(A, ids=("3",)), truth(a=A))
+    assert scorer.compute()["switches"] == pytest.approx(100 / 3)
 
 
 def test_objects_without_lasting_names_do_not_flicker() -> None:
-    figures = scored((answer(A), truth(False, a=A)), (answer(), truth(False, a=A))).metrics()
+    figures = scored((prediction(A), truth(False, a=A)), (prediction(), truth(False, a=A))).compute()
     assert figures["recall"] == 1 / 2
     assert "flicker" not in figures
 
@@ -84,11 +84,11 @@ def test_objects_without_lasting_names_do_not_flicker() -> None:
 def test_masks() -> None:
     left, half = np.array([[1, 0], [2, 0]], np.uint16), np.array([[True, False], [False, False]])
     plain = FrameTruth(foreground=half)
-    got = scored((answer(A, mask=left), plain), (answer(mask=left * 0), FrameTruth(foreground=half & False)))
-    figures = got.metrics()
+    got = scored((prediction(A, mask=left), plain), (prediction(mask=left * 0), FrameTruth(foreground=half & False)))
+    figures = got.compute()
     assert figures == {"mask_flicker": 1.0, "mask_iou": (1 / 2 + 1) / 2}, "no boxes are known, none are judged"
-    with pytest.raises(InputError, match="the answer has 2x2 pixels, the truth 3x2"):
-        scored((answer(mask=left), FrameTruth(foreground=np.zeros((2, 3), bool))))
+    with pytest.raises(InputError, match="the prediction has 2x2 pixels, the truth 3x2"):
+        scored((prediction(mask=left), FrameTruth(foreground=np.zeros((2, 3), bool))))
 
 
 CLASSES = Classes({0: "background", 1: "Car", 2: "cone"})
@@ -96,22 +96,22 @@ CLASSES = Classes({0: "background", 1: "Car", 2: "cone"})
 
 def test_class_maps() -> None:
     true = FrameTruth(classes=np.array([[1, 1, 2, 0, 255, 0]], np.uint8))
-    said = answer(mask=np.array([[7, 7, 255, 255, 7, 9]], np.uint8), prompts={7: "car", 9: "dog"})
+    said = prediction(mask=np.array([[7, 7, 255, 255, 7, 9]], np.uint8), prompts={7: "car", 9: "dog"})
     got = scored((said, true), classes=CLASSES)
     assert got.per_class() == {"background": 1 / 3, "car": 1.0, "cone": 0.0}
-    assert got.metrics() == {"miou": pytest.approx(4 / 9), "accuracy": 3 / 5}
-    renamed = answer(mask=said.mask, prompts={7: "automobile", 9: "dog"})
+    assert got.compute() == {"miou": pytest.approx(4 / 9), "accuracy": 3 / 5}
+    renamed = prediction(mask=said.mask, prompts={7: "automobile", 9: "dog"})
     assert scored((renamed, true), classes=CLASSES).per_class()["car"] == 0.0
-    meant = {"automobile": "Car", "dog": "cone"}
-    assert scored((renamed, true), classes=CLASSES, meant=meant).per_class()["car"] == 1.0
+    class_names = {"automobile": "Car", "dog": "cone"}
+    assert scored((renamed, true), classes=CLASSES, class_names=class_names).per_class()["car"] == 1.0
 
 
 def test_classes_that_never_occur_do_not_count() -> None:
     true = FrameTruth(classes=np.array([[1, 0]], np.uint8))
-    said = answer(mask=np.array([[7, 255]], np.uint8), prompts={7: "car"})
+    said = prediction(mask=np.array([[7, 255]], np.uint8), prompts={7: "car"})
     got = scored((said, true), classes=CLASSES)
     assert got.summary()["per_class"] == {"background": 1.0, "car": 1.0, "cone": None}
-    assert got.metrics()["miou"] == 1.0
+    assert got.compute()["miou"] == 1.0
 
 
 def test_nothing_was_answered() -> None:
@@ -126,7 +126,7 @@ class Known:
     def __init__(self, **frames: FrameTruth) -> None:
         self._frames = {int(key[1:]): frame for key, frame in frames.items()}
 
-    def at(self, key: int) -> FrameTruth | None:
+    def take(self, key: int) -> FrameTruth | None:
         return self._frames.pop(key, None)
 
 
@@ -145,16 +145,16 @@ def test_a_recording_is_scored_like_results_in_memory(tmp_path: Path) -> None:
         ("detections", 21, making.boxes(2, B, ids=["2"])),
         ("detections", 30, making.boxes(3, A)),  # its mask was lost
     )
-    answers = list(read_answers(path, "/cam/found"))
+    answers = list(read_predictions(path, "/cam/found"))
     assert [key for key, _ in answers] == [1, 2]
     assert [one.ids for _, one in answers] == [("1", "2"), ("2",)]
     assert all(one.mask is not None and np.array_equal(one.mask, mask) for _, one in answers)
     truths = {"_1": FrameTruth({"a": A}, True, mask > 0), "_2": FrameTruth({"a": A}, True, mask > 0)}
     known = [
-        (answer(A, FAR, ids=("1", "2"), mask=mask), truths["_1"]),
-        (answer(B, ids=("2",), mask=mask), truths["_2"]),
+        (prediction(A, FAR, ids=("1", "2"), mask=mask), truths["_1"]),
+        (prediction(B, ids=("2",), mask=mask), truths["_2"]),
     ]
-    assert score(iter(answers), Known(**truths), Scorer()) == scored(*known).summary()
+    assert score_predictions(iter(answers), Known(**truths), Scorer()) == scored(*known).summary()
 
 
 def test_prompts_of_a_recording(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_prompts_of_a_recording(tmp_path: Path) -> None:
         ("detections", 10, making.boxes(1)),
         ("mask", 11, mask_to_image(np.full((2, 2), 4, np.uint8), making.header(1))),
     )
-    ((_, one),) = read_answers(path, "/cam/found")
+    ((_, one),) = read_predictions(path, "/cam/found")
     assert one.prompts == {4: "car"}
     assert one.ids == (), "of no object every one has a name"
     foreground = one.foreground()
@@ -173,23 +173,23 @@ def test_prompts_of_a_recording(tmp_path: Path) -> None:
 
 
 def test_answers_whose_masks_are_lost_do_not_pile_up(tmp_path: Path) -> None:
-    lost = [("detections", i, making.boxes(i, A)) for i in range(1, 3 * WAITING)]
-    last = ("mask", 9999, mask_to_image(np.ones((2, 2), np.uint8), making.header(3 * WAITING - 1)))
+    lost = [("detections", i, making.boxes(i, A)) for i in range(1, 3 * MAX_INCOMPLETE)]
+    last = ("mask", 9999, mask_to_image(np.ones((2, 2), np.uint8), making.header(3 * MAX_INCOMPLETE - 1)))
     first = ("mask", 9998, mask_to_image(np.ones((2, 2), np.uint8), making.header(1)))
     path = recorded(tmp_path / "bag", *lost, first, last)
-    assert [key for key, _ in read_answers(path, "/cam/found")] == [3 * WAITING - 1]
+    assert [key for key, _ in read_predictions(path, "/cam/found")] == [3 * MAX_INCOMPLETE - 1]
 
 
 def test_a_recording_without_the_node(tmp_path: Path) -> None:
     path = recorded(tmp_path / "bag", ("detections", 1, making.boxes(1)))
     with pytest.raises(InputError, match="has no topic /cam/discovery/detections"):
-        next(read_answers(path, "/cam/discovery"))
+        next(read_predictions(path, "/cam/discovery"))
 
 
 def test_a_recorded_box_that_is_none(tmp_path: Path) -> None:
     path = recorded(tmp_path / "bag", ("detections", 1, making.boxes(1, (0, 0, float("nan"), 5))))
     with pytest.raises(InputError, match=r"/cam/found at 0.000 s: a box must have finite numbers"):
-        next(read_answers(path, "/cam/found"))
+        next(read_predictions(path, "/cam/found"))
 
 
 def test_a_jump_of_time_is_another_video() -> None:
@@ -197,7 +197,9 @@ def test_a_jump_of_time_is_another_video() -> None:
     second = 1_000_000_000
 
     def flicker(*stamps: int) -> float | None:
-        found = score([(stamps[0], answer(mask=left)), (stamps[1], answer(mask=right))], None, Scorer())
+        found = score_predictions(
+            [(stamps[0], prediction(mask=left)), (stamps[1], prediction(mask=right))], None, Scorer()
+        )
         return found["metrics"].get("mask_flicker")
 
     assert flicker(10 * second, 11 * second) == 1.0

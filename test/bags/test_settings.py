@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from objloc_ros.bags.settings import PromptSet, load_passes, number_sets, read_sweep, runs_of
-from objloc_ros.engine.config import Model
+from objloc_ros.bags.settings import PromptSet, load_row_groups, make_rows, number_sets, read_sweep
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 
 
@@ -18,7 +18,7 @@ def sets(*texts: str) -> list[PromptSet]:
 def test_prompts_may_say_what_they_mean() -> None:
     got = PromptSet.parse("automobile = Car , traffic cone", "b")
     assert got == PromptSet("b", ("automobile", "traffic cone"), ("Car", "traffic cone"))
-    assert got.meant == {"automobile": "Car", "traffic cone": "traffic cone"}
+    assert got.class_names == {"automobile": "Car", "traffic cone": "traffic cone"}
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "a, A", "=car"])
@@ -46,7 +46,7 @@ def test_prompts_that_are_none(text: str) -> None:
     ],
 )
 def test_rows(methods: list[str], texts: list[str], rows: list[tuple[str, str]]) -> None:
-    got = runs_of(methods, sets(*texts) if texts else [])
+    got = make_rows(methods, sets(*texts) if texts else [])
     assert [(run.name, run.node) for run in got] == rows
 
 
@@ -89,8 +89,8 @@ def test_a_sweep_that_is_missing(tmp_path: Path) -> None:
 
 def test_passes_share_the_networks_and_have_ids_of_their_own() -> None:
     both = sets("red object, blue object", "blue object, green object")
-    runs = runs_of(["found", "maskclip"], both)
-    first, second = load_passes(Model(methods=("found", "maskclip"), device="cpu"), runs)
+    rows = make_rows(["found", "maskclip"], both)
+    first, second = load_row_groups(PipelineConfig(methods=("found", "maskclip"), device="cpu"), rows)
     assert (first.methods, second.methods) == (("found", "maskclip"), ("maskclip",))
     assert first.pipeline.backbone is second.pipeline.backbone
     for one, ids in ((first, {0: "red object", 1: "blue object"}), (second, {0: "blue object", 1: "green object"})):

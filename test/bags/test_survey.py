@@ -1,4 +1,4 @@
-"""What is told about a bag before the work: cameras, stamps, namespaces."""
+"""What is known about a bag before the work: cameras, stamps, namespaces, and which truth belongs to which frame."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 
 pytest.importorskip("rclpy")
 import bag_making as making
+import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from objloc_ros.bags.reader import BagReader
-from objloc_ros.bags.survey import Stamps, choose_cameras, is_own, namespaces, survey
+from objloc_ros.bags.survey import Stamps, choose_cameras, choose_namespaces, is_own_output, match_stamps, survey
 from objloc_ros.errors import InputError
 
 
@@ -31,14 +32,14 @@ def surveyed(tmp_path: Path, *pairs: tuple[int, int]) -> Stamps:
 def test_stamps_in_order(tmp_path: Path) -> None:
     got = surveyed(tmp_path, (5, 10), (7, 20))
     assert (list(got.keys), list(got.recorded), len(got)) == ([5, 7], [10, 20], 2)
-    assert got.oddities() == {"out_of_order": 0, "duplicate_stamps": 0, "unstamped": 0}
+    assert got.count_anomalies() == {"out_of_order": 0, "duplicate_stamps": 0, "unstamped": 0}
 
 
-def test_oddities_are_counted(tmp_path: Path) -> None:
+def test_stamp_anomalies_are_counted(tmp_path: Path) -> None:
     got = surveyed(tmp_path, (5, 10), (9, 20), (7, 30), (8, 40), (9, 50), (0, 60), (5, 70))
     assert list(got.keys) == [5, 9, 7, 8, 9, 60, 5], "without a stamp the time of recording counts"
-    assert got.oddities() == {"out_of_order": 3, "duplicate_stamps": 2, "unstamped": 1}
-    assert got.different.tolist() == [5, 7, 8, 9, 60]
+    assert got.count_anomalies() == {"out_of_order": 3, "duplicate_stamps": 2, "unstamped": 1}
+    assert got.unique_keys.tolist() == [5, 7, 8, 9, 60]
 
 
 def test_messages_come_as_recorded_not_as_written(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_bag_without_cameras(tmp_path: Path, topics: list[str]) -> None:
     ],
 )
 def test_own_outputs_by_name(topic: str, own: bool) -> None:
-    assert is_own(topic) is own
+    assert is_own_output(topic) is own
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_own_outputs_by_name(topic: str, own: bool) -> None:
     ],
 )
 def test_namespaces(cameras: list[str], spaces: list[str]) -> None:
-    assert list(namespaces(cameras).values()) == spaces
+    assert list(choose_namespaces(cameras).values()) == spaces
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,61 @@ def test_namespaces(cameras: list[str], spaces: list[str]) -> None:
 def test_period_of_a_camera(recorded_ms: list[int], period_ms: float) -> None:
     recorded = array("q", [one * 1_000_000 for one in recorded_ms])
     assert Stamps("", recorded, recorded).period_ns == period_ms * 1e6
+
+
+def keys(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("frames", "truths", "slop", "pairs"),
+    [
+        ((1, 2, 3), (2, 3, 4), 0, [(2, 2), (3, 3)]),
+        ((10, 20), (11, 22), 1, [(10, 11)]),
+        ((10, 20), (11, 22), 2, [(10, 11), (20, 22)]),
+        ((10, 12), (11,), 5, [(10, 11)]),  # as near as the other, and first
+        ((10,), (8, 12), 5, [(10, 8)]),
+        ((10, 13), (12,), 5, [(13, 12)]),
+        ((5,), (5,), 0, [(5, 5)]),
+    ],
+)
+def test_pairs(frames: tuple[int, ...], truths: tuple[int, ...], slop: int, pairs: list[tuple[int, int]]) -> None:
+    got = match_stamps(keys(*frames), keys(*truths), slop)
+    assert list(zip(got.frames.tolist(), got.truths.tolist(), strict=True)) == pairs
+    assert (got.unmatched_frames, got.unmatched_truths) == (len(frames) - len(pairs), len(truths) - len(pairs))
+    for index, (frame, truth) in enumerate(pairs):
+        assert (got.find_frame(frame), got.find_truth(truth)) == (index, index)
+    assert got.find_frame(999) is got.find_truth(999) is got.find_frame(-1) is None
+
+
+def test_a_loop_finds_the_same() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        frames, truths = (np.unique(rng.integers(0, 60, rng.integers(1, 20))) for _ in range(2))
+        slow = []
+        for frame in frames.tolist():
+            nearest = min(truths.tolist(), key=lambda t: (abs(t - frame), t))
+            back = min(frames.tolist(), key=lambda f: (abs(f - nearest), f))
+            if back == frame and abs(nearest - frame) <= 3:
+                slow.append((frame, nearest))
+        if not slow:
+            continue
+        got = match_stamps(frames, truths, 3)
+        assert list(zip(got.frames.tolist(), got.truths.tolist(), strict=True)) == slow
+
+
+@pytest.mark.parametrize(
+    ("frames", "truths", "message"),
+    [
+        (
+            (1_000_000, 9_000_000),
+            (3_000_000,),
+            "x has 1 stamps, but none is within 0 ms of one of the 2 frames' stamps; ",
+        ),
+        ((5,), (), "x holds 0 stamps of truth for 1 frames"),
+        ((), (5,), "x holds 1 stamps of truth for 0 frames"),
+    ],
+)
+def test_nothing_to_compare(frames: tuple[int, ...], truths: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        match_stamps(keys(*frames), keys(*truths), what="x")

@@ -16,8 +16,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Float32, Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from objloc_ros.bags import writer
-from objloc_ros.bags.writer import BagMessage, BagWriter, read_bag
+from objloc_ros.bags import reader, writer
+from objloc_ros.bags.reader import BagMessage, read_bag
+from objloc_ros.bags.writer import BagWriter
 from objloc_ros.errors import InputError
 
 HEADER = Header(frame_id="cam")
@@ -84,9 +85,9 @@ def test_other_readers_understand_the_definitions(tmp_path):
     with AnyReader([tmp_path / "run"], default_typestore=get_typestore(Stores.EMPTY)) as reader:
         connection = next(c for c in reader.connections if c.topic == "/cam/found/detections")
         _, _, data = next(reader.messages([connection]))
-        decoded = reader.deserialize(data, connection.msgtype)
-    assert decoded.detections[0].bbox.center.position.x == 10.5
-    assert decoded.detections[0].results[0].hypothesis.score == 0.75
+        deserialize = reader.deserialize(data, connection.msgtype)
+    assert deserialize.detections[0].bbox.center.position.x == 10.5
+    assert deserialize.detections[0].results[0].hypothesis.score == 0.75
 
 
 @pytest.mark.parametrize("message_class", [Image, CameraInfo, DiagnosticArray, ParameterValue, ParameterDescriptor])
@@ -94,15 +95,15 @@ def test_definitions_hash_like_the_published_ones(message_class):
     own, published, name = (
         get_typestore(Stores.EMPTY),
         get_typestore(Stores.ROS2_JAZZY),
-        writer.type_name(message_class),
+        writer.format_type_name(message_class),
     )
-    writer.register(own, message_class)
+    writer.register_type(own, message_class)
     assert own.hash_rihs01(name) == published.hash_rihs01(name)
 
 
 def test_detections_have_the_hash_of_real_peers():
     own = get_typestore(Stores.EMPTY)
-    writer.register(own, Detection2DArray)
+    writer.register_type(own, Detection2DArray)
     expected = "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968"
     assert own.hash_rihs01("vision_msgs/msg/Detection2DArray") == expected
 
@@ -120,7 +121,7 @@ def test_detections_have_the_hash_of_real_peers():
     ],
 )
 def test_spelling_of_field_types(kind, text):
-    assert writer._field_type(kind) == text
+    assert writer._translate_type(kind) == text
 
 
 def test_an_error_while_writing_leaves_nothing(tmp_path):
@@ -182,4 +183,4 @@ def test_no_bag(tmp_path):
 )
 def test_unknown_message_types(name):
     with pytest.raises(InputError, match=r"is not (installed|of the form)"):
-        writer.message_class(name)
+        reader.load_message_class(name)

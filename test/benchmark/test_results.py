@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from objloc_ros.benchmark.cases import Cell
-from objloc_ros.benchmark.results import Floor, Row, Run, compare, read_run
+from objloc_ros.benchmark.cases import Case
+from objloc_ros.benchmark.results import BenchmarkRun, CaseResult, Roofline, compare, read_run
 from objloc_ros.errors import InputError, ParameterError
 
 MACHINE = {"cpu": "a processor", "cores": 2, "threads": 1, "gpu": None, "torch": "2.0"}
-FOUND = Cell("cpu", "tiny", (480, 640), "found")
-LOST = Cell("cpu", "tiny", (480, 640), "lost")
-CAMERAS = Cell("cpu", "tiny", (480, 640), "found", cameras=4)
+FOUND = Case("cpu", "tiny", (480, 640), "found")
+LOST = Case("cpu", "tiny", (480, 640), "lost")
+CAMERAS = Case("cpu", "tiny", (480, 640), "found", cameras=4)
 
 
 def rounds(vit, head=1.0, *, noise=0.0, seed=0, count=15, **more):
@@ -25,7 +25,9 @@ def rounds(vit, head=1.0, *, noise=0.0, seed=0, count=15, **more):
 
 
 def run(rows, machine=None):
-    return Run("2026-01-01", "objloc bench", {**MACHINE, **(machine or {})}, [Row(c, r) for c, r in rows.items()])
+    return BenchmarkRun(
+        "2026-01-01", "objloc bench", {**MACHINE, **(machine or {})}, [CaseResult(c, r) for c, r in rows.items()]
+    )
 
 
 def verdicts(before, after, **options):
@@ -84,10 +86,10 @@ def test_stages_that_one_run_lacks_do_not_count():
 
 def test_rows_without_counterpart_are_named():
     done = compare(run({FOUND: rounds(20.0), CAMERAS: rounds(5.0)}), run({FOUND: rounds(20.0), LOST: rounds(30.0)}))
-    assert [change.cell for change in done.changes] == [FOUND]
+    assert [change.case for change in done.changes] == [FOUND]
     assert "only in the saved run: found, tiny, 640x480, batch 1, 4 cameras, cpu" in done.lines()
     assert "only in this run: lost, tiny, 640x480, batch 1, 1 camera, cpu" in done.lines()
-    assert done.document()["only_after"] == [str(LOST)]
+    assert done.to_json()["only_after"] == [str(LOST)]
 
 
 def test_other_machines_are_refused_by_name():
@@ -105,15 +107,18 @@ def test_negative_margin_is_refused():
 
 
 def test_runs_survive_their_file(tmp_path):
-    floor = Floor(ms=10.0, flops=100, attention_flops=10, bytes=5.0, gflop_per_s=1.0, dtype="float32")
-    rows = [Row(FOUND, rounds(20.0, noise=0.1), {"vit": floor}), Row(CAMERAS, rounds(5.0), {"vit": floor})]
-    saved = Run("2026-01-01", "objloc bench", MACHINE, rows)
-    document = saved.document()
+    roofline = Roofline(ms=10.0, flops=100, attention_flops=10, bytes=5.0, gflop_per_s=1.0, dtype="float32")
+    rows = [
+        CaseResult(FOUND, rounds(20.0, noise=0.1), {"vit": roofline}),
+        CaseResult(CAMERAS, rounds(5.0), {"vit": roofline}),
+    ]
+    saved = BenchmarkRun("2026-01-01", "objloc bench", MACHINE, rows)
+    document = saved.to_json()
     assert document["rows"][0]["floors"]["vit"]["ratio"] == pytest.approx(rows[0].median("vit") / 10)
     assert document["rows"][1]["floors"]["vit"]["ratio"] is None  # waiting is no arithmetic
     (tmp_path / "run.json").write_text(json.dumps(document))
     read = read_run(tmp_path / "run.json")
-    assert [(row.cell, row.rounds) for row in read.rows] == [(row.cell, row.rounds) for row in rows]
+    assert [(row.case, row.rounds) for row in read.rows] == [(row.case, row.rounds) for row in rows]
     assert read.machine == MACHINE
 
 
@@ -137,7 +142,7 @@ def test_other_files_are_refused(tmp_path, text, complaint):
 
 @pytest.mark.parametrize("bad", [[], [float("nan")], [-1.0]])
 def test_rounds_must_be_times(tmp_path, bad):
-    document = run({FOUND: rounds(20.0)}).document()
+    document = run({FOUND: rounds(20.0)}).to_json()
     document["rows"][0]["stages"]["vit"]["rounds_ms"] = bad
     (tmp_path / "run.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match="not numbers of milliseconds"):

@@ -7,7 +7,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image
 from objloc_ros.backbones.vit import SPECS, build_vit
-from objloc_ros.benchmark.roofline import Gemm, Product, Rates, clip_dense_work, clip_windows_work, gram_work, vit_work
+from objloc_ros.benchmark.roofline import (
+    DeviceRates,
+    GemmShape,
+    MatrixProduct,
+    count_clip_dense,
+    count_clip_windows,
+    count_gram,
+    count_vit,
+)
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.methods.maskclip import value_features
 
@@ -28,55 +36,55 @@ def test_backbones_are_counted_as_pytorch_does(backbone, grid):
     patch = SPECS[backbone].patch
     vit = build_vit(backbone).eval()
     whole, batched = counted(lambda: vit(torch.zeros(1, 3, grid[0] * patch, grid[1] * patch)))
-    work = vit_work(SPECS[backbone], grid)
+    workload = count_vit(SPECS[backbone], grid)
     cls_row = 2 * (grid[0] * grid[1] + 1) * SPECS[backbone].embed_dim
-    assert work.flops == whole
-    assert work.attention == batched - cls_row
+    assert workload.flops == whole
+    assert workload.attention == batched - cls_row
 
 
 def test_clip_windows_are_counted_as_pytorch_does():
     tower = build_clip_image("tiny_clip").eval()
     whole, batched = counted(lambda: tower(torch.zeros(1, 3, tower.side, tower.side)))
-    work = clip_windows_work(CLIP_SPECS["tiny_clip"])
-    assert (work.flops, work.attention) == (WINDOWS * whole, WINDOWS * batched)
+    workload = count_clip_windows(CLIP_SPECS["tiny_clip"])
+    assert (workload.flops, workload.attention) == (WINDOWS * whole, WINDOWS * batched)
 
 
 def test_dense_clip_is_counted_as_pytorch_does():
     tower = build_clip_image("tiny_clip").eval()
     whole, batched = counted(lambda: value_features(tower, tower.tokens(torch.zeros(1, 3, 64, 96))))
-    work = clip_dense_work(CLIP_SPECS["tiny_clip"], (60, 90))
-    assert (work.flops, work.attention) == (whole, batched)
+    workload = count_clip_dense(CLIP_SPECS["tiny_clip"], (60, 90))
+    assert (workload.flops, workload.attention) == (whole, batched)
 
 
 def test_large_models_have_the_known_figures():
-    s16, s8 = (vit_work(SPECS[f"dino_vits{patch}"], (480 // patch, 640 // patch)) for patch in (16, 8))
+    s16, s8 = (count_vit(SPECS[f"dino_vits{patch}"], (480 // patch, 640 // patch)) for patch in (16, 8))
     assert s16.flops / 1e9 == pytest.approx(78, rel=0.08)  # of all twelve blocks; the last is only projected here
     assert s16.attention / 1e9 == pytest.approx(27 * 11 / 12, rel=0.02)
     assert s8.attention / 1e9 == pytest.approx(425 * 11 / 12, rel=0.01)
-    assert clip_windows_work(CLIP_SPECS["clip_vitb32"]).flops / 1e9 == pytest.approx(520, rel=0.01)
-    gram = gram_work(4800, 384)
+    assert count_clip_windows(CLIP_SPECS["clip_vitb32"]).flops / 1e9 == pytest.approx(520, rel=0.01)
+    gram = count_gram(4800, 384)
     assert 2 * gram.flops / 1e9 == pytest.approx(17.7, rel=0.01)  # half of them, as the matrix is symmetric
     assert 2 * gram.image_bytes / 1e6 == pytest.approx(92 + 2 * 7.4, rel=0.01)  # and the features
 
 
 def test_weights_are_shared_by_a_batch():
-    work = vit_work(SPECS["tiny"], (8, 12))
+    workload = count_vit(SPECS["tiny"], (8, 12))
     unread = ("pos_embed", "blocks.5.attn.proj", "blocks.5.mlp", "blocks.5.norm2")  # biases and norms are not counted
     read = [p for name, p in build_vit("tiny").named_parameters() if not any(part in name for part in unread)]
-    assert work.weight_bytes / 4 == pytest.approx(sum(p.numel() for p in read), rel=0.01)
-    assert work.bytes(1) - work.bytes(4) == pytest.approx(0.75 * work.weight_bytes)
+    assert workload.weight_bytes / 4 == pytest.approx(sum(p.numel() for p in read), rel=0.01)
+    assert workload.bytes(1) - workload.bytes(4) == pytest.approx(0.75 * workload.weight_bytes)
 
 
 def test_floor_is_what_takes_longer():
-    gemm = Gemm(64, 32, 64)
-    product = Product("cpu", "float32", gemm)
-    rates = Rates([product])
+    gemm = GemmShape(64, 32, 64)
+    product = MatrixProduct("cpu", "float32", gemm)
+    rates = DeviceRates([product])
     rates.measure()
     assert rates.flops_per_s(product) > 0
     assert rates.bytes_per_s("cpu") > 0
-    work = gram_work(64, 32)
-    by_flops, by_bytes = work.flops / rates.flops_per_s(product), work.bytes(1) / rates.bytes_per_s("cpu")
-    assert rates.floor_ms(work, product, 1) == pytest.approx(1e3 * max(by_flops, by_bytes))
-    by_kind = {tuple(sorted(row)): row for row in rates.listed()}
+    workload = count_gram(64, 32)
+    by_flops, by_bytes = workload.flops / rates.flops_per_s(product), workload.bytes(1) / rates.bytes_per_s("cpu")
+    assert rates.roofline_ms(workload, product, 1) == pytest.approx(1e3 * max(by_flops, by_bytes))
+    by_kind = {tuple(sorted(row)): row for row in rates.to_json()}
     assert by_kind["device", "dtype", "gemm", "gflop_per_s"]["gemm"] == [64, 32, 64]
     assert by_kind["copy_gb_per_s", "device"]["copy_gb_per_s"] > 0

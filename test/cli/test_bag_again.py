@@ -15,7 +15,7 @@ pytest.importorskip("rclpy")
 import bag_making as making
 from lockstep_making import TRUTH_OPTIONS, bag, report
 
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.reader import read_bag
 
 
 def test_what_is_done_is_not_done_again(square: Path, tmp_path: Path, capsys: Any) -> None:
@@ -86,7 +86,6 @@ def test_a_full_disk_leaves_no_half(film: Path, tmp_path: Path, start_objloc: An
 
 
 def test_a_cluster_gives_the_same_bytes(square: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     other = making.write(tmp_path / "drive", making.drive(5))
     for engine in ("local", "ray"):
         assert bag(square, other, out=tmp_path / engine, more=(*TRUTH_OPTIONS, "--engine", engine)) == 0

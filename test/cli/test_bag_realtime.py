@@ -24,10 +24,10 @@ import bag_making as making
 from sensor_msgs.msg import CompressedImage
 
 from objloc_ros.bags.processes import ChildFailedError
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.bags.realtime import Realtime
-from objloc_ros.bags.writer import read_bag
 from objloc_ros.cli.main import main
-from objloc_ros.engine.config import Model
+from objloc_ros.engine.config import PipelineConfig
 
 T = TypeVar("T")
 
@@ -177,7 +177,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_node_that_dies_ends_the_run_with_its_last_words(film: Path, tmp_path: Path, forked_children: Any) -> None:
-    work = Realtime(model=Model(methods=("found",), device="cpu"))()
+    work = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))
 
     def kill() -> None:
         (node,) = [child for child in forked_children if "objloc_ros.nodes.found" in child.args]
@@ -195,7 +195,7 @@ def test_a_bag_that_is_cut_off_while_it_is_played(film: Path, tmp_path: Path, fo
     path.mkdir()
     for file in film.iterdir():
         (path / file.name).write_bytes(file.read_bytes())
-    work = Realtime(model=Model(methods=("found",), device="cpu"))()
+    work = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))()
     out, file = tmp_path / "out", path / "film.db3"
     with pytest.raises(ChildFailedError, match=r"player ended with exit code 2(.|\n)*cannot read bag .* after \d+ m"):
         while_playing(lambda: work(path, out), out, lambda: os.truncate(file, 8192))
@@ -204,9 +204,9 @@ def test_a_bag_that_is_cut_off_while_it_is_played(film: Path, tmp_path: Path, fo
 
 def test_a_node_that_cannot_start_is_quoted(film: Path, tmp_path: Path, forked_children: Any) -> None:
     (tmp_path / "head.safetensors").write_bytes(b"nothing")
-    model = Model(methods=("found",), device="cpu", head_weights=tmp_path / "head.safetensors")
+    config = PipelineConfig(methods=("found",), device="cpu", head_weights=tmp_path / "head.safetensors")
     with pytest.raises(ChildFailedError, match=r"front_found ended with exit code 1(.|\n)*head\.safetensors"):
-        Realtime(model=model)()(film, tmp_path / "out")
+        Realtime(config=config).run(None, film, tmp_path / "out")
     assert forked_children.ended()
 
 

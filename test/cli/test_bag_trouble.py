@@ -101,7 +101,7 @@ def test_types_that_nobody_has_do_not_matter_on_other_topics(tmp_path: Path) -> 
         (("--sweep", "x"), "--sweep is for clip_diy"),
         (("--prompts", "car"), "prompts are for clip_diy"),
         (("--method", "maskclip"), "maskclip needs prompts"),
-        (("--overlay", "--no-outputs"), "films are made of the outputs"),
+        (("--overlay", "--no-outputs"), "overlay videos are made of the outputs"),
     ],
 )
 def test_bad_options(square: Path, tmp_path: Path, capsys: Any, more: tuple[str, ...], message: str) -> None:

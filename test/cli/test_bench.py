@@ -11,9 +11,10 @@ import torch
 from waiting import PATIENCE_S
 
 from objloc_ros.benchmark.results import read_run
-from objloc_ros.benchmark.run import FRAMES, Measured
+from objloc_ros.benchmark.run import ROUND_FRAMES, Measured
 from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
+from objloc_ros.errors import ObjlocError
 
 SMALL = ["bench", "--smoke", "--methods", "found", "--batches", "1", "--cameras", "1", "--threads", "1"]
 
@@ -47,9 +48,9 @@ def test_smoke_run_measures_the_matrix(smoke):
     assert done["machine"]["threads"] == 1
     assert done["date"].endswith("+00:00")
     assert done["command"].startswith("objloc bench --methods found,maskcut,")
-    cells = [(row["method"], row["batch"], row["cameras"]) for row in done["rows"]]
-    assert cells[:3] == [("found", 1, 1), ("found", 1, 2), ("found", 2, 1)]
-    assert len(cells) == 15
+    cases = [(row["method"], row["batch"], row["cameras"]) for row in done["rows"]]
+    assert cases[:3] == [("found", 1, 1), ("found", 1, 2), ("found", 2, 1)]
+    assert len(cases) == 15
     assert {(one["cell"]["batch"], one["cell"]["cameras"]) for one in done["skipped"]} == {(2, 2)}
     assert {rate["dtype"] for rate in done["rates"] if "dtype" in rate} == {"float32", "bfloat16"}
 
@@ -70,16 +71,16 @@ def test_rows_hold_every_stage_and_round(smoke):
             assert all(sum(parts) <= ms for parts, ms in zip(zip(*stages.values(), strict=True), whole, strict=True))
 
 
-def test_floors_are_counted_per_stage(smoke):
-    floors = {(row["method"], row["batch"], row["cameras"]): row["floors"] for row in document(smoke)["rows"]}
-    found, cameras = floors["found", 1, 1]["vit"], floors["found", 1, 2]["vit"]
+def test_rooflines_are_counted_per_stage(smoke):
+    rooflines = {(row["method"], row["batch"], row["cameras"]): row["floors"] for row in document(smoke)["rows"]}
+    found, cameras = rooflines["found", 1, 1]["vit"], rooflines["found", 1, 2]["vit"]
     assert found["flops"] == pytest.approx(0.38e9, rel=0.01)
     assert found["ratio"] > 0
     assert cameras["ratio"] is None
-    assert floors["found", 2, 1]["vit"]["bytes"] < found["bytes"]
-    assert set(floors["found", 1, 1]) == {"vit"}
-    assert set(floors["maskcut", 1, 1]) == set(floors["clip_diy", 1, 1]) == {"vit", "head"}
-    assert set(floors["clip_dinoiser", 1, 1]) == {"head"}  # its trained head needs no backbone
+    assert rooflines["found", 2, 1]["vit"]["bytes"] < found["bytes"]
+    assert set(rooflines["found", 1, 1]) == {"vit"}
+    assert set(rooflines["maskcut", 1, 1]) == set(rooflines["clip_diy", 1, 1]) == {"vit", "head"}
+    assert set(rooflines["clip_dinoiser", 1, 1]) == {"head"}  # its trained head needs no backbone
 
 
 def test_picture_and_markdown_are_there(smoke):
@@ -158,11 +159,14 @@ def test_another_machine_is_refused_before_anything_runs(tmp_path, capsys, smoke
     assert "only in the saved run: maskcut, tiny, 96x64, batch 1, 1 camera, cpu" in out
 
 
-def test_without_rclpy_publishing_is_left_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "objloc_ros.benchmark.ros", None)
+def test_where_ros_does_not_start_publishing_is_left_out(tmp_path, monkeypatch):
+    def refuse():
+        raise ObjlocError("ROS does not start: no middleware")
+
+    monkeypatch.setattr("objloc_ros.benchmark.ros.Loopback", refuse)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     done = document(tmp_path)
-    assert [text.partition(":")[0] for text in done["left_out"]] == ["publish"]
+    assert done["left_out"] == ["publish: ROS does not start: no middleware"]
     assert "message" in done["rows"][0]["stages"]
     assert "publish" not in done["rows"][0]["stages"]
 
@@ -173,6 +177,13 @@ def test_without_ros_the_engine_is_measured(tmp_path, monkeypatch):
     done = document(tmp_path)
     assert [text.partition(":")[0] for text in done["left_out"]] == ["decode, message and publish"]
     assert set(done["rows"][0]["stages"]) == {"frame", "upload", "pre", "vit", "head", "post"}
+
+
+def test_without_matplotlib_there_is_no_picture(stored, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*SMALL, "--out", str(tmp_path)]) == 0
+    assert "objloc: no bench.png: " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
 
 
 def test_threads_are_given_back(stored, tmp_path):
@@ -217,4 +228,4 @@ def test_output_that_cannot_be_written_is_said(stored, tmp_path, capsys):
 def test_smoke_only_changes_what_was_not_given():
     axes = bench.FULL.keys()
     assert bench.SMOKE.keys() == axes == bench.HELP.keys()
-    assert FRAMES > 1  # so that cameras meet in a batch
+    assert ROUND_FRAMES > 1  # so that cameras meet in a batch

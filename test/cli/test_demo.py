@@ -17,7 +17,7 @@ from waiting import PATIENCE_S, wait_for
 
 pytest.importorskip("rclpy")
 
-from objloc_ros.bags.writer import read_bag
+from objloc_ros.bags.reader import read_bag
 from objloc_ros.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from objloc_ros.cli.demo_report import Measured, caption, mask_iou, outlined, percentiles, pick, sheet, summarise, table
+from objloc_ros.cli.demo_report import Measured, caption, outlined, pick, sheet, summarise, table
 
 MS = 1_000_000
 RUN = Measured(
@@ -16,20 +16,6 @@ RUN = Measured(
     processing_ms=[10.0, 20.0],
     diagnostics={"received": "4", "published": "3", "dropped": "1", "dropped.too_old": "1", "last_error": ""},
 )
-
-
-@pytest.mark.parametrize(
-    ("mask", "truth", "iou"),
-    [
-        ([[0, 255], [255, 0]], [[0, 1], [2, 0]], 1.0),
-        ([[255, 255], [0, 0]], [[1, 0], [3, 0]], 1 / 3),
-        ([[255, 0], [0, 0]], [[0, 0], [0, 7]], 0.0),
-        ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 1.0),
-        ([[0, 0], [0, 0]], [[0, 4], [0, 0]], 0.0),
-    ],
-)
-def test_mask_iou(mask, truth, iou):
-    assert mask_iou(np.array(mask, np.uint8), np.array(truth, np.uint8)) == pytest.approx(iou)
 
 
 def test_summary():
@@ -64,12 +50,6 @@ def test_an_empty_run_has_no_figures():
     assert report["frames"]["out"] == 0
     assert report["age_ms"] is report["mask_iou"] is report["boxes_per_frame"]["mean"] is None
     assert "age         unknown" in table(report)
-
-
-def test_percentiles_against_hand():
-    assert percentiles([]) is None
-    assert percentiles([3.0]) == {"p50": 3.0, "p95": 3.0}
-    assert percentiles([0.0, 10.0]) == {"p50": 5.0, "p95": 9.5}
 
 
 @pytest.mark.parametrize(

@@ -133,10 +133,10 @@ def test_json_is_all_that_is_printed(detect, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        (("a.png",), ("--threshold", "1.5"), "threshold must lie between 0 and 1"),
+        (("a.png",), ("--threshold", "1.5"), "threshold must lie in [0, 1], got 1.5"),
         (("a.png",), ("--backbone", "resnet"), "unknown backbone 'resnet'"),
         (("a.png",), ("--device", "tpu"), "device must be auto, cpu, cuda or cuda:N"),
-        (("a.png",), ("--short-side", "-3"), "short_side must be at least 1"),
+        (("a.png",), ("--short-side", "-3"), "short_side must lie in [0, 4096], got -3"),
         (("a.png",), ("--weights", "/no/such/file.pth"), "no weights file /no/such/file.pth"),
         (("empty",), (), "holds no image and no video"),
         (("a.png",), ("--out", "/dev/null/out"), "cannot write to /dev/null/out"),

@@ -8,10 +8,10 @@ import pytest
 
 from objloc_ros.cli.detect import CELL
 from objloc_ros.cli.main import main
+from objloc_ros.engine.config import HEADS
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import HEADS
-from objloc_ros.io.contact_sheet import contact_sheet
+from objloc_ros.io.contact_sheet import make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
 
@@ -74,7 +74,7 @@ def test_every_method_has_its_folder_and_its_column(detect, tmp_path, capsys):
         assert json.loads((out / method / "detections.json").read_text())["info"]["method"] == method
     sheet = read_image(out / "compare.png")
     cells = [np.zeros((*CELL, 3), np.uint8)] * (2 * len(HEADS))
-    assert sheet.shape == contact_sheet(cells, [""] * len(cells), columns=len(HEADS), cell=CELL).shape
+    assert sheet.shape == make_contact_sheet(cells, [""] * len(cells), columns=len(HEADS), cell=CELL).shape
     printed = capsys.readouterr().out
     assert all(f"{method}: " in printed for method in HEADS)
 

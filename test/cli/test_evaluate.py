@@ -7,7 +7,7 @@ import torch
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
-from objloc_ros.evaluation.held_out_prompts import ROWS
+from objloc_ros.evaluation.held_out_prompts import VARIANTS
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.found_head import save_head
@@ -45,7 +45,7 @@ def test_scenes_are_printed_as_a_table_or_json(model, capsys):
 
 
 def test_videos_are_printed_as_a_table_or_json(model, capsys, monkeypatch):
-    monkeypatch.setattr("objloc_ros.evaluation.held_out_scenes.FRAMES", 3)
+    monkeypatch.setattr("objloc_ros.evaluation.held_out_scenes.VIDEO_FRAMES", 3)
     arguments = ["evaluate", "scenes", "--video", "--scenes", "1", *model]
     assert main(arguments) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
@@ -59,11 +59,9 @@ def test_videos_are_printed_as_a_table_or_json(model, capsys, monkeypatch):
 
 
 def test_prompts_are_printed_as_tables_or_json(model, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "objloc_ros.cli.evaluate.held_out_bank", lambda seed: AttributeBank(seed, backgrounds=3, copies=1)
-    )
-    rows = {name: ROWS[name] for name in ("CLIP-DIY", "MaskCLIP without FOUND")}
-    monkeypatch.setattr("objloc_ros.cli.evaluate.ROWS", rows)
+    monkeypatch.setattr("objloc_ros.cli.evaluate.make_bank", lambda seed: AttributeBank(seed, backgrounds=3, copies=1))
+    rows = {name: VARIANTS[name] for name in ("CLIP-DIY", "MaskCLIP without FOUND")}
+    monkeypatch.setattr("objloc_ros.cli.evaluate.VARIANTS", rows)
     arguments = ["evaluate", "scenes", "--prompts", "--scenes", "2", *model[:4], "--device", "cpu"]
     assert main(arguments) == 0
     lines = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line]

@@ -14,8 +14,7 @@ import bag_making as making
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
-from objloc_ros.bags.processes import Background
-from objloc_ros.bags.recorder import Recorder, Tap
+from objloc_ros.bags.recorder import BackgroundWriter, RecordedTopic, Recorder
 from objloc_ros.cli.main import main
 
 
@@ -26,12 +25,12 @@ def play(domain: int, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def _play(*arguments: Any, topics: tuple[str, ...] = ("/front/image",)) -> tuple[int, dict[str, list[bytes]]]:
         heard: dict[str, list[bytes]] = {topic: [] for topic in topics}
-        taps = [Tap(topic, Image, reliable=False) for topic in topics]
+        taps = [RecordedTopic(topic, Image, reliable=False) for topic in topics]
         statuses: list[int] = []
         words = ["play", *map(str, arguments), "--wait-for-subscribers", "1", "--linger", "0.3"]
         with (
             Recorder(taps, lambda topic, kind, data, when: heard[topic].append(bytes(data))) as recorder,
-            Background(lambda: statuses.append(main(words))) as playing,
+            BackgroundWriter(lambda: statuses.append(main(words))) as playing,
         ):
             playing.submit()
             while not statuses:

@@ -9,7 +9,7 @@ import pytest
 from prelabel_making import COCO_FILE, bag, document, pictures, tree, video
 
 from objloc_ros.cli.main import main
-from objloc_ros.prelabels.coco import merge
+from objloc_ros.prelabels.coco import write_coco
 
 
 def test_a_folder_of_images(prelabel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +116,7 @@ def test_results_below_the_input_are_not_labelled_again(prelabel, tmp_path: Path
 def test_formats_can_be_added_later(prelabel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag(tmp_path / "in" / "run")
     assert prelabel() == 0
-    monkeypatch.setattr("objloc_ros.engine.config.Model.load", lambda self: pytest.fail("labelled twice"))
+    monkeypatch.setattr("objloc_ros.prelabels.work.build_pipeline", lambda config: pytest.fail("labelled twice"))
     assert prelabel("--export", "rerun,foxglove") == 0
     assert set(tree(tmp_path / "out" / "rerun")) == {"run.rrd"}
     assert set(tree(tmp_path / "out" / "foxglove")) == {"run.mcap"}
@@ -127,7 +127,7 @@ def test_merging_again_changes_nothing(prelabel, tmp_path: Path) -> None:
     pictures(tmp_path / "in", "a.png", "b.png")
     assert prelabel("--block", "1") == 0
     parts = sorted(path for path in (tmp_path / "out" / "parts").iterdir() if path.is_dir())
-    merge(parts, tmp_path / "again.json", info=document(tmp_path / "out")["info"], categories=("object",))
+    write_coco(parts, tmp_path / "again.json", info=document(tmp_path / "out")["info"], categories=("object",))
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / COCO_FILE).read_bytes()
 
 

@@ -77,7 +77,6 @@ def test_engines_that_are_none(
     options: tuple[str, ...],
     message: str,
 ) -> None:
-    pytest.importorskip("ray")
     pictures(tmp_path / "in", "a.png")
     assert prelabel(*options) == 2
     assert message in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What `objloc prelabel` writes, through the readers of those who import it: COCO's own, CVAT's and FiftyOne's.
 
-The last two are no dependencies of this package: their tests run where somebody has installed them.
+The last two are no dependencies of this package (Datumaro refuses the Pillow that it pins, FiftyOne brings a database
+server): their tests run where somebody has installed them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from prelabel_making import COCO_FILE, bag, document, pictures, video
+from pycocotools import mask as coco_mask
 
 from objloc_ros.io.rle import decode
 
@@ -38,7 +40,6 @@ def annotations(found: dict[str, Any], image: dict[str, Any]) -> list[dict[str, 
 
 
 def test_masks_are_as_every_importer_takes_them(out: Path) -> None:
-    coco = pytest.importorskip("pycocotools.mask")
     found = document(out)
     images = {image["id"]: image for image in found["images"]}
     categories = [category["id"] for category in found["categories"]]
@@ -50,8 +51,8 @@ def test_masks_are_as_every_importer_takes_them(out: Path) -> None:
         assert (out / "images" / image["file_name"]).is_file()
         assert rle["size"] == [image["height"], image["width"]]
         assert isinstance(rle["counts"], str)
-        assert one["area"] == coco.area(rle) > 0, "a mask without a pixel stops CVAT's import"
-        assert one["bbox"] == coco.toBbox(rle).tolist(), "FiftyOne cuts the mask to its box"
+        assert one["area"] == coco_mask.area(rle) > 0, "a mask without a pixel stops CVAT's import"
+        assert one["bbox"] == coco_mask.toBbox(rle).tolist(), "FiftyOne cuts the mask to its box"
         assert (one["iscrowd"], one["category_id"] in categories, 0 <= one["score"] <= 1) == (0, True, True)
         followed = "topic" in image or "video" in image
         assert one.get("attributes") == ({"track_id": one["track_id"]} if followed else None)

@@ -53,7 +53,7 @@ def test_bags_and_videos_that_cannot_be_read_are_named_and_the_others_go_on(prel
         (("in",), ("--method", "yolo"), "method must be different ones of"),
         (("in",), ("--method", "maskclip"), "maskclip needs prompts"),
         (("in",), ("--prompts", "cat"), "prompts are for"),
-        (("in",), ("--threshold", "1.5"), "threshold must lie between 0 and 1"),
+        (("in",), ("--threshold", "1.5"), "threshold must lie in [0, 1], got 1.5"),
         (
             ("in",),
             ("--export", "coco,kitti"),

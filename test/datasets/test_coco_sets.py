@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.data import open_dataset
-from objloc_ros.data.base import boxes_of
+from objloc_ros.data.base import stack_boxes
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import decode
 
@@ -35,7 +35,7 @@ def test_crowds_are_ignored_and_boxes_kept_as_they_are(tmp_path: Path) -> None:
     assert dataset.boxes(first).tolist() == [[8, 6, 40, 30], [8.5, 6, 40, 30], [9, 6, 40, 30]]
     assert dataset.rounded, "CorLoc rounds: 8.5 to 8, the even neighbour"
     objects = dataset.objects(first)
-    assert boxes_of(objects, ignored=True).tolist() == [[50, 40, 64, 48]]
+    assert stack_boxes(objects, ignored=True).tolist() == [[50, 40, 64, 48]]
     assert [one.label for one in objects] == ["car", "person", "person", "cat"]
     assert objects[0].mask is not None
     np.testing.assert_array_equal(decode(objects[0].mask), mini.truth_mask() == 255)
@@ -168,7 +168,7 @@ def test_kitti_counts_all_that_was_labelled(tmp_path: Path) -> None:
     first = dataset.samples[0]
     assert (dataset.kind, first.key, dataset.masks) == ("boxes", "000000", False)
     assert dataset.boxes(first).tolist() == [[8, 6, 40, 30], [1.25, 2.5, 5.75, 20.1]], "occluded and truncated ones too"
-    assert boxes_of(dataset.objects(first), ignored=True).tolist() == [[44, 2, 60, 12]]
+    assert stack_boxes(dataset.objects(first), ignored=True).tolist() == [[44, 2, 60, 12]]
     assert [one.label for one in dataset.objects(first)] == ["Car", "Pedestrian", "DontCare"]
 
 

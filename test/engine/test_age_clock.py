@@ -1,6 +1,6 @@
 import pytest
 
-from objloc_ros.engine.frame_stats import AgeClock, Oddity, continues
+from objloc_ros.engine.frame_stats import AgeClock, StampAnomaly, VideoClock
 
 S = 1_000_000_000
 
@@ -20,23 +20,23 @@ class Times:
 
 
 @pytest.mark.parametrize(
-    ("node_ns", "stamp_ns", "age_ms", "oddity"),
+    ("node_ns", "stamp_ns", "age_ms", "anomaly"),
     [
         (100 * S, 100 * S - S // 10, 150.0, None),  # 100 ms on the way, 50 ms here
         (100 * S, 100 * S + S // 100, 50.0, None),  # a camera clock slightly ahead: age from arrival
-        (100 * S, 0, 50.0, Oddity.ZERO_STAMP),
-        (1000 * S, 3 * S, 50.0, Oddity.OTHER_CLOCK),  # a recording played without its clock
-        (0, 1000 * S, 50.0, Oddity.OTHER_CLOCK),  # simulated time that has not started
+        (100 * S, 0, 50.0, StampAnomaly.ZERO_STAMP),
+        (1000 * S, 3 * S, 50.0, StampAnomaly.OTHER_CLOCK),  # a recording played without its clock
+        (0, 1000 * S, 50.0, StampAnomaly.OTHER_CLOCK),  # simulated time that has not started
         (100 * S, 91 * S, 9050.0, None),  # really old
     ],
 )
-def test_age_fifty_ms_after_arrival(node_ns, stamp_ns, age_ms, oddity):
+def test_age_fifty_ms_after_arrival(node_ns, stamp_ns, age_ms, anomaly):
     times = Times(node_ns)
     ages = times.ages()
     arrival = ages.arrive(stamp_ns)
     times.advance(50_000_000)
     assert ages.age_ms(arrival) == pytest.approx(age_ms)
-    assert arrival.oddity is oddity
+    assert arrival.anomaly is anomaly
 
 
 def test_a_clock_that_jumps_back_in_flight_leaves_the_age_positive():
@@ -51,22 +51,22 @@ def test_a_clock_that_jumps_back_in_flight_leaves_the_age_positive():
 def test_a_looped_recording_is_noticed_once_per_loop_and_its_frames_stay_young():
     times = Times(50 * S)
     ages = times.ages()
-    oddities = []
+    anomalies = []
     for _ in range(2):
         times.node_ns = 50 * S
         for _ in range(5):
             times.advance(S // 10)
             arrival = ages.arrive(times.node_ns)
-            oddities.append(arrival.oddity)
+            anomalies.append(arrival.anomaly)
             assert ages.age_ms(arrival) == 0.0
-    assert oddities == [None] * 5 + [Oddity.JUMPED_BACK] + [None] * 4
+    assert anomalies == [None] * 5 + [StampAnomaly.JUMPED_BACK] + [None] * 4
 
 
 def test_frames_that_overtake_each_other_are_no_jump():
     times = Times(50 * S)
     ages = times.ages()
     ages.arrive(50 * S)
-    assert ages.arrive(50 * S - 40_000_000).oddity is None
+    assert ages.arrive(50 * S - 40_000_000).anomaly is None
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,7 @@ def test_frames_that_overtake_each_other_are_no_jump():
     ],
 )
 def test_a_video_goes_on_until_time_jumps(step_ns, one_video):
-    assert continues(100 * S, 100 * S + step_ns) == one_video
+    clock = VideoClock()
+    assert not clock.jumps_to(100 * S), "the first frame is no jump"
+    assert clock.jumps_to(100 * S + step_ns) is not one_video
+    assert not clock.jumps_to(100 * S + step_ns), "the new time is the one that goes on"

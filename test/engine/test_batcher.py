@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from waiting import PATIENCE_S, wait_for
 
-from objloc_ros.engine.batcher import RECOVERY, Lane, OutOfMemoryError
+from objloc_ros.engine.batcher import MIN_GOOD_BATCHES, DynamicBatcher, OutOfMemoryError
 from objloc_ros.errors import ParameterError
 
 
@@ -18,7 +18,7 @@ class Device:
         self.room, self.calls = room, []
         self.entered, self.gate = threading.Event(), threading.Event()
 
-    def run(self, kind, items, alone):
+    def run(self, kind, items, exclusive):
         self.entered.set()
         assert self.gate.wait(PATIENCE_S)
         if len(items) > self.room:
@@ -36,47 +36,47 @@ def device():
 
 @pytest.fixture
 def make(device):
-    lanes = []
+    batchers = []
 
     def make(**options):
-        lanes.append(Lane(device.run, **options))
-        return lanes[-1]
+        batchers.append(DynamicBatcher(device.run, **options))
+        return batchers[-1]
 
     yield make
     device.gate.set()
-    assert [lane.stop(PATIENCE_S) for lane in lanes] == [True] * len(lanes)
+    assert [batcher.stop(PATIENCE_S) for batcher in batchers] == [True] * len(batchers)
 
 
-def occupied(lane, device):
+def occupied(batcher, device):
     """A request that keeps the worker busy until the gate opens."""
-    first = lane.submit("first", "warm", 0)
+    first = batcher.submit("first", "warm", 0)
     assert device.entered.wait(PATIENCE_S)
     return first
 
 
 def test_what_waits_goes_together_if_it_is_alike(make, device):
-    lane = make()
-    occupied(lane, device)
-    futures = [lane.submit(f"camera{i}", "small" if i % 2 else "large", i) for i in range(5)]
+    batcher = make()
+    occupied(batcher, device)
+    futures = [batcher.submit(f"camera{i}", "small" if i % 2 else "large", i) for i in range(5)]
     device.gate.set()
     assert [future.result(PATIENCE_S) for future in futures] == [("small" if i % 2 else "large", i) for i in range(5)]
     assert device.calls == [("warm", [0]), ("large", [0, 2, 4]), ("small", [1, 3])]
 
 
 def test_a_batch_has_a_largest_size(make, device):
-    lane = make(max_batch=2)
-    occupied(lane, device)
-    futures = [lane.submit(f"camera{i}", "k", i) for i in range(5)]
+    batcher = make(max_batch=2)
+    occupied(batcher, device)
+    futures = [batcher.submit(f"camera{i}", "k", i) for i in range(5)]
     device.gate.set()
     assert [future.result(PATIENCE_S)[1] for future in futures] == list(range(5))
     assert [len(items) for _, items in device.calls] == [1, 2, 2, 1]
 
 
 def test_a_fast_client_does_not_starve_a_slow_one(make, device):
-    lane = make(max_batch=1)
-    occupied(lane, device)
-    greedy = [lane.submit("60 Hz", "k", f"fast{i}") for i in range(20)]
-    slow = lane.submit("5 Hz", "k", "slow")
+    batcher = make(max_batch=1)
+    occupied(batcher, device)
+    greedy = [batcher.submit("60 Hz", "k", f"fast{i}") for i in range(20)]
+    slow = batcher.submit("5 Hz", "k", "slow")
     device.gate.set()
     slow.result(PATIENCE_S)
     greedy[-1].result(PATIENCE_S)
@@ -90,16 +90,16 @@ def test_every_client_gets_its_turn():
     asked, order = {}, []
     entered, leave = threading.Semaphore(0), threading.Semaphore(0)
 
-    def run(kind, items, alone):
+    def run(kind, items, exclusive):
         order.extend(items)
         entered.release()
         assert leave.acquire(timeout=PATIENCE_S)
         return items
 
     def ask(name):
-        asked[name] = lane.submit(name, kinds[name], name)
+        asked[name] = batcher.submit(name, kinds[name], name)
 
-    lane = Lane(run, max_batch=1)
+    batcher = DynamicBatcher(run, max_batch=1)
     ask("60 Hz")
     ask("other size")
     for turn in range(40):
@@ -112,71 +112,71 @@ def test_every_client_gets_its_turn():
         if name != "5 Hz":
             ask(name)  # while the next one runs
     leave.release()
-    assert lane.stop(PATIENCE_S)
+    assert batcher.stop(PATIENCE_S)
     assert [turn for turn, name in enumerate(order[:40]) if name == "5 Hz"] == [6, 16, 26, 36], "it had waited longest"
     assert all(one != other for one, other in pairwise(name for name in order if name != "5 Hz"))
 
 
 def test_an_error_hits_its_own_batch_only(make, device):
-    lane = make()
-    occupied(lane, device)
-    bad, beside, other = lane.submit("a", "k", "bad"), lane.submit("b", "k", 1), lane.submit("c", "l", 2)
+    batcher = make()
+    occupied(batcher, device)
+    bad, beside, other = batcher.submit("a", "k", "bad"), batcher.submit("b", "k", 1), batcher.submit("c", "l", 2)
     device.gate.set()
     for future in (bad, beside):
         with pytest.raises(ArithmeticError, match="bad item"):
             future.result(PATIENCE_S)
     assert other.result(PATIENCE_S) == ("l", 2)
-    assert lane.submit("a", "k", 3).result(PATIENCE_S) == ("k", 3)
+    assert batcher.submit("a", "k", 3).result(PATIENCE_S) == ("k", 3)
 
 
 def test_a_device_without_room_gets_smaller_batches(make, device):
     device.room = 2
-    lane = make()
-    occupied(lane, device)
-    futures = [lane.submit(f"camera{i}", "k", i) for i in range(6)]
+    batcher = make()
+    occupied(batcher, device)
+    futures = [batcher.submit(f"camera{i}", "k", i) for i in range(6)]
     device.gate.set()
     assert [future.result(PATIENCE_S)[1] for future in futures] == list(range(6))
     assert max(len(items) for _, items in device.calls) <= 2
-    assert lane.limit <= 3
+    assert batcher.limit <= 3
 
 
 def test_no_room_for_one_is_said_and_passes_when_memory_returns(make, device):
-    device.room, lane = 0, make()
+    device.room, batcher = 0, make()
     device.gate.set()
     with pytest.raises(OutOfMemoryError, match="no memory for a single frame: no room for 1") as caught:
-        lane.submit("a", "k", 1).result(PATIENCE_S)
+        batcher.submit("a", "k", 1).result(PATIENCE_S)
     assert caught.value.cause == "out_of_memory"
-    assert lane.limit == 1
+    assert batcher.limit == 1
     device.room = 100
-    for number in range(4 * RECOVERY):
-        assert lane.submit("a", "k", number).result(PATIENCE_S) == ("k", number)
-    assert lane.limit == 8
+    for number in range(4 * MIN_GOOD_BATCHES):
+        assert batcher.submit("a", "k", number).result(PATIENCE_S) == ("k", number)
+    assert batcher.limit == 8
 
 
 def test_stopping_cancels_what_waits_and_finishes_what_runs(device):
-    lane = Lane(device.run)
-    running = occupied(lane, device)
-    waiting = lane.submit("b", "k", 1)
-    assert not lane.stop(0.05)
+    batcher = DynamicBatcher(device.run)
+    running = occupied(batcher, device)
+    waiting = batcher.submit("b", "k", 1)
+    assert not batcher.stop(0.05)
     assert waiting.cancelled()
     with pytest.raises(RuntimeError, match="stopped"):
-        lane.submit("b", "k", 2)
+        batcher.submit("b", "k", 2)
     device.gate.set()
     assert running.result(PATIENCE_S) == ("warm", 0)
-    assert lane.stop(PATIENCE_S)
+    assert batcher.stop(PATIENCE_S)
 
 
 @pytest.mark.parametrize("what", ["max_batch", "workers"])
-def test_a_lane_of_nothing_is_refused(what):
+def test_a_batcher_of_nothing_is_refused(what):
     with pytest.raises(ParameterError, match=f"{what} must be at least 1, got 0"):
-        Lane(lambda kind, items, alone: items, **{what: 0})
+        DynamicBatcher(lambda kind, items, exclusive: items, **{what: 0})
 
 
 def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
     calls, gates = [], {item: threading.Event() for item in "0abcde"}
 
-    def run(kind, items, alone):
-        calls.append((items[0], alone))
+    def run(kind, items, exclusive):
+        calls.append((items[0], exclusive))
         assert gates[items[0]].wait(PATIENCE_S)
         return items
 
@@ -185,12 +185,12 @@ def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
         time.sleep(0.05)  # for one too many
         return calls[:]
 
-    lane = Lane(run, max_batch=1, workers=2)
+    batcher = DynamicBatcher(run, max_batch=1, workers=2)
     gates["0"].set()
-    lane.submit("camera a", "k", "0").result(PATIENCE_S)
-    first = lane.submit("camera a", "k", "a")
+    batcher.submit("camera a", "k", "0").result(PATIENCE_S)
+    first = batcher.submit("camera a", "k", "a")
     assert called(2) == [("0", False), ("a", True)]  # a client that nobody came between
-    others = [lane.submit(f"camera {item}", "k", item) for item in "bcd"]
+    others = [batcher.submit(f"camera {item}", "k", item) for item in "bcd"]
     assert len(called(2)) == 2  # the others wait although a worker is free
     gates["a"].set()
     assert sorted(called(4)[2:]) == [("b", False), ("c", False)]
@@ -200,6 +200,6 @@ def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
     gates["d"].set()
     assert [future.result(PATIENCE_S) for future in (first, *others)] == list("abcd")
     gates["e"].set()
-    lane.submit("camera a", "k", "e").result(PATIENCE_S)
+    batcher.submit("camera a", "k", "e").result(PATIENCE_S)
     assert calls[-1] == ("e", False)  # others were here a moment ago
-    assert lane.stop(PATIENCE_S)
+    assert batcher.stop(PATIENCE_S)

@@ -9,7 +9,7 @@ from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.evaluation.held_out_scenes import held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import make_scenes
 from objloc_ros.methods.patch_object import PatchObject
 from objloc_ros.ops.geometry import plan
 
@@ -21,7 +21,7 @@ def pipeline():
 
 @pytest.fixture(scope="module")
 def images():
-    return [scene.image for scene in held_out_scenes(3, seed=21)]
+    return [scene.image for scene in make_scenes(3, seed=21)]
 
 
 def patches(*cells):
@@ -122,30 +122,30 @@ def test_following_a_video_starts_with_the_frames_own_answer(pipeline, images):
     for method in METHODS:
         pipeline.configure(method, post="none")
     memories = {method: Memory() for method in METHODS}
-    alone, first = pipeline.run(images[0]), pipeline.follow(images[0], memories)
+    alone, first = pipeline.run(images[0]), pipeline.run(images[0], memories=memories)
     for method in METHODS:
         np.testing.assert_array_equal(first[method].instances, alone[method].instances)
     assert {"pre", "vit", *METHODS} == set(first.timings_ms)
-    again = pipeline.follow(images[0], {"maskcut": memories["maskcut"]})
+    again = pipeline.run(images[0], ("maskcut",), memories=memories)
     np.testing.assert_array_equal(again["maskcut"].mask, first["maskcut"].mask)
 
 
 def test_what_cannot_be_followed_is_refused(pipeline, images):
     with pytest.raises(ParameterError, match=r"this pipeline runs .*, not 'found'"):
-        pipeline.follow(images[0], {"found": Memory()})
+        pipeline.run(images[0], ("found",), memories={"lost": Memory()})
     with pytest.raises(ParameterError, match="only discovery methods follow a video, not 'found'"):
-        load_pipeline(("found",), device="cpu").follow(images[0], {"found": Memory()})
+        load_pipeline(("found",), device="cpu").run(images[0], memories={"found": Memory()})
     with pytest.raises(ParameterError, match="not 'cutler'"):
         pipeline.run(images[0], ("cutler",))
     with pytest.raises(InputError):
-        pipeline.follow(np.zeros((4, 4), np.uint8), {"lost": Memory()})
+        pipeline.run(np.zeros((4, 4), np.uint8), memories={"lost": Memory()})
     with pytest.raises(ParameterError, match="post must be one of none, bilateral, crf; got 'median'"):
         pipeline.configure("lost", post="median")
 
 
 def test_heads_without_a_memory_see_each_frame_alone(images):
     pipeline = load_pipeline(("found", "lost"), device="cpu")
-    alone, got = pipeline.run(images[0]), pipeline.follow(images[0], {"lost": Memory()}, ("found", "lost"))
+    alone, got = pipeline.run(images[0]), pipeline.run(images[0], memories={"lost": Memory()})
     np.testing.assert_array_equal(got["found"].saliency, alone["found"].saliency)
     assert list(got.heads) == ["found", "lost"]
 

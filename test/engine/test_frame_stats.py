@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from objloc_ros.engine.frame_stats import MAX_SAMPLES, FrameStats, Percentiles
+from objloc_ros.engine.frame_stats import MAX_SAMPLES, FrameStats, Percentiles, percentiles
 
 
 class Clock:
@@ -35,6 +36,12 @@ def test_a_snapshot_does_not_change_afterwards():
         before.dropped["late"] = 3
 
 
+def test_percentiles_are_interpolated() -> None:
+    assert percentiles([]) == percentiles(np.zeros(0)) == {}
+    assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+    assert percentiles({"a": 0.0, "b": 10.0}.values(), (50, 95)) == {"p50": 5.0, "p95": 9.5}
+
+
 @pytest.mark.parametrize(
     ("ages", "expected"),
     [
@@ -43,7 +50,7 @@ def test_a_snapshot_does_not_change_afterwards():
         (list(range(101)), (50.0, 95.0, 99.0)),
     ],
 )
-def test_percentiles(ages, expected):
+def test_the_ages_of_published_frames(ages, expected):
     stats = FrameStats()
     for age in ages:
         stats.received()

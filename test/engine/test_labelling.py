@@ -205,20 +205,20 @@ def test_one_pixel_is_an_image():
 
 
 def test_254_labels_side_by_side():
-    labels = LabelSet.following([f"thing {i}" for i in range(254)])
+    labels = LabelSet.number([f"thing {i}" for i in range(254)])
     classes = torch.arange(255)[None]
     result = labelled(classes, torch.full((1, 255), 0.5), labels, plain(1, 255), SegmentationOptions(min_area=0.0))
     assert result.classes.tolist() == [[U, *range(254)]]
     assert sorted(result.detections.labels) == sorted(labels.prompts)
     for box, label in zip(result.detections.boxes, result.detections.labels, strict=True):
-        number = labels.id_of(label)
+        number = labels.ids[labels.prompts.index(label)]
         assert box.tolist() == [number + 1, 0, number + 2, 1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"background": "ground"}, "background must be found, prompt or none, got 'ground'"),
+        ({"background": "ground"}, "background must be one of found, prompt, none; got 'ground'"),
         ({"threshold": 1.01}, r"threshold must lie in \[0, 1\], got 1.01"),
         ({"threshold": -0.1}, "threshold must lie"),
         ({"threshold": math.nan}, "threshold must lie"),

@@ -10,7 +10,7 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
-from objloc_ros.evaluation.held_out_scenes import held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import make_scenes
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
 
@@ -138,7 +138,7 @@ def test_native_resolution_is_the_default_of_dino(files, tmp_path):
 
 def test_bfloat16_changes_next_to_nothing(monkeypatch):
     """The embedded model with and without it, on a scene: the masks agree, whatever this machine's CPU prefers."""
-    scene = next(held_out_scenes(1, seed=5)).image
+    scene = next(make_scenes(1, seed=5)).image
     masks = []
     for units in (False, True):
         monkeypatch.setattr("objloc_ros.engine.backbone.has_bfloat16_units", lambda device, units=units: units)

@@ -8,6 +8,7 @@ from segmentation_making import BOTH, PROMPTS, picture, scene
 
 import objloc_ros
 from objloc_ros.engine.heads.segmentation import ClipDiyOptions, MaskClipOptions
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import UNLABELLED
 
@@ -157,7 +158,7 @@ def test_the_threshold_and_the_smallest_region_hold(load, method):
 @pytest.mark.parametrize("method", BOTH)
 def test_a_frame_of_a_video_is_an_image(load, method):
     pipeline, image = load(method), picture(60, 80, 8)
-    agree(pipeline.follow(image, {}, (method,))[method], pipeline.run(image)[method])
+    agree(VideoTracker(pipeline, (method,), tracked=())(image)[method], pipeline.run(image)[method])
 
 
 def test_options_are_checked(load):
@@ -165,7 +166,7 @@ def test_options_are_checked(load):
     assert isinstance(pipeline.options["maskclip"], MaskClipOptions)
     with pytest.raises(ParameterError, match="maskclip has no such option"):
         pipeline.configure("maskclip", placement="tiled")
-    with pytest.raises(ParameterError, match="background must be found, prompt or none, got 'sky'"):
+    with pytest.raises(ParameterError, match="background must be one of found, prompt, none; got 'sky'"):
         pipeline.configure("clip_diy", background="sky")
     assert pipeline.options["clip_diy"] == ClipDiyOptions()
 

@@ -12,7 +12,8 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.batcher import OutOfMemoryError
 from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import load_pipeline
-from objloc_ros.errors import InputError
+from objloc_ros.engine.video_tracker import VideoTracker
+from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
 
@@ -64,10 +65,12 @@ def make(files):
     return make
 
 
-def picture(seed=0, size=(96, 160), *, fixed=True):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-    pixels.flags.writeable = not fixed
-    return pixels
+def picture(seed=0, size=(96, 160)):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+class Frame:
+    """Stands for an image, as a camera's frame does."""
 
 
 def together(*tasks):
@@ -88,8 +91,8 @@ def together(*tasks):
 def test_answers_are_those_of_a_pipeline_of_its_own(make, files):
     alone = load_pipeline(("found", "tokencut"), device="cpu", short_side=64, **files)
     shared = make(methods=("found", "tokencut"))
-    for image in (picture(1), picture(2, fixed=False)):
-        expected, got = alone.run(image), shared.run(image)
+    for image, key in ((picture(1), Frame()), (picture(2), None)):
+        expected, got = alone.run(image), shared.run(image, key=key)
         np.testing.assert_array_equal(got["found"].saliency, expected["found"].saliency)
         np.testing.assert_array_equal(got["tokencut"].instances, expected["tokencut"].instances)
         assert set(got.timings_ms) == set(expected.timings_ms)
@@ -97,40 +100,67 @@ def test_answers_are_those_of_a_pipeline_of_its_own(make, files):
 
 def test_every_head_of_a_frame_shares_one_pass(make):
     found, discovery = make(), make(methods=("lost", "tokencut"))
-    passes, image = Passes(found), picture(1)
-    found.run(image)
-    discovery.run(image)
-    assert passes.batches == [1]
-    together(lambda: found.run(image), lambda: discovery.run(image))
-    assert passes.batches == [1]
+    passes, image, frame = Passes(found), picture(1), Frame()
+    alone = found.run(image)["found"].saliency
+    found.run(image, key=frame)
+    discovery.run(image, key=frame)
+    VideoTracker(discovery, ("lost",))(image, key=frame)
+    together(lambda: found.run(image, key=frame), lambda: discovery.run(image, key=frame))
+    assert passes.batches == [1, 1]
+    np.testing.assert_array_equal(found.run(image, key=frame)["found"].saliency, alone)
 
 
 def test_heads_that_come_at_once_share_a_pass(make):
     found, discovery = make(), make(methods=("lost",))
-    passes, image = Passes(found), picture(1)
-    together(lambda: found.run(image), lambda: discovery.run(image))
+    passes, image, frame = Passes(found), picture(1), Frame()
+    together(lambda: found.run(image, key=frame), lambda: discovery.run(image, key=frame))
     assert passes.batches == [1]
+
+
+@pytest.mark.parametrize("writeable", [True, False])
+def test_the_key_alone_decides_who_shares(make, writeable):
+    found, discovery = make(), make(methods=("lost",))
+    image, copy, frame = picture(1), picture(1), Frame()
+    image.flags.writeable = copy.flags.writeable = writeable
+    passes = Passes(found)
+    found.run(image, key=frame)
+    discovery.run(copy, key=frame)
+    assert passes.batches == [1]
+    discovery.run(image, key=Frame())
+    discovery.run(image)
+    found.run(image)
+    assert passes.batches == [1, 1, 1, 1]
+
+
+def test_a_key_of_several_images_stands_for_them_in_their_order(make):
+    found, discovery = make(), make(methods=("lost",))
+    passes, images, frame = Passes(found), [picture(1), picture(2), picture(3, (64, 96))], Frame()
+    alone = [found.run(image)["found"].saliency for image in images]
+    before = len(passes.batches)
+    discovery.run(images, key=frame)
+    together = [result["found"].saliency for result in found.run(images, key=frame)]
+    assert len(passes.batches) == before + 3
+    for got, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_key_that_would_be_kept_for_ever_is_refused(make):
+    with pytest.raises(ParameterError, match=r"a key must be hashable and weakly referenced, got 17"):
+        make().run(picture(1), key=17)
 
 
 def test_other_sizes_and_other_backbones_do_not_share(make, files, tmp_path):
     found, finer = make(), make(short_side=96)
-    passes, image = Passes(found), picture(1)
-    found.run(image)
-    finer.run(image)
+    passes, image, frame = Passes(found), picture(1), Frame()
+    found.run(image, key=frame)
+    finer.run(image, key=frame)
     assert passes.batches == [1, 1]
     save_backbone(tmp_path / "other.safetensors", build_vit("tiny"))
     other = make(weights=tmp_path / "other.safetensors")
     assert other.backbone.vit is not found.backbone.vit
     others = Passes(other)
-    other.run(image)
+    other.run(image, key=frame)
     assert (passes.batches, others.batches) == ([1, 1], [1])
-
-
-def test_an_image_that_can_change_is_seen_anew(make):
-    found, image = make(), picture(1, fixed=False)
-    before = found.run(image)["found"].saliency
-    image[:] = picture(2)
-    assert np.abs(found.run(image)["found"].saliency - before).max() > 0.01
 
 
 def test_ready_frames_of_several_cameras_go_together_where_batches_pay(make, monkeypatch):
@@ -178,10 +208,10 @@ def test_out_of_memory_is_told_to_every_head_and_passes(make, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     vit.register_forward_pre_hook(forward)
-    image = picture(1)
+    image, frame = picture(1), Frame()
     for pipeline in (found, discovery):
         with pytest.raises(OutOfMemoryError, match="single frame: CUDA out of memory"):
-            pipeline.run(image)
+            pipeline.run(image, key=frame)
     full[0] = False
     assert found.run(picture(2))["found"] is not None
 
@@ -201,14 +231,14 @@ def test_networks_are_loaded_once_and_go_with_the_last_pipeline(make):
     assert not any(thread.name == "objloc-cpu" and thread.is_alive() for thread in threading.enumerate())
 
 
-def test_features_go_with_the_image(make):
-    found, image = make(), picture(1)
-    found.run(image)
-    memory = found.backbone._memory
-    assert len(memory) == 1
-    del image
+def test_features_go_with_the_key(make):
+    found, frame = make(), Frame()
+    found.run(picture(1), key=frame)
+    cache = found.backbone._cache
+    assert len(cache) == 1
+    del frame
     gc.collect()
-    assert len(memory) == 0
+    assert len(cache) == 0
 
 
 def test_one_image_has_all_processors_and_several_have_one_each(files):

@@ -66,3 +66,14 @@ def test_after_forgetting_every_object_is_new_and_no_id_is_used_again():
     assert tracker.update(detections(box(100, 100), box(400, 300)), SIZE) == ("1", "2")
     tracker.forget()
     assert tracker.update(detections(box(100, 100)), SIZE) == ("3",)
+
+
+def test_labels_are_tracked_apart_and_named_in_the_order_of_the_detections():
+    tracker = Tracker()
+    place, scores = np.array([box(100, 100), box(100, 102), box(400, 300)], np.float32), np.full(3, 0.5, np.float32)
+    assert tracker.update(Detections(place, scores, ("cat", "dog", "cat")), SIZE) == ("1", "2", "3")
+    assert tracker.update(Detections(place[:1], scores[:1], ("dog",)), SIZE) == ("2",)
+    assert tracker.update(Detections(place[:2], scores[:2], ("dog", "cat")), SIZE) == ("2", "1")
+    for _ in range(MAX_STALE_FRAMES + 3):
+        assert tracker.update(Detections(place[:1], scores[:1], ("dog",)), SIZE) == ("2",)
+    assert tracker.update(Detections(place[:1], scores[:1], ("cat",)), SIZE) == ("4",), "out of sight for too long"

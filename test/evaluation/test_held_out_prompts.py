@@ -8,7 +8,13 @@ from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.evaluation import held_out_prompts
-from objloc_ros.evaluation.held_out_prompts import ROWS, captioned_scenes, evaluate_crops, evaluate_maps, object_crops
+from objloc_ros.evaluation.held_out_prompts import (
+    VARIANTS,
+    evaluate_crops,
+    evaluate_maps,
+    make_captioned_scenes,
+    make_crops,
+)
 from objloc_ros.scenes.attributes import KEPT_OUT, SHAPES, AttributeBank
 from objloc_ros.types import UNLABELLED
 
@@ -26,7 +32,7 @@ def pipeline():
 
 
 def test_scenes_are_the_same_every_time_and_described(bank):
-    first, again = (list(captioned_scenes(bank, 3)) for _ in range(2))
+    first, again = (list(make_captioned_scenes(bank, 3)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
         assert one.objects == other.objects
@@ -34,7 +40,7 @@ def test_scenes_are_the_same_every_time_and_described(bank):
 
 
 def test_every_second_crop_is_of_a_pair_that_no_training_saw(bank):
-    crops = list(object_crops(bank, 12, 64))
+    crops = list(make_crops(bank, 12, 64))
     assert [((truth.colour, truth.shape) in KEPT_OUT) for _, truth in crops] == [bool(i % 2) for i in range(12)]
     assert {image.shape for image, _ in crops} == {(64, 64, 3)}
 
@@ -49,14 +55,14 @@ def test_crops_are_called_what_they_are_far_above_chance(bank):
 
 
 def test_mean_iou_is_that_of_a_slow_count(bank, pipeline):
-    scenes = list(captioned_scenes(bank, 2))
-    name, (method, options) = "MaskCLIP", ROWS["MaskCLIP"]
+    scenes = list(make_captioned_scenes(bank, 2))
+    name, (method, options) = "MaskCLIP", VARIANTS["MaskCLIP"]
     scores = evaluate_maps(pipeline, scenes, {name: (method, options)})[name]
     pipeline.configure(method, **options)
     labels = pipeline.set_prompts(SHAPES)
     ious = []
     for shape in (None, *SHAPES):
-        wanted = UNLABELLED if shape is None else labels.id_of(shape)
+        wanted = UNLABELLED if shape is None else labels.ids[labels.prompts.index(shape)]
         both = either = 0
         for scene in scenes:
             names = [None, *(one.shape for one in scene.objects)]
@@ -69,17 +75,17 @@ def test_mean_iou_is_that_of_a_slow_count(bank, pipeline):
 
 
 def test_found_helps_clip_diy(bank, pipeline):
-    rows = {name: ROWS[name] for name in ("CLIP-DIY", "window CLIP without FOUND")}
+    rows = {name: VARIANTS[name] for name in ("CLIP-DIY", "window CLIP without FOUND")}
     calls = []
-    scores = evaluate_maps(pipeline, list(captioned_scenes(bank, 12)), rows, lambda: calls.append(1))
+    scores = evaluate_maps(pipeline, list(make_captioned_scenes(bank, 12)), rows, lambda: calls.append(1))
     assert scores["CLIP-DIY"]["miou"] > scores["window CLIP without FOUND"]["miou"] + 0.3
     assert len(calls) == 24
 
 
 def test_the_published_rows_cover_the_three_methods():
-    assert {method for method, _ in ROWS.values()} == {"clip_diy", "maskclip", "clip_dinoiser"}
-    assert held_out_prompts.MARGIN > 1
+    assert {method for method, _ in VARIANTS.values()} == {"clip_diy", "maskclip", "clip_dinoiser"}
+    assert held_out_prompts.CROP_MARGIN > 1
 
 
 def _crops(bank):
-    return list(object_crops(bank, 200, 48))
+    return list(make_crops(bank, 200, 48))

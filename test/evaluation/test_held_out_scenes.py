@@ -6,7 +6,7 @@ import pytest
 from objloc_ros.cli.evaluate import COLUMNS, table
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.evaluation import held_out_scenes as module
-from objloc_ros.evaluation.held_out_scenes import HeldOut, evaluate_baselines, evaluate_pipeline, held_out_scenes
+from objloc_ros.evaluation.held_out_scenes import HeldOutScene, evaluate_baselines, evaluate_pipeline, make_scenes
 from objloc_ros.scenes.compose import Bank
 
 
@@ -17,7 +17,7 @@ def small_bank(monkeypatch):
 
 
 def test_scenes_come_from_their_seed():
-    first, again, other = (next(held_out_scenes(1, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (next(make_scenes(1, seed=seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.image, again.image)
     assert not np.array_equal(first.image, other.image)
 
@@ -27,13 +27,13 @@ def test_truth_boxes_have_exclusive_maxima():
     identities[1:3, 2:5] = 1
     identities[3, 5] = 3
     np.testing.assert_array_equal(
-        HeldOut(np.zeros((4, 6, 3), np.uint8), identities).boxes(), [[2, 1, 5, 3], [5, 3, 6, 4]]
+        HeldOutScene(np.zeros((4, 6, 3), np.uint8), identities).boxes(), [[2, 1, 5, 3], [5, 3, 6, 4]]
     )
 
 
 def test_the_embedded_model_beats_what_needs_no_training():
     """Floors well under the model card's figures, on few scenes, beside the baselines of the same run."""
-    scenes = list(held_out_scenes(30, seed=11))
+    scenes = list(make_scenes(30, seed=11))
     pipeline = load_pipeline(device="cpu")
     scores = evaluate_pipeline(pipeline, scenes)
     baselines = evaluate_baselines(pipeline, scenes)
@@ -52,13 +52,13 @@ def test_the_table_has_a_dash_where_a_measure_does_not_apply():
     columns = {"lost": "LOST", "found": "FOUND"}
     lines = table({"tiny": {"lost": 0.5, "found": 1.0}, "x": {"lost": 0.1}}, columns)
     assert lines.splitlines() == [
-        "| | LOST | FOUND |",
-        "|---|---|---|",
+        "|  | LOST | FOUND |",
+        "| --- | ---: | ---: |",
         "| tiny | 0.500 | 1.000 |",
         "| x | 0.100 | – |",
     ]
 
 
 def test_every_score_has_a_column():
-    scores = evaluate_pipeline(load_pipeline(device="cpu"), held_out_scenes(2, seed=12))
+    scores = evaluate_pipeline(load_pipeline(device="cpu"), make_scenes(2, seed=12))
     assert set(scores) == set(COLUMNS)

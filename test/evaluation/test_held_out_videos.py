@@ -5,7 +5,7 @@ import pytest
 
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.evaluation import held_out_scenes as module
-from objloc_ros.evaluation.held_out_scenes import FRAMES, HeldOut, Steadiness, evaluate_videos, held_out_videos
+from objloc_ros.evaluation.held_out_scenes import VIDEO_FRAMES, HeldOutScene, VideoMetrics, evaluate_videos, make_videos
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.types import Detections
 
@@ -23,25 +23,30 @@ def frame(*places, size=(40, 100)):
         if place is not None:
             x, y = place
             identities[y : y + 10, x : x + 10] = identity
-    return HeldOut(np.zeros((*size, 3), np.uint8), identities)
+    return HeldOutScene(np.zeros((*size, 3), np.uint8), identities)
 
 
 def answer(*named):
     """Boxes of 10 pixels as (id, x, y)."""
     boxes = np.array([(x, y, x + 10, y + 10) for _, x, y in named], np.float32).reshape(-1, 4)
-    return Detections.class_free(boxes, np.full(len(boxes), 0.5, np.float32)), tuple(name for name, *_ in named)
+    scores, labels = np.full(len(boxes), 0.5, np.float32), ("object",) * len(boxes)
+    return Detections(boxes, scores, labels, tuple(name for name, *_ in named))
+
+
+def measured(video, answers):
+    metrics = VideoMetrics()
+    metrics.update(video, answers)
+    return metrics
 
 
 def count(video, answers):
-    counts = Steadiness()
-    counts.count(video, answers)
-    return counts
+    return measured(video, answers).steadiness
 
 
 def test_a_steady_answer_is_perfect():
     video = [frame((5 * t, 5), (60, 20)) for t in range(5)]
     answers = [answer(("a", 5 * t, 5), ("b", 60, 20)) for t in range(5)]
-    assert count(video, answers).figures() == {
+    assert measured(video, answers).compute() == {
         "recall": 1.0,
         "precision": 1.0,
         "flicker": 0.0,
@@ -76,7 +81,7 @@ def test_wrong_boxes_lower_the_precision_only():
 def test_small_objects_are_not_looked_for():
     identities = np.zeros((100, 100), np.uint8)
     identities[:9, :11] = 1  # 99 of 10,000 pixels
-    got = count([HeldOut(np.zeros((100, 100, 3), np.uint8), identities)], [answer()])
+    got = count([HeldOutScene(np.zeros((100, 100, 3), np.uint8), identities)], [answer()])
     assert got.seen == 0
 
 
@@ -84,12 +89,12 @@ def test_small_objects_are_not_looked_for():
 def test_answers_that_come_late_are_told_by_how_much(lag):
     video = [frame((t, 5)) for t in range(12)]
     answers = [answer(("a", max(t - lag, 0), 5)) for t in range(12)]
-    assert count(video, answers).figures()["lag"] == lag
+    assert measured(video, answers).compute()["lag"] == lag
 
 
 def test_videos_come_from_their_seed_and_move():
-    first, again = (next(held_out_videos(1, seed=5)) for _ in range(2))
-    assert len(first) == FRAMES
+    first, again = (next(make_videos(1, seed=5)) for _ in range(2))
+    assert len(first) == VIDEO_FRAMES
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.identities, b.identities)
@@ -100,7 +105,7 @@ def test_videos_come_from_their_seed_and_move():
 def test_the_temporal_mode_flickers_less_and_finds_more_without_lagging():
     pipeline = load_pipeline(("tokencut",), device="cpu")
     steps = []
-    scores = evaluate_videos(pipeline, ("tokencut",), held_out_videos(2, seed=2), lambda: steps.append(1))
+    scores = evaluate_videos(pipeline, ("tokencut",), make_videos(2, seed=2), lambda: steps.append(1))
     alone, together = (scores["tokencut"][mode] for mode in ("frame by frame", "temporal"))
     assert len(steps) == 2
     assert together["flicker"] < alone["flicker"]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from objloc_ros.evaluation.tasks import summarise_objects
+from objloc_ros.evaluation.tasks import ObjectMetrics
 from objloc_ros.io.rle import encode
-from objloc_ros.metrics import Scored, object_metrics
+from objloc_ros.metrics import AveragePrecision, ScoredImage
 
 
 def rectangle(x1: int, y1: int, x2: int, y2: int) -> dict[str, Any]:
@@ -23,13 +23,20 @@ def record(**fields: Any) -> dict[str, Any]:
     return {**empty, **fields}
 
 
+def summarise(*records: dict[str, Any]) -> dict[str, float]:
+    metric = ObjectMetrics()
+    for entry in records:
+        metric.update(entry)
+    return metric.compute()
+
+
 def test_what_is_found_in_an_ignored_region_is_neither_right_nor_wrong() -> None:
     truth, inside, elsewhere = [0, 0, 10, 10], [12, 0, 16, 4], [12, 12, 18, 18]
     boxes = [inside, elsewhere, truth]
     found = {"boxes": boxes, "scores": [0.9, 0.8, 0.7], "truth": [truth], "located": [truth], "chosen": [inside]}
-    strict = summarise_objects([record(**found)])
+    strict = summarise(record(**found))
     assert strict["ap50"] == pytest.approx(1 / 3), "the third of three is right"
-    lenient = summarise_objects([record(**found, ignored=[[11, 0, 20, 8]])])
+    lenient = summarise(record(**found, ignored=[[11, 0, 20, 8]]))
     assert lenient["ap50"] == pytest.approx(1 / 2), "the first does not count"
     assert lenient["corloc"] == 0, "CorLoc has no object there"
     assert (lenient["ar1"], lenient["ar10"]) == (0, 1), "but it takes a place among the best"
@@ -37,14 +44,14 @@ def test_what_is_found_in_an_ignored_region_is_neither_right_nor_wrong() -> None
 
 def test_corloc_goes_by_rounded_boxes_and_precision_by_exact_ones() -> None:
     # [0.5, 10.5] rounds to [0, 10], halves to even; against [0, 5] that is 50 of 100 pixels, but 45 of 105 exactly.
-    one = record(
+    image = record(
         chosen=[[0, 0, 5, 10]],
         boxes=[[0, 0, 5, 10]],
         scores=[1.0],
         truth=[[0.5, 0, 10.5, 10]],
         located=[[0, 0, 10, 10]],
     )
-    metrics = summarise_objects([one])
+    metrics = summarise(image)
     assert (metrics["corloc"], metrics["ap50"]) == (1, 0)
 
 
@@ -57,7 +64,7 @@ def test_masks_are_compared_as_masks() -> None:
         record(**common, masks=[right], true_masks=[whole]),  # 280 of 400 pixels: right up to an IoU of 0.7
         record(**common, masks=[left], true_masks=[right]),  # nothing in common
     ]
-    metrics = summarise_objects(images)
+    metrics = summarise(*images)
     assert (metrics["ap"], metrics["ap50"], metrics["ar100"]) == (1, 1, 1)
     # Equal scores keep their order: precision 1 at recall 1/2, which is 51 of the 101 recall levels, 0.5 to 0.7 only.
     assert metrics["mask_ap50"] == pytest.approx(51 / 101)
@@ -71,13 +78,13 @@ def test_a_found_mask_without_pixels_does_not_count() -> None:
     box = np.array([[0, 0, 4, 4]])
     truth = rectangle(0, 0, 4, 4)
     empty = rectangle(0, 0, 0, 0)
-    one = Scored(np.concatenate([box, box]), np.array([0.9, 0.5]), box, masks=[empty, truth], true_masks=[truth])
-    assert object_metrics([one], "segm")["ap"] == pytest.approx(1)
+    image = ScoredImage(np.concatenate([box, box]), np.array([0.9, 0.5]), box, masks=[empty, truth], true_masks=[truth])
+    metric = AveragePrecision("segm")
+    metric.update(image)
+    assert metric.compute()["ap"] == pytest.approx(1)
 
 
 def test_images_without_truth_or_answers() -> None:
     box = [0, 0, 4, 4]
-    metrics = summarise_objects(
-        [record(), record(boxes=[box], scores=[1.0], chosen=[box]), record(truth=[box], located=[box])]
-    )
+    metrics = summarise(record(), record(boxes=[box], scores=[1.0], chosen=[box]), record(truth=[box], located=[box]))
     assert (metrics["corloc"], metrics["ap"]) == (0, 0)

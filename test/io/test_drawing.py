@@ -5,7 +5,7 @@ import pytest
 from counting import count_calls
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.contact_sheet import FRAME, PAGE, contact_sheet
+from objloc_ros.io.contact_sheet import FRAME, PAGE, make_contact_sheet
 from objloc_ros.io.drawing import BOX, MASK, PALETTE, Pen, ascii_text, overlay
 from objloc_ros.types import Detections
 
@@ -147,7 +147,7 @@ def test_text_without_glyphs_becomes_question_marks() -> None:
 @pytest.mark.parametrize("captions", [True, False])
 def test_contact_sheet_grid(count: int, columns: int, rows: int, captions: bool) -> None:
     names = [f"picture {i}" for i in range(count)] if captions else None
-    page = contact_sheet([grey((60, 80), 40 + i) for i in range(count)], names, columns=columns, cell=(120, 160))
+    page = make_contact_sheet([grey((60, 80), 40 + i) for i in range(count)], names, columns=columns, cell=(120, 160))
     gap, line = 6, 14 if captions else 0
     used = min(count, columns)
     assert page.shape == (gap + rows * (120 + line + gap), gap + used * (160 + gap), 3)
@@ -157,7 +157,7 @@ def test_contact_sheet_grid(count: int, columns: int, rows: int, captions: bool)
 
 
 def test_contact_sheet_keeps_the_aspect() -> None:
-    page = contact_sheet([grey((100, 20), 0)], cell=(120, 160))
+    page = make_contact_sheet([grey((100, 20), 0)], cell=(120, 160))
     cell = page[6:126, 6:166]
     assert (cell[:, 68:92] == 0).all()
     assert is_colour(cell[:, :68], FRAME).all()
@@ -165,7 +165,7 @@ def test_contact_sheet_keeps_the_aspect() -> None:
 
 
 def test_long_captions_stay_within_their_cell() -> None:
-    page = contact_sheet([grey((60, 80))] * 2, ["a very long file name " * 5, ""], cell=(120, 160))
+    page = make_contact_sheet([grey((60, 80))] * 2, ["a very long file name " * 5, ""], cell=(120, 160))
     bar = page[126:140]
     assert not is_colour(bar[:, 6:166], PAGE).all()
     assert is_colour(bar[:, 166:], PAGE).all()
@@ -176,4 +176,4 @@ def test_long_captions_stay_within_their_cell() -> None:
 )
 def test_contact_sheet_refuses(images, captions, columns) -> None:
     with pytest.raises(InputError, match="contact sheet needs"):
-        contact_sheet(images, captions, columns=columns)
+        make_contact_sheet(images, captions, columns=columns)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from waiting import wait_for
 
-ray = pytest.importorskip("ray")
-
-from objloc_ros.errors import InputError  # noqa: E402
-from objloc_ros.jobs.ray import Fleet, run_on_ray  # noqa: E402
-from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, run_here  # noqa: E402
+from objloc_ros.errors import InputError
+from objloc_ros.jobs.ray import Fleet, run_on_ray
+from objloc_ros.jobs.shards import MAX_RETRIES, Outcome, Shard, run_here
 
 # Worker processes cannot import test modules.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -41,11 +40,10 @@ class Squares:
     deadly: int = -1
     fatal: int = -1
 
-    def __call__(self) -> Work:
+    def load(self) -> None:
         (self.notes / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
-        return self.work
 
-    def work(self, number: Any, target: Path) -> None:
+    def run(self, loaded: None, number: Any, target: Path) -> None:
         started = self.notes / f"began-{number}-{os.getpid()}-{time.monotonic_ns()}"
         again = bool(list(self.notes.glob(f"began-{number}-*")))
         started.touch()
@@ -111,10 +109,10 @@ def test_failures_are_tried_again_and_listed_and_the_next_run_does_only_those(
     notes, out = folders
     outcome = run_on_ray(SHARDS, Squares(notes, bad=3, deadly=5), out, Fleet(steady_cluster.address))
     assert outcome == Outcome(done=11, failed={"3.txt": "ValueError('3 is unlucky')"})
-    assert len(list(notes.glob("began-3-*"))) == 1 + RETRIES
+    assert len(list(notes.glob("began-3-*"))) == 1 + MAX_RETRIES
     assert len(list(notes.glob("began-5-*"))) == 2, "a process that dies is no failure of the shard"
     assert results(out) == {f"{i}.txt": str(i**2) for i in range(12) if i != 3}
-    assert run_on_ray(SHARDS, Squares(notes), out, Fleet(steady_cluster.address)) == Outcome(done=12, found=11)
+    assert run_on_ray(SHARDS, Squares(notes), out, Fleet(steady_cluster.address)) == Outcome(done=12, done_before=11)
     assert len(list(notes.glob("began-4-*"))) == 1
 
 
@@ -132,7 +130,7 @@ def test_no_machine_is_left(steady_cluster: Any, folders: tuple[Path, Path]) -> 
     with pytest.raises(
         InputError, match=r"no machine of the cluster has had 4 processors and 0 GPUs for 1 s; what was"
     ):
-        run_on_ray(SHARDS, Squares(notes), out, Fleet(steady_cluster.address, cpus=4, patience_s=1))
+        run_on_ray(SHARDS, Squares(notes), out, Fleet(steady_cluster.address, cpus=4, no_machine_limit_s=1))
     assert not ray.is_initialized()
 
 

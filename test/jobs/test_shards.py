@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.jobs.shards import RETRIES, Outcome, Shard, Work, blocks, run_here
+from objloc_ros.jobs.shards import MAX_RETRIES, Outcome, Shard, cut_blocks, run_here
 
 NUMBERS = [Shard(f"{i}.txt", i) for i in range(5)]
 
@@ -18,15 +18,14 @@ class Squares:
     """Writes squares, counts its calls, and fails as often as told."""
 
     def __init__(self, **failures: int) -> None:
-        self.made = 0
+        self.loaded = 0
         self.calls: Counter[int] = Counter()
         self.failures = {int(number.removeprefix("n")): count for number, count in failures.items()}
 
-    def __call__(self) -> Work:
-        self.made += 1
-        return self.work
+    def load(self) -> None:
+        self.loaded += 1
 
-    def work(self, number: Any, target: Path) -> None:
+    def run(self, loaded: None, number: Any, target: Path) -> None:
         self.calls[number] += 1
         target.write_text("half")
         if self.calls[number] <= self.failures.get(number, 0):
@@ -44,40 +43,41 @@ def test_every_shard_leaves_its_result(tmp_path: Path) -> None:
     assert outcome == Outcome(done=5)
     assert results(tmp_path / "new") == {"0.txt": "0", "1.txt": "1", "2.txt": "4", "3.txt": "9", "4.txt": "16"}
     assert seen == [shard.name for shard in NUMBERS]
-    assert squares.made == 1
+    assert squares.loaded == 1
 
 
 def test_what_is_there_is_not_done_again(tmp_path: Path) -> None:
     run_here(NUMBERS[:2], Squares(), tmp_path)
     squares = Squares()
-    assert run_here(NUMBERS, squares, tmp_path) == Outcome(done=5, found=2)
+    assert run_here(NUMBERS, squares, tmp_path) == Outcome(done=5, done_before=2)
     assert squares.calls == Counter([2, 3, 4])
     nothing = Squares()
-    assert run_here(NUMBERS, nothing, tmp_path) == Outcome(done=5, found=5)
-    assert nothing.made == 0, "networks are not loaded where nothing is left to do"
+    assert run_here(NUMBERS, nothing, tmp_path) == Outcome(done=5, done_before=5)
+    assert nothing.loaded == 0, "networks are not loaded where nothing is left to do"
 
 
 def test_a_failing_shard_is_tried_again_after_the_others_and_named_in_the_end(tmp_path: Path) -> None:
     squares = Squares(n1=1, n3=99)
     outcome = run_here(NUMBERS, squares, tmp_path)
     assert outcome == Outcome(done=4, failed={"3.txt": "ValueError('3 is unlucky')"})
-    assert squares.calls == Counter({0: 1, 1: 2, 2: 1, 3: 1 + RETRIES, 4: 1})
+    assert squares.calls == Counter({0: 1, 1: 2, 2: 1, 3: 1 + MAX_RETRIES, 4: 1})
     assert set(results(tmp_path)) == {"0.txt", "1.txt", "2.txt", "4.txt"}, "no half under a final name, no leftovers"
 
 
 def test_the_next_run_tries_failed_shards_anew(tmp_path: Path) -> None:
     run_here(NUMBERS, Squares(n3=99), tmp_path)
-    assert run_here(NUMBERS, Squares(), tmp_path) == Outcome(done=5, found=4)
+    assert run_here(NUMBERS, Squares(), tmp_path) == Outcome(done=5, done_before=4)
 
 
 def test_an_interruption_keeps_what_was_done(tmp_path: Path) -> None:
-    def interrupted(number: int, target: Path) -> None:
-        if number == 2:
-            raise KeyboardInterrupt
-        target.write_text(str(number))
+    class Interrupted(Squares):
+        def run(self, loaded: None, number: Any, target: Path) -> None:
+            if number == 2:
+                raise KeyboardInterrupt
+            super().run(loaded, number, target)
 
     with pytest.raises(KeyboardInterrupt):
-        run_here(NUMBERS, lambda: interrupted, tmp_path)
+        run_here(NUMBERS, Interrupted(), tmp_path)
     assert results(tmp_path) == {"0.txt": "0", "1.txt": "1"}
 
 
@@ -114,5 +114,5 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "expected"), [(0, []), (2, [(0, [0, 1])]), (3, [(0, [0, 1, 2])]), (4, [(0, [0, 1, 2]), (3, [3])])]
 )
-def test_blocks(count: int, expected: list[tuple[int, list[int]]]) -> None:
-    assert [(start, list(part)) for start, part in blocks(range(count), 3)] == expected
+def test_cut_blocks(count: int, expected: list[tuple[int, list[int]]]) -> None:
+    assert [(start, list(part)) for start, part in cut_blocks(range(count), 3)] == expected

@@ -20,7 +20,7 @@ def installed():
     try:
         get_package_prefix("objloc_ros")
     except PackageNotFoundError as error:
-        pytest.skip(str(error))
+        pytest.fail(f"{error}; `make setup` installs the package, and so do `colcon build` and sourcing its result")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
-pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 from launched import PROFILE, TIMEOUT_S, call, parameters, wait_for
 from lifecycle_msgs.srv import GetState

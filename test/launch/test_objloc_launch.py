@@ -8,17 +8,17 @@ import pytest
 
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
-torch = pytest.importorskip("torch")
-from launch import LaunchContext  # noqa: E402
+import torch
+from launch import LaunchContext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for  # noqa: E402
-from lifecycle_msgs.srv import GetState  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from vision_msgs.msg import Detection2DArray  # noqa: E402
+from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for
+from lifecycle_msgs.srv import GetState
+from safetensors.torch import save_file
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.nodes import launching  # noqa: E402
+from objloc_ros.nodes import launching
 
 spec = spec_from_file_location("objloc_launch", ROOT / "launch/objloc.launch.py")
 launch_file = module_from_spec(spec)
@@ -117,8 +117,8 @@ def test_prompts_by_launch_argument(start, peer):
 
 @pytest.mark.parametrize("text", ["found", " found ", "[found]", "['found']"])
 def test_methods_may_be_a_list(text):
-    assert launch_file.method_names(text) == ["found"]
-    assert launch_file.method_names("found, discovery") == ["found", "discovery"]
+    assert launch_file.parse_methods(text) == ["found"]
+    assert launch_file.parse_methods("found, discovery") == ["found", "discovery"]
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def test_methods_may_be_a_list(text):
     ],
 )
 def test_namespace_is_the_cameras_unless_given(camera, namespace, expected):
-    assert launch_file.namespace_of(launch_file.topic_name(camera), namespace) == expected
+    assert launch_file.choose_namespace(launch_file.parse_topic(camera), namespace) == expected
 
 
 def test_own_fast_dds_profile_is_left_alone():
     context = LaunchContext()
     context.environment.pop("FASTRTPS_DEFAULT_PROFILES_FILE", None)
     context.environment["FASTDDS_DEFAULT_PROFILES_FILE"] = "/own.xml"
-    assert launching.profile_variables(context, Path(PROFILE)) == []
+    assert launching.make_profile_actions(context, Path(PROFILE)) == []

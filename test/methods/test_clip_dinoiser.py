@@ -13,7 +13,6 @@ from objloc_ros.methods.clip_dinoiser import (
     dino_correlations,
     pooled,
     probabilities,
-    slide,
 )
 
 WIDTH = 12
@@ -192,31 +191,3 @@ def test_senseless_backgrounds_are_refused(change: dict, error: type, match: str
     arguments = {"background": torch.ones(1, 2, 3, dtype=torch.bool)} | change
     with pytest.raises(error, match=match):
         apply_background(torch.ones(1, 5, 2, 3), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("length", "starts"),
-    [(448, [0]), (449, [0, 1]), (672, [0, 224]), (673, [0, 224, 225]), (700, [0, 224, 252]), (300, [0]), (1, [0])],
-)
-def test_windows(length: int, starts: list[int]) -> None:
-    assert slide((length, 448)) == [(y, 0) for y in starts]
-    assert slide((448, length)) == [(0, x) for x in starts]
-
-
-def test_windows_run_row_by_row_and_cover_every_pixel() -> None:
-    assert slide((5, 4), crop=3, stride=2) == [(0, 0), (0, 1), (2, 0), (2, 1)]
-    for height in range(1, 12):
-        for crop in range(1, 6):
-            for stride in range(1, crop + 1):
-                corners = slide((height, 1), crop=crop, stride=stride)
-                covered = {row for y, _ in corners for row in range(y, y + min(crop, height))}
-                assert covered == set(range(height))
-                assert len(set(corners)) == len(corners)
-
-
-@pytest.mark.parametrize("stride", [0, -1, 5])
-def test_windows_must_not_leave_gaps(stride: int) -> None:
-    with pytest.raises(ParameterError, match=rf"stride must lie in \[1, 4\] for a crop of 4 px, got {stride}"):
-        slide((8, 8), crop=4, stride=stride)
-    with pytest.raises(InputError, match="non-empty image, got 0x3"):
-        slide((3, 0))

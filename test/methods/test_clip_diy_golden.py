@@ -1,28 +1,20 @@
-"""Outputs of the original CLIP-DIY, where the reference folder lies beside this checkout."""
+"""CLIP-DIY against the outputs of the original implementation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from golden_cases import decode_image, find_cases, load_case
 
 from objloc_ros.backbones.clip import CLIP_MEAN, CLIP_STD
 from objloc_ros.methods.clip_diy import fuse, gated, resized_windows, similarity, split_windows, windows_per_row
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "clipdiy"
-CASES = sorted(GOLDEN.glob("case*.npz"))
+CASES = find_cases("clipdiy")
 NEAR = 1e-6
 """Two best values closer than this are a tie that rounding decides."""
-
-pytestmark = pytest.mark.skipif(not CASES, reason="golden vectors are not beside this checkout")
-
-
-def load(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as data:
-        return {key: data[key] for key in data.files}
 
 
 def ours(case: dict[str, np.ndarray]) -> torch.Tensor:
@@ -41,15 +33,15 @@ def apart(values: torch.Tensor) -> np.ndarray:
     return (first - second > NEAR).numpy()
 
 
-def test_no_case_is_missing() -> None:
-    assert len(CASES) >= 13
-    placements = {bool(load(path)["interpolate"]) for path in CASES}
-    assert placements == {True, False}
+def test_cases_differ_in_placement_and_batch() -> None:
+    cases = [load_case(path) for path in CASES]
+    assert {bool(case["interpolate"]) for case in cases} == {True, False}
+    assert {int(case["batch"]) for case in cases} == {1, 2}
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_maps(path: Path) -> None:
-    case = load(path)
+    case = load_case(path)
     maps = ours(case)
     assert maps.shape == (int(case["batch"]), int(case["n_classes"]), int(case["size"]), int(case["size"]))
     assert case["logits_sub8"].std() > 1e-3
@@ -58,7 +50,7 @@ def test_maps(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_classes(path: Path) -> None:
-    case = load(path)
+    case = load_case(path)
     maps, saliency = ours(case), torch.from_numpy(case["saliency"].astype(np.float32))
     products = gated(maps, saliency)
     for name, values, classes in (
@@ -71,14 +63,14 @@ def test_classes(path: Path) -> None:
         assert differs.sum() <= case["n_near_tie"], name
 
 
-@pytest.mark.parametrize("path", [path for path in CASES if "image_png" in np.load(path).files], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [path for path in CASES if "image_png" in load_case(path)], ids=lambda p: p.stem)
 def test_windows(path: Path) -> None:
     """The pixels that the original hands to CLIP, within one grey level, and in a few places two."""
-    case = load(path)
+    case = load_case(path)
     size, stride = int(case["size"]), int(case["stride"])
-    image = cv2.imdecode(case["image_png"], cv2.IMREAD_COLOR)[..., ::-1]
+    image = decode_image(case)
     assert image.shape == (size, size, 3)
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     for k, patch in enumerate(case["patch_sizes"].tolist()):
         cut = resized_windows(pixels, 224, [patch], stride)

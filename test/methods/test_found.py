@@ -131,6 +131,13 @@ def test_each_region_is_one_detection_scored_by_its_mean_saliency() -> None:
         assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
+@pytest.mark.parametrize(("threshold", "count"), [(0.0, 1), (1.0, 0)])
+def test_both_ends_of_the_threshold_have_a_meaning(threshold: float, count: int) -> None:
+    logits = field("........", ".##.....", "........")
+    result = localise(logits, geometry=native(logits), options=FoundOptions(threshold=threshold))
+    assert (len(result.boxes), result.mask.all(), result.mask.any()) == (count, count == 1, count == 1)
+
+
 def test_single_mode_keeps_the_largest_region() -> None:
     logits = field("........", ".#......", "....##..", "....##..", "........")
     result = localise(logits, geometry=native(logits), options=FoundOptions(mode="single"))
@@ -220,8 +227,8 @@ def test_logits_of_another_grid_are_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("threshold", 0.0),
-        ("threshold", 1.0),
+        ("threshold", -0.01),
+        ("threshold", 1.01),
         ("threshold", float("nan")),
         ("mode", "all"),
         ("post", "crf"),

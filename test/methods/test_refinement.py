@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.errors import ParameterError
-from objloc_ros.methods.refinement import check_post, refine
+from objloc_ros.methods.refinement import refine
 
 
 def scene():
@@ -48,8 +47,3 @@ def test_empty_masks_and_no_masks_are_fine(post):
     (refined,) = refine([np.zeros_like(truth)], image, post)
     assert not refined.any()
     assert refine([], image, post) == []
-
-
-def test_unknown_refinements_are_named():
-    with pytest.raises(ParameterError, match="post must be one of none, bilateral, crf; got 'median'"):
-        check_post("median")

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from objloc_ros.metrics import average_precision
-
-pycocotools = pytest.importorskip("pycocotools")
-
-from pycocotools import mask as rle  # noqa: E402
-from pycocotools.coco import COCO  # noqa: E402
-from pycocotools.cocoeval import COCOeval  # noqa: E402
 
 STATS = {"ap": 0, "ap50": 1, "ap75": 2, "ar1": 6, "ar10": 7, "ar100": 8}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.metrics import Scored, coco_metrics, iou, is_hit
+from objloc_ros.metrics import AveragePrecision, CorLoc, ScoredImage, iou
 
 
 def boxes(*rows):
@@ -22,11 +22,15 @@ def boxes(*rows):
     ],
 )
 def test_a_hit_needs_half_of_the_union(box, hit):
-    assert is_hit(box, boxes((0, 0, 16, 8), (40, 40, 48, 48))) is hit
+    metric = CorLoc()
+    metric.update([box], [boxes((0, 0, 16, 8), (40, 40, 48, 48))])
+    assert (metric.hits, metric.images) == (int(hit), 1)
 
 
 def test_nothing_hits_an_empty_image():
-    assert not is_hit((0, 0, 4, 4), boxes())
+    metric = CorLoc()
+    metric.update([(0, 0, 4, 4)], [boxes()])
+    assert metric.compute() == 0
 
 
 def test_iou_of_every_pair():
@@ -35,26 +39,33 @@ def test_iou_of_every_pair():
     assert iou(boxes(), boxes((0, 0, 1, 1))).shape == (0, 1)
 
 
+def precision(*images):
+    metric = AveragePrecision()
+    for image in images:
+        metric.update(image)
+    return metric.compute()
+
+
 TRUTH = boxes((0, 0, 10, 10), (20, 20, 30, 30))
 
 
 @pytest.mark.parametrize(
     ("found", "scores", "expected"),
     [
-        (TRUTH, [0.9, 0.8], {"ap": 1, "ap50": 1, "ar": 1, "recall50": 1}),
-        (TRUTH[:1], [0.9], {"ap": 51 / 101, "ap50": 51 / 101, "ar": 0.5, "recall50": 0.5}),
+        (TRUTH, [0.9, 0.8], {"ap": 1, "ap50": 1, "ar100": 1, "recall50": 1}),
+        (TRUTH[:1], [0.9], {"ap": 51 / 101, "ap50": 51 / 101, "ar100": 0.5, "recall50": 0.5}),
         # A wrong box above the right one halves the precision all along.
         (boxes((50, 50, 60, 60), *TRUTH), [0.9, 0.8, 0.7], {"ap50": 2 / 3, "recall50": 1}),
         # Below it, it does no harm.
         (boxes((50, 50, 60, 60), *TRUTH), [0.1, 0.8, 0.7], {"ap50": 1, "recall50": 1}),
         # An IoU of 0.6 counts at the thresholds 0.5, 0.55 and 0.6 of ten.
-        (boxes((0, 0, 10, 6), (20, 20, 30, 26)), [0.9, 0.8], {"ap": 0.3, "ap50": 1, "ar": 0.3}),
-        (boxes(), [], {"ap": 0, "ap50": 0, "ar": 0, "recall50": 0}),
-        (boxes((50, 50, 60, 60)), [0.9], {"ap": 0, "ap50": 0, "ar": 0, "recall50": 0}),
+        (boxes((0, 0, 10, 6), (20, 20, 30, 26)), [0.9, 0.8], {"ap": 0.3, "ap50": 1, "ar100": 0.3}),
+        (boxes(), [], {"ap": 0, "ap50": 0, "ar100": 0, "recall50": 0}),
+        (boxes((50, 50, 60, 60)), [0.9], {"ap": 0, "ap50": 0, "ar100": 0, "recall50": 0}),
     ],
 )
 def test_average_precision_and_recall(found, scores, expected, capsys):
-    got = coco_metrics([Scored(found, np.array(scores, np.float32), TRUTH)])
+    got = precision(ScoredImage(found, np.array(scores, np.float32), TRUTH))
     for name, value in expected.items():
         assert got[name] == pytest.approx(value, abs=1e-6), name
     assert capsys.readouterr().out == ""
@@ -62,10 +73,10 @@ def test_average_precision_and_recall(found, scores, expected, capsys):
 
 def test_images_are_ranked_together():
     """The other image's better score comes first, and it is wrong."""
-    right = Scored(TRUTH[:1], np.array([0.5]), TRUTH[:1])
-    wrong = Scored(boxes((50, 50, 60, 60)), np.array([0.9]), boxes((0, 0, 5, 5)))
-    assert coco_metrics([right, wrong])["ap50"] == pytest.approx(0.5 * 51 / 101)
+    right = ScoredImage(TRUTH[:1], np.array([0.5]), TRUTH[:1])
+    wrong = ScoredImage(boxes((50, 50, 60, 60)), np.array([0.9]), boxes((0, 0, 5, 5)))
+    assert precision(right, wrong)["ap50"] == pytest.approx(0.5 * 51 / 101)
 
 
 def test_no_image_scores_nothing():
-    assert coco_metrics([]) == {"ap": 0.0, "ap50": 0.0, "ar": 0.0, "recall50": 0.0}
+    assert set(precision().values()) == {0.0}

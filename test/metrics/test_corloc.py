@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_cases import GOLDEN, load_case
 
-from objloc_ros.metrics import CorLoc, corloc
+from objloc_ros.metrics import CorLoc
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "corloc"
 OBJECT = [0, 0, 16, 8]
 
 
@@ -19,34 +17,43 @@ def boxes(*rows: list[int]) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
+def counted(predictions: dict, truth: dict, **options: str) -> tuple[int, int]:
+    """Hits and images."""
+    metric = CorLoc(**options)  # type: ignore[arg-type]
+    metric.update([predictions.get(key) for key in truth], list(truth.values()))
+    return metric.hits, metric.images
+
+
 @pytest.mark.parametrize(
-    ("answers", "truth", "expected"),
+    ("predictions", "truth", "expected"),
     [
-        ({}, {}, CorLoc(0, 0)),
-        ({"a": OBJECT}, {"a": boxes(OBJECT)}, CorLoc(1, 1)),
-        ({"a": [0, 0, 32, 8]}, {"a": boxes(OBJECT)}, CorLoc(1, 1)),  # exactly one half
-        ({"a": [0, 0, 33, 8]}, {"a": boxes(OBJECT)}, CorLoc(0, 1)),  # a little less
-        ({"a": [0, 0, 3, 1]}, {"a": boxes([0, 0, 6, 1])}, CorLoc(1, 1)),  # 3/6, where 0.49999999 is a miss
-        ({"a": OBJECT}, {"a": boxes([90, 90, 99, 99], OBJECT)}, CorLoc(1, 1)),  # any object
-        ({"a": OBJECT}, {"a": boxes([90, 90, 99, 99]), "b": boxes(OBJECT)}, CorLoc(0, 2)),  # only one's own image
-        ({"a": None, "b": OBJECT}, {"a": boxes(OBJECT), "b": boxes(OBJECT)}, CorLoc(1, 2)),  # nothing found: a miss
-        ({"b": OBJECT}, {"a": boxes(OBJECT), "b": boxes(OBJECT)}, CorLoc(1, 2)),  # nothing said: a miss
-        ({"a": OBJECT, "b": OBJECT}, {"a": boxes(), "b": boxes(OBJECT)}, CorLoc(1, 2)),  # no truth: a miss
+        ({}, {}, (0, 0)),
+        ({"a": OBJECT}, {"a": boxes(OBJECT)}, (1, 1)),
+        ({"a": [0, 0, 32, 8]}, {"a": boxes(OBJECT)}, (1, 1)),  # exactly one half
+        ({"a": [0, 0, 33, 8]}, {"a": boxes(OBJECT)}, (0, 1)),  # a little less
+        ({"a": [0, 0, 3, 1]}, {"a": boxes([0, 0, 6, 1])}, (1, 1)),  # 3/6, where 0.49999999 is a miss
+        ({"a": OBJECT}, {"a": boxes([90, 90, 99, 99], OBJECT)}, (1, 1)),  # any object
+        ({"a": OBJECT}, {"a": boxes([90, 90, 99, 99]), "b": boxes(OBJECT)}, (0, 2)),  # only one's own image
+        ({"a": None, "b": OBJECT}, {"a": boxes(OBJECT), "b": boxes(OBJECT)}, (1, 2)),  # nothing found: a miss
+        ({"b": OBJECT}, {"a": boxes(OBJECT), "b": boxes(OBJECT)}, (1, 2)),  # nothing said: a miss
+        ({"a": OBJECT, "b": OBJECT}, {"a": boxes(), "b": boxes(OBJECT)}, (1, 2)),  # no truth: a miss
     ],
 )
-def test_by_hand(answers: dict, truth: dict, expected: CorLoc) -> None:
-    assert corloc(answers, truth) == expected
+def test_by_hand(predictions: dict, truth: dict, expected: tuple[int, int]) -> None:
+    assert counted(predictions, truth) == expected
 
 
 def test_images_without_truth_may_be_left_out() -> None:
-    answers = {"a": OBJECT, "b": OBJECT}
-    assert corloc(answers, {"a": boxes(), "b": boxes(OBJECT)}, without_truth="skip") == CorLoc(1, 1)
+    predictions = {"a": OBJECT, "b": OBJECT}
+    assert counted(predictions, {"a": boxes(), "b": boxes(OBJECT)}, without_truth="skip") == (1, 1)
 
 
-def test_parts_add_up() -> None:
-    assert CorLoc(3, 4) + CorLoc(1, 2) == CorLoc(4, 6)
-    assert CorLoc(4, 6).fraction == pytest.approx(2 / 3)
-    assert CorLoc(0, 0).fraction == 0
+def test_images_add_up() -> None:
+    metric = CorLoc()
+    assert metric.compute() == 0, "no image"
+    metric.update([OBJECT, None], [boxes(OBJECT)] * 2)
+    metric.update([OBJECT], [boxes(OBJECT)])
+    assert metric.compute() == pytest.approx(2 / 3)
 
 
 def slow_hit(box: list[int], truth: list[list[int]]) -> bool:
@@ -69,26 +76,17 @@ def test_the_slow_loop_agrees_on_random_boxes() -> None:
         return np.concatenate([low, low + rng.integers(3, 7, (count, 2))], axis=1)
 
     truth = {str(i): some(rng.integers(0, 4)) for i in range(2000)}
-    answers = {str(i): some(1)[0].tolist() for i in range(2000)}
-    expected = sum(slow_hit(answers[k], truth[k].tolist()) for k in truth)
+    predictions = {str(i): some(1)[0].tolist() for i in range(2000)}
+    expected = sum(slow_hit(predictions[k], truth[k].tolist()) for k in truth)
     assert 500 < expected < 1500
-    assert corloc(answers, truth) == CorLoc(expected, 2000)
+    assert counted(predictions, truth) == (expected, 2000)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the published predictions are not here")
 def test_the_published_boxes_of_lost() -> None:
-    document = json.loads((SHARED / "voc07_gt.json").read_text())
-    predictions = json.loads((SHARED / "lost_voc07_pred.json").read_text())
-
-    def corners(box: list[float]) -> list[int]:
-        x, y, width, height = map(int, box)
-        return [x, y, x + width, y + height]
-
-    truth: dict = {image["id"]: [] for image in document["images"]}
-    for one in document["annotations"]:
-        truth[one["image_id"]].append(corners(one["bbox"]))
-    answers = {one["image_id"]: corners(one["bbox"]) for one in predictions}
-    expected = sum(slow_hit(answers[k], truth[k]) for k in truth)
-    found = corloc(answers, {k: boxes(*rows) for k, rows in truth.items()})
-    assert found == CorLoc(expected, 5011)
-    assert found.fraction == pytest.approx(0.61, abs=0.01)  # 0.619 with the difficult objects
+    published = load_case(GOLDEN / "corloc" / "lost_voc07.npz")
+    predictions = {str(number): box.tolist() for number, box in enumerate(published["predictions"])}
+    truth = {key: published["truth"][published["truth_image"] == int(key)].astype(np.int64) for key in predictions}
+    expected = sum(slow_hit(predictions[key], truth[key].tolist()) for key in predictions)
+    hits, images = counted(predictions, truth)
+    assert (hits, images) == (expected, 5011)
+    assert hits / images == pytest.approx(0.61, abs=0.01)  # 0.619 with the difficult objects

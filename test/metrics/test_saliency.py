@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.metrics.saliency import SaliencyScore, score, summarise
+from objloc_ros.metrics.saliency import Saliency, SaliencyScore, score
 
 FULL, EMPTY = np.full((1, 4), 255, np.uint8), np.zeros((1, 4), np.uint8)
 HALF = np.array([[255, 255, 0, 0]], np.uint8)
@@ -17,6 +17,13 @@ EPS = 1e-7
 
 def soft(*values: float) -> np.ndarray:
     return np.array([values], np.float64)
+
+
+def averaged(*scores: SaliencyScore) -> dict[str, float]:
+    metric = Saliency()
+    for image in scores:
+        metric.update(image)
+    return metric.compute()
 
 
 def f(beta2: float, precision: float, recall: float) -> float:
@@ -28,7 +35,7 @@ def f(beta2: float, precision: float, recall: float) -> float:
     [
         (soft(1, 1, 0, 0), HALF, 1, 1),
         (soft(1, 0, 1, 0), HALF, 1 / 3, 1 / 2),
-        (soft(0.5, 0.51, 0, 0), HALF, 1 / 2, 3 / 4),  # one half is ground
+        (soft(0.5, 0.51, 0, 0), HALF, 1 / 2, 3 / 4),  # one half is background
         (soft(0, 0, 0, 0), EMPTY, 0, 1),  # both empty: 0 by the epsilon, not NaN
         (soft(1, 1, 1, 1), EMPTY, 0, 0),
         (soft(0, 0, 0, 0), FULL, 0, 0),
@@ -72,7 +79,7 @@ def test_the_mean_of_the_best_is_not_the_best_of_the_mean() -> None:
     """Each map is perfect, below its own threshold only: 0.2 in one image, 0.8 in the other."""
     low = score(soft(0.2, 0.2, 0, 0), HALF)  # nothing is chosen from 51/255 on
     high = score(soft(0.8, 0.8, 0.6, 0.6), HALF)  # all is chosen below 153/255
-    got = summarise([low, high])
+    got = averaged(low, high)
     assert got["maxf_selfmask"] == pytest.approx(1, abs=1e-6)
     assert got["maxf_tokencut"] == pytest.approx((1 + f(0.3, 1 / 2, 1)) / 2)
 
@@ -118,11 +125,11 @@ def test_the_slow_loop_agrees() -> None:
 def test_a_perfect_map_is_perfect_by_the_standard_too() -> None:
     truth = np.zeros((16, 16), np.uint8)
     truth[4:12, 5:11] = 255
-    got = summarise([score(truth / 255, truth)])
+    got = averaged(score(truth / 255, truth))
     for name in ("maxf", "s_measure", "accuracy"):
         assert got[name] == pytest.approx(1, abs=1e-3), name
     assert got["mae"] == 0
-    worse = summarise([score(np.roll(truth, 4, 1) / 255, truth)])
+    worse = averaged(score(np.roll(truth, 4, 1) / 255, truth))
     assert all(worse[name] < got[name] for name in ("maxf", "s_measure", "e_measure", "iou"))
     assert worse["mae"] == pytest.approx(64 / 256)
 
@@ -154,4 +161,4 @@ def test_bad_maps(prediction: np.ndarray, truth: np.ndarray, message: str) -> No
 
 def test_no_image() -> None:
     with pytest.raises(InputError, match="no image"):
-        summarise([])
+        averaged()

@@ -17,8 +17,16 @@ from std_msgs.msg import Header
 
 from objloc_ros.errors import InputError
 from objloc_ros.nodes import conversions
-from objloc_ros.nodes.conversions import ImageMessageError, image_to_rgb, mask_to_image, rgb_to_compressed, rgb_to_image
-from objloc_ros.nodes.encodings import ENCODINGS, decode, stretch
+from objloc_ros.nodes.conversions import (
+    ENCODINGS,
+    ImageMessageError,
+    decode,
+    image_to_rgb,
+    mask_to_image,
+    rgb_to_compressed,
+    rgb_to_image,
+    stretch,
+)
 
 
 def message(encoding, data, width, height, *, step=None, bigendian=0):
@@ -229,8 +237,8 @@ def test_filling_a_message_is_quick():
 
 @pytest.mark.parametrize("encoding", sorted(conversions.CV_BRIDGE_ENCODINGS))
 def test_same_pixels_as_cv_bridge(encoding):
-    conversions._cv_bridge.cache_clear()
-    bridge = conversions._cv_bridge()
+    conversions._find_cv_bridge.cache_clear()
+    bridge = conversions._find_cv_bridge()
     if bridge is None:
         pytest.skip("cv_bridge does not import cleanly here")
     msg = random_message(encoding, 32, 24)
@@ -242,10 +250,10 @@ def test_a_broken_cv_bridge_is_not_used(tmp_path, monkeypatch):
     (tmp_path / "cv_bridge.py").write_text("raise AttributeError('_ARRAY_API not found')\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
-    conversions._cv_bridge.cache_clear()
+    conversions._find_cv_bridge.cache_clear()
     try:
-        assert conversions._cv_bridge() is None
+        assert conversions._find_cv_bridge() is None
         assert image_to_rgb(message("bgr8", [1, 2, 3], 1, 1)).tolist() == [[[3, 2, 1]]]
     finally:
-        conversions._cv_bridge.cache_clear()
+        conversions._find_cv_bridge.cache_clear()
         sys.modules.pop("cv_bridge", None)

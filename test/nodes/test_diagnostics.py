@@ -32,8 +32,8 @@ def report(dropped=None, **changes):
 )
 def test_level_and_headline(before, now, level, words):
     diagnoser = Diagnoser("/front/found")
-    diagnoser.status(report(before))
-    status = diagnoser.status(now)
+    diagnoser.make_status(report(before))
+    status = diagnoser.make_status(now)
     assert status.level == level
     assert all(word in status.message for word in words), status.message
     assert status.name == "/front/found: perception"
@@ -51,7 +51,7 @@ def test_all_figures_are_told():
         rate_out=14.0,
     )
     engine = {"device": "cuda:0", "backbone": "tiny"}
-    status = Diagnoser("/found").status(Report("running", frames, engine, last_error="size: 3 bytes"))
+    status = Diagnoser("/found").make_status(Report("running", frames, engine, last_error="size: 3 bytes"))
     assert {pair.key: pair.value for pair in status.values} == {
         "state": "running",
         "rate_in_hz": "30.0",
@@ -79,7 +79,7 @@ def test_a_real_record_is_told_without_further_ado():
     stats = FrameStats()
     stats.received()
     stats.dropped("encoding")
-    assert Diagnoser("/found").status(Report("running", stats.snapshot())).level == WARN
+    assert Diagnoser("/found").make_status(Report("running", stats.snapshot())).level == WARN
 
 
 def test_memory_of_the_process_grows_with_what_it_holds():

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 from objloc_ros.nodes import qos
-from objloc_ros.nodes.qos import PROFILE_VARIABLES, fast_dds_environment, fast_dds_profile
+from objloc_ros.nodes.qos import PROFILE_VARIABLES, find_fast_dds_profile, make_fast_dds_environment
 
 
 @pytest.fixture(autouse=True)
@@ -29,16 +29,16 @@ def install(folder):
 def test_every_installation_has_its_place(tmp_path, monkeypatch, place):
     monkeypatch.setenv("AMENT_PREFIX_PATH", f"/none:{tmp_path / 'ws'}")
     file = install(tmp_path / place)
-    assert fast_dds_profile() == file
-    assert fast_dds_environment() == dict.fromkeys(PROFILE_VARIABLES, str(file))
+    assert find_fast_dds_profile() == file
+    assert make_fast_dds_environment() == dict.fromkeys(PROFILE_VARIABLES, str(file))
 
 
 def test_without_a_profile_nothing_is_set():
-    assert fast_dds_profile() is None
-    assert fast_dds_environment() == {}
+    assert find_fast_dds_profile() is None
+    assert make_fast_dds_environment() == {}
 
 
 def test_the_choice_of_the_user_stands(tmp_path, monkeypatch):
     install(tmp_path / "venv/share/objloc_ros")
     monkeypatch.setenv(PROFILE_VARIABLES[0], "/mine.xml")
-    assert fast_dds_environment() == {}
+    assert make_fast_dds_environment() == {}

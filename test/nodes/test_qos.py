@@ -9,9 +9,9 @@ def fields(profile):
 
 
 def test_profiles_spell_all_four_fields_out():
-    assert fields(qos.image_input()) == ("KEEP_LAST", 1, "BEST_EFFORT", "VOLATILE")
-    assert fields(qos.output(5)) == ("KEEP_LAST", 5, "RELIABLE", "VOLATILE")
-    assert set(qos.overridable().policy_kinds) == {
+    assert fields(qos.make_camera_profile()) == ("KEEP_LAST", 1, "BEST_EFFORT", "VOLATILE")
+    assert fields(qos.make_output_profile(5)) == ("KEEP_LAST", 5, "RELIABLE", "VOLATILE")
+    assert set(qos.allow_overrides().policy_kinds) == {
         QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY,
     }  # fmt: skip
 
@@ -29,7 +29,7 @@ class Graph:
     [(QoSPolicyKind.RELIABILITY, "reliability", "best_effort"), (QoSPolicyKind.DURABILITY, "durability", "volatile")],
 )
 def test_an_incompatible_publisher_is_one_line_with_the_fix(policy, name, fix):
-    line = qos.incompatible_publisher(Graph(), "/front/image", QoSProfile(depth=1), policy)
+    line = qos.explain_incompatible_publisher(Graph(), "/front/image", QoSProfile(depth=1), policy)
     assert "\n" not in line
     assert "'/front/image'" in line
     assert "/front/camera (best_effort volatile)" in line
@@ -37,7 +37,7 @@ def test_an_incompatible_publisher_is_one_line_with_the_fix(policy, name, fix):
 
 
 def test_an_incompatible_subscriber_is_one_line_with_the_fix():
-    line = qos.incompatible_subscriber("/found/mask", qos.output(1), QoSPolicyKind.DURABILITY)
+    line = qos.explain_incompatible_subscriber("/found/mask", qos.make_output_profile(1), QoSPolicyKind.DURABILITY)
     assert "'/found/mask'" in line
     assert "reliable volatile" in line
     assert "qos_overrides./found/mask.publisher.durability" in line
@@ -55,7 +55,7 @@ def test_a_silent_publisher_gets_the_advice_for_its_middleware(monkeypatch, midd
     monkeypatch.setattr(qos, "get_rmw_implementation_identifier", lambda: middleware)
     for name in qos.PROFILE_VARIABLES:
         monkeypatch.setenv(name, profile)
-    line = qos.silent_publisher("/image", 2, 4.2)
+    line = qos.explain_silent_publisher("/image", 2, 4.2)
     assert line.startswith("2 publisher(s) of '/image' but no frame for 4 s")
     assert all(word in line for word in words)
     assert ("fastdds_shm" in line) == (middleware == "rmw_fastrtps_cpp" and not profile)

@@ -25,8 +25,8 @@ def unit(n, channels=16, batch=1, seed=0):
 def storage(request, monkeypatch):
     """Small graphs as one square, as they are, and in strips, as large ones are."""
     if request.param == "strips":
-        monkeypatch.setattr(affinity, "WHOLE", 8)
-        monkeypatch.setattr(affinity, "STRIP", 16)
+        monkeypatch.setattr(affinity, "ONE_STRIP_BELOW", 8)
+        monkeypatch.setattr(affinity, "STRIP_ROWS", 16)
     return request.param
 
 
@@ -51,7 +51,7 @@ def test_a_pair_next_to_the_threshold_is_decided_in_float64(offset, storage):
 
 
 def test_many_pairs_on_the_threshold_are_decided_at_once(storage, monkeypatch):
-    monkeypatch.setattr(affinity, "FEW_PAIRS", 10)
+    monkeypatch.setattr(affinity, "MAX_SINGLE_PAIRS", 10)
     features = torch.eye(40).repeat(1, 1, 1)  # 1560 pairs of exactly 0
     (dense,) = binary_affinity(features, 0.0, EPS).dense()
     np.testing.assert_array_equal(dense > 0.5, np.eye(40, dtype=bool))

@@ -6,30 +6,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from golden_cases import decode_image, find_cases, load_case
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.ops.bilateral import BilateralGrid, accepts, binary, solve
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT.parent / "shared" / "golden" / "bilateral"
-CASES = sorted(GOLDEN.glob("case*.npz"))
 
 spec = importlib.util.spec_from_file_location("literal", ROOT / "bench" / "literal.py")
 literal = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(literal)
 
 
-@pytest.fixture(params=CASES, ids=lambda path: path.stem)
+@pytest.fixture(params=find_cases("bilateral"), ids=lambda path: path.stem)
 def case(request) -> dict:
-    with np.load(request.param) as data:
-        case = {key: data[key] for key in data.files}
-    case["image"] = cv2.cvtColor(cv2.imdecode(case["image_png"], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return case
-
-
-@pytest.mark.skipif(not CASES, reason="golden vectors are not beside this checkout")
-def test_golden_files_are_complete() -> None:
-    assert len(CASES) >= 14
+    case = load_case(request.param)
+    return case | {"image": decode_image(case)}
 
 
 def test_golden_solver_and_masks(case: dict) -> None:

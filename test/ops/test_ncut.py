@@ -7,7 +7,7 @@ from scipy.linalg import block_diag
 
 from objloc_ros.ops import ncut
 from objloc_ros.ops.affinity import Affinity, binary_affinity
-from objloc_ros.ops.ncut import bipartition, first_largest
+from objloc_ros.ops.ncut import argmax_first, bipartition
 from objloc_ros.ops.spectral import dense_eigenpairs
 
 EPS = 1e-5
@@ -28,7 +28,7 @@ def graph_of(links):
     ],
 )
 def test_the_first_of_the_largest_is_taken(values, index):
-    assert first_largest(np.array(values)) == index
+    assert argmax_first(np.array(values)) == index
 
 
 def test_the_smaller_crowd_is_the_seeds_side():

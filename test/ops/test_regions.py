@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from objloc_ros.ops.regions import components, fill_holes
+from objloc_ros.ops.regions import components, fill_holes, mask_iou
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -82,3 +82,17 @@ def test_raster_order_holds_on_large_noisy_masks(density: float) -> None:
 def test_select_joins_components() -> None:
     regions = components(picture("#.#", "...", "#.#"))
     assert (regions.select(np.array([True, False, False, True])) == picture("#..", "...", "..#")).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "other", "iou"),
+    [
+        ([[0, 1], [1, 0]], [[0, 1], [1, 0]], 1.0),
+        ([[1, 1], [0, 0]], [[1, 0], [1, 0]], 1 / 3),
+        ([[1, 0], [0, 0]], [[0, 0], [0, 1]], 0.0),
+        ([[0, 0], [0, 0]], [[0, 0], [0, 0]], 1.0),
+        ([[0, 0], [0, 0]], [[0, 1], [0, 0]], 0.0),
+    ],
+)
+def test_mask_iou(mask: list[list[int]], other: list[list[int]], iou: float) -> None:
+    assert mask_iou(np.array(mask, bool), np.array(other, bool)) == pytest.approx(iou)

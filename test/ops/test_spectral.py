@@ -8,7 +8,7 @@ from scipy.linalg import block_diag, eigh
 from objloc_ros.ops import spectral
 from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, positive_affinity
 from objloc_ros.ops.krylov import KrylovSpace
-from objloc_ros.ops.spectral import SAME, dense_eigenpairs, refined_eigenpairs, smallest_eigenpairs
+from objloc_ros.ops.spectral import EIGENVALUE_TOL, dense_eigenpairs, refined_eigenpairs, smallest_eigenpairs
 
 EPS = 1e-5
 
@@ -95,7 +95,7 @@ def test_a_multiple_eigenvalue_is_noticed(links, value):
     values, _ = lapack(graph, 2)
     assert values[1] - values[0] < 1e-9
     found = smallest_eigenpairs(graph)
-    assert found.gaps[0, 0] < SAME
+    assert found.gaps[0, 0] < EIGENVALUE_TOL
     np.testing.assert_allclose(found.values[0, 0], values[0] if value is None else value, atol=1e-7)
 
 
@@ -128,7 +128,7 @@ def test_graphs_of_a_batch_do_not_mix():
 def test_the_dense_solver_takes_over_at_the_limit(monkeypatch):
     graph = binary_affinity(features(100), 0.2, EPS)
     expected = dense_eigenpairs(graph)
-    monkeypatch.setattr(spectral, "LIMIT", 5)
+    monkeypatch.setattr(spectral, "MAX_STEPS", 5)
     found = smallest_eigenpairs(graph)
     for ours, dense in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, dense)

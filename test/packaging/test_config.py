@@ -52,20 +52,19 @@ def settings_of(preset):
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.name)
 def test_presets_hold_declared_parameters_with_valid_values(preset):
     pytest.importorskip("rclpy")
-    from objloc_ros.nodes.parameter_docs import tables
+    from objloc_ros.nodes.parameter_docs import TABLES
 
-    known = tables()
     for node, name, value in settings_of(preset):
-        assert name in known[node], f"{node} has no parameter {name}"
-        known[node][name].check(value)
+        assert name in TABLES[node], f"{node} has no parameter {name}"
+        TABLES[node][name].check(value)
 
 
 @pytest.mark.parametrize("node", ["found", "discovery", "segmentation"])
 def test_a_nodes_preset_is_its_defaults_written_out(node):
     pytest.importorskip("rclpy")
-    from objloc_ros.nodes.parameter_docs import tables
+    from objloc_ros.nodes.parameter_docs import TABLES
 
-    table = tables()[node]
+    table = TABLES[node]
     for _, name, value in settings_of(CONFIG / f"{node}.yaml"):
         value = tuple(value) if isinstance(value, list) else value
         assert value == table[name].default, f"{name}: the node's default is {table[name].default}"

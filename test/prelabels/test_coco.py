@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from faster_coco_eval import COCO
+from pycocotools import coco as pycocotools_coco
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
 from objloc_ros.jobs.shards import run_here
-from objloc_ros.prelabels.coco import Totals, merge, records
-from objloc_ros.prelabels.sources import cut, find_sources
-from objloc_ros.prelabels.work import MakePrelabels
+from objloc_ros.prelabels.coco import Totals, write_coco
+from objloc_ros.prelabels.parts import read_records
+from objloc_ros.prelabels.sources import find_sources, make_pieces
+from objloc_ros.prelabels.work import LabelTask
 from objloc_ros.types import Image
 
 INFO = {"method": "found"}
@@ -56,7 +58,7 @@ def parts(tmp_path: Path) -> list[Path]:
 
 
 def test_everything_is_numbered_from_one(parts: list[Path], tmp_path: Path) -> None:
-    totals = merge(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
+    totals = write_coco(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
     document = json.loads((tmp_path / "all.json").read_text())
     assert totals == Totals(images=5, annotations=6, tracks=3, failures=1)
     assert document["info"] == INFO
@@ -87,7 +89,7 @@ def test_everything_is_numbered_from_one(parts: list[Path], tmp_path: Path) -> N
 
 
 def test_rectangles_for_tracks(parts: list[Path], tmp_path: Path) -> None:
-    merge(parts, tmp_path / "tracks.json", info=INFO, categories=("cat", "dog"), as_tracks=True)
+    write_coco(parts, tmp_path / "tracks.json", info=INFO, categories=("cat", "dog"), as_tracks=True)
     document = json.loads((tmp_path / "tracks.json").read_text())
     assert [each["image_id"] for each in document["annotations"]] == [2, 3, 3, 4], "images are numbered as in the other"
     assert document["annotations"][3] == {
@@ -104,7 +106,7 @@ def test_rectangles_for_tracks(parts: list[Path], tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_is_still_a_document(tmp_path: Path) -> None:
-    assert merge([], tmp_path / "all.json", info={}, categories=("object",)) == Totals()
+    assert write_coco([], tmp_path / "all.json", info={}, categories=("object",)) == Totals()
     document = json.loads((tmp_path / "all.json").read_text())
     assert (document["images"], document["annotations"], document["failures"]) == ([], [], [])
 
@@ -121,32 +123,34 @@ def test_the_bytes_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None
         write_image(tmp_path / "in" / f"{number}.png", scene(8 * number))
     (tmp_path / "in" / "3.png").write_text("torn")
     sources = find_sources([tmp_path / "in"], out=tmp_path / "out")
-    make, documents = MakePrelabels(model=Model(methods=("found",), device="cpu")), []
+    task, documents = LabelTask(config=PipelineConfig(methods=("found",), device="cpu")), []
     for block in (1, 2, 5, 100):
-        shards, folder = cut(sources, block=block), tmp_path / str(block)
-        assert run_here(shards, make, folder).failed == {}
-        merge([folder / s.name for s in shards], folder / "all.json", info=make.about(), categories=make.categories())
+        shards, folder = make_pieces(sources, block=block), tmp_path / str(block)
+        assert run_here(shards, task, folder).failed == {}
+        write_coco(
+            [folder / s.name for s in shards], folder / "all.json", info=task.settings(), categories=task.categories
+        )
         documents.append((folder / "all.json").read_bytes())
     assert len(set(documents)) == 1
     assert len(json.loads(documents[0])["images"]) == 4
 
 
-@pytest.mark.parametrize("library", ["faster_coco_eval", "pycocotools.coco"])
+@pytest.mark.parametrize("library", ["faster_coco_eval", "pycocotools"])
 @pytest.mark.parametrize("method", ["found", "maskcut", "maskclip"])
 def test_readers_of_coco_find_the_pipelines_masks(tmp_path: Path, method: str, library: str) -> None:
-    reader = COCO if library == "faster_coco_eval" else pytest.importorskip(library).COCO
+    reader = COCO if library == "faster_coco_eval" else pycocotools_coco.COCO
     prompts = ("red object", "green object") if method == "maskclip" else ()
-    make = MakePrelabels(model=Model(methods=(method,), prompts=prompts, device="cpu"))
+    task = LabelTask(config=PipelineConfig(methods=(method,), prompts=prompts, device="cpu"))
     for number in range(2):
         write_image(tmp_path / f"{number}.png", scene(30 * number))
-    shards = cut(find_sources([tmp_path], out=tmp_path / "out"))
-    run_here(shards, make, tmp_path / "out")
+    shards = make_pieces(find_sources([tmp_path], out=tmp_path / "out"))
+    run_here(shards, task, tmp_path / "out")
     path = tmp_path / "all.json"
-    merge([tmp_path / "out" / s.name for s in shards], path, info=make.about(), categories=make.categories())
-    coco, pipeline, compared = reader(str(path)), make.model.load(), 0
+    write_coco([tmp_path / "out" / s.name for s in shards], path, info=task.settings(), categories=task.categories)
+    coco, pipeline, compared = reader(str(path)), build_pipeline(task.config), 0
     for image_id in coco.getImgIds():
         found = pipeline.run(scene(30 * (image_id - 1)))[method]
-        ids = instance_map(found)
+        ids = found.instances_u16()
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image_id]))
         assert len(annotations) == len(found.detections)
         for number, annotation in enumerate(annotations, start=1):
@@ -163,7 +167,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         folder = part(tmp_path / str(count), *(image(f"{i}.png", one("object", i + 1)) for i in range(count)))
         tracemalloc.start()
-        merge([folder], tmp_path / "all.json", info={}, categories=("object",))
+        write_coco([folder], tmp_path / "all.json", info={}, categories=("object",))
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -180,7 +184,7 @@ def lines(count: int) -> Iterator[dict[str, Any]]:
 def test_a_damaged_part_is_named_and_no_document_appears(parts: list[Path], tmp_path: Path, text: str) -> None:
     (parts[1] / "labels.jsonl").write_text(text)
     with pytest.raises(InputError, match=r"cannot read .*labels\.jsonl"):
-        merge(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
+        write_coco(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
     assert not (tmp_path / "all.json").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -189,10 +193,10 @@ def test_an_older_document_stays_until_the_new_one_is_whole(parts: list[Path], t
     (tmp_path / "all.json").write_text("old")
     (parts[3] / "labels.jsonl").unlink()
     with pytest.raises(InputError, match="cannot read"):
-        merge(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
+        write_coco(parts, tmp_path / "all.json", info=INFO, categories=("cat", "dog"))
     assert (tmp_path / "all.json").read_text() == "old"
 
 
 def test_records_are_read_one_by_one(tmp_path: Path) -> None:
     folder = part(tmp_path / "p", *lines(3))
-    assert [record["file_name"] for record in records(folder)] == ["0.png", "1.png", "2.png"]
+    assert [record["file_name"] for record in read_records(folder)] == ["0.png", "1.png", "2.png"]

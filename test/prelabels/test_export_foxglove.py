@@ -12,17 +12,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from rerun.chunk import McapReader
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.prelabels.recording import Labelled
-
-pytest.importorskip("foxglove")
-pytest.importorskip("rerun")
-
-from rerun.chunk import McapReader
-
 from objloc_ros.prelabels.export_foxglove import write
+from objloc_ros.prelabels.parts import LabelledImage
 
 S = 1_000_000_000
 MASK = np.zeros((40, 60), bool)
@@ -36,9 +31,9 @@ def described(mask: np.ndarray, track: int | None = None) -> dict[str, Any]:
     return one if track is None else one | {"track": track}
 
 
-def frame(camera: str, stamp_ns: int, *objects: dict[str, Any]) -> Labelled:
+def frame(camera: str, stamp_ns: int, *objects: dict[str, Any]) -> LabelledImage:
     data = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
-    return Labelled(camera, 0, stamp_ns, "png", data, list(objects))
+    return LabelledImage(camera, 0, stamp_ns, "png", data, list(objects))
 
 
 FRAMES = [
@@ -148,14 +143,14 @@ def room(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [300, 5_000, 200_000, 500_000])
 def test_a_full_disk_is_an_error_and_no_panic(size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    frames = [Labelled("front", i, i * S, "png", rng.bytes(150_000), []) for i in range(6)]
+    frames = [LabelledImage("front", i, i * S, "png", rng.bytes(150_000), []) for i in range(6)]
     with pytest.raises(OSError, match="File too large"), room(size):
         write(tmp_path / "run.mcap", iter(frames))
     assert capfd.readouterr().err == "", "the library panics where a file that failed is not where it was told to be"
 
 
 def test_what_the_frames_raise_comes_through(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def torn() -> Iterator[Labelled]:
+    def torn() -> Iterator[LabelledImage]:
         yield FRAMES[0]
         raise InputError("the second image is torn")
 

@@ -10,16 +10,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from rerun.chunk import RrdReader
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.prelabels.recording import Labelled
-
-pytest.importorskip("rerun")
-
-from rerun.chunk import RrdReader
-
 from objloc_ros.prelabels.export_rerun import write
+from objloc_ros.prelabels.parts import LabelledImage
 
 MASKS = [np.zeros((8, 12), bool) for _ in range(2)]
 MASKS[0][1:4, 2:7] = True
@@ -37,9 +33,9 @@ def described(number: int, label: str, track: int | None = None) -> dict[str, An
     return one if track is None else one | {"track": track}
 
 
-def frame(camera: str, number: int, stamp_ns: int, *objects: dict[str, Any]) -> Labelled:
+def frame(camera: str, number: int, stamp_ns: int, *objects: dict[str, Any]) -> LabelledImage:
     data = cv2.imencode(".jpg", np.full((8, 12, 3), number, np.uint8))[1].tobytes()
-    return Labelled(camera, number, stamp_ns, "jpeg", data, list(objects))
+    return LabelledImage(camera, number, stamp_ns, "jpeg", data, list(objects))
 
 
 FRAMES = [
@@ -125,7 +121,7 @@ def test_many_frames(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    def frames() -> Iterator[Labelled]:
+    def frames() -> Iterator[LabelledImage]:
         yield FRAMES[0]
         raise InputError("cannot read b.jpg")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import cv2
 import numpy as np
 import pytest
 from faster_coco_eval import mask as coco_mask
 
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult, instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.engine.results import HeadResult, InstanceResult, SemanticResult
 from objloc_ros.io.rle import decode, encode
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.ops.regions import components
-from objloc_ros.prelabels.work import objects
+from objloc_ros.prelabels.work import describe_objects
 from objloc_ros.types import UNLABELLED, Detections, LabelSet
 
 
@@ -45,7 +47,7 @@ def test_run_lengths_column_by_column() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (33, 47)])
 @pytest.mark.parametrize("library", ["faster_coco_eval.core.mask", "pycocotools.mask"])
 def test_any_mask_comes_back_from_either_library(size: tuple[int, int], library: str) -> None:
-    reader = pytest.importorskip(library)
+    reader = import_module(library)
     rng = np.random.default_rng(0)
     for share in (0.0, 0.1, 0.5, 1.0):
         mask = rng.random(size) < share
@@ -57,12 +59,12 @@ def test_any_mask_comes_back_from_either_library(size: tuple[int, int], library:
 def test_regions_of_found_are_told_apart_by_their_boxes() -> None:
     mask = rows("1100", "0001", "0001").astype(bool)
     found = HeadResult(free((3, 1, 4, 3), (0, 0, 2, 1)), plain(3, 4), mask)
-    assert instance_map(found).tolist() == rows("2200", "0001", "0001").tolist()
+    assert found.instances_u16().tolist() == rows("2200", "0001", "0001").tolist()
 
 
 def test_a_region_that_was_not_reported_is_no_object() -> None:
     found = HeadResult(free((3, 1, 4, 3)), plain(3, 4), rows("1100", "0001", "0001").astype(bool))
-    assert instance_map(found).tolist() == rows("0000", "0001", "0001").tolist()
+    assert found.instances_u16().tolist() == rows("0000", "0001", "0001").tolist()
 
 
 def test_regions_of_prompts_may_touch() -> None:
@@ -72,8 +74,8 @@ def test_regions_of_prompts_may_touch() -> None:
     detections = Detections(boxes, np.array([0.9, 0.8, 0.7], np.float32), ("dog", "cat", "cat"))
     labels = LabelSet(("cat", "dog"), (4, 7))
     found = SemanticResult(detections, plain(3, 4), classes != u, labels, classes, np.ones((3, 4), np.float32))
-    assert instance_map(found).tolist() == rows("3310", "3311", "0002").tolist()
-    assert [one["label"] for one in objects(found, [1, 2, 3])] == ["dog", "cat", "cat"]
+    assert found.instances_u16().tolist() == rows("3310", "3311", "0002").tolist()
+    assert [one["label"] for one in describe_objects(found)] == ["dog", "cat", "cat"]
 
 
 def test_regions_of_one_label_never_have_one_box() -> None:
@@ -90,7 +92,8 @@ def test_what_is_described() -> None:
         np.array([[0, 1, 1, 3], [1, 0, 3, 2]], np.float32), np.array([0.87654, 0.5], np.float32), ("object", "object")
     )
     found = InstanceResult(detections, plain(3, 4), instances > 0, instances)
-    first, second = objects(found, [3, None])
+    first, second = describe_objects(found.with_ids(("3", "1")))
+    assert "track" not in describe_objects(found)[0]
     assert {name: first[name] for name in ("label", "score", "bbox", "area", "track")} == {
         "label": "object",
         "score": 0.8765,
@@ -98,7 +101,7 @@ def test_what_is_described() -> None:
         "area": 2,
         "track": 3,
     }
-    assert (second["bbox"], second["area"], "track" in second) == ([1, 0, 2, 2], 4, False)
+    assert (second["bbox"], second["area"], second["track"]) == ([1, 0, 2, 2], 4, 1)
     assert np.array_equal(decode(first["segmentation"]), instances == 1)
     assert np.array_equal(decode(second["segmentation"]), instances == 2)
 
@@ -113,7 +116,7 @@ def test_boxes_are_those_of_the_masks() -> None:
         if not mask.any():
             continue
         instances = mask.astype(np.uint16)
-        (one,) = objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances), [None])
+        (one,) = describe_objects(InstanceResult(free((0, 0, 17, 12)), plain(12, 17), mask, instances))
         where_y, where_x = mask.nonzero()
         left, top = where_x.min(), where_y.min()
         assert one["bbox"] == [left, top, where_x.max() + 1 - left, where_y.max() + 1 - top]
@@ -125,7 +128,7 @@ def test_an_object_that_vanishes_at_the_images_size_is_left_out() -> None:
     instances[:4] = 1
     instances[7, 7] = 2
     found = InstanceResult(free((0, 0, 2, 1), (1, 1, 2, 2)), plain(8, 8, source=(2, 2)), instances > 0, instances)
-    assert [one["bbox"] for one in objects(found, [1, 2])] == [[0, 0, 2, 1]]
+    assert [one["bbox"] for one in describe_objects(found)] == [[0, 0, 2, 1]]
 
 
 def scene() -> np.ndarray:
@@ -139,14 +142,15 @@ def scene() -> np.ndarray:
 def pipelines() -> dict[str, Pipeline]:
     prompts = dict.fromkeys(("clip_diy", "maskclip"), ("red object", "green object", "background"))
     methods = ("found", "lost", "maskcut", "clip_diy", "maskclip")
-    return {m: Model(methods=(m,), device="cpu", prompts=prompts.get(m, ())).load() for m in methods}
+    configs = {m: PipelineConfig(methods=(m,), device="cpu", prompts=prompts.get(m, ())) for m in methods}
+    return {method: build_pipeline(config) for method, config in configs.items()}
 
 
 @pytest.mark.parametrize("method", ["found", "lost", "maskcut", "clip_diy", "maskclip"])
 def test_every_detection_of_every_kind_of_method_has_its_pixels(pipelines: dict[str, Pipeline], method: str) -> None:
     """Each mask has its detection's box and label; where all regions are reported, together they are the mask."""
     found = pipelines[method].run(scene())[method]
-    ids = instance_map(found)
+    ids = found.instances_u16()
     assert ids.shape == (240, 320)
     assert len(found.detections) > 0
     assert set(np.unique(ids)) - {0} == set(range(1, len(found.detections) + 1))

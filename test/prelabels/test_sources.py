@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from objloc_ros.errors import InputError
-from objloc_ros.prelabels.sources import Piece, Sources, cut, find_sources, twins
+from objloc_ros.prelabels.sources import Piece, Sources, find_sources, find_twins, make_pieces
 
 BAG = "rosbag2_bagfile_information:\n"
 
@@ -77,7 +77,7 @@ FOUND = Sources(Path("/r"), ("a.png", "d/1.png", "d/e/2.png", "d/z.png"), ("d/v.
 
 
 def test_blocks_of_images_then_videos_and_bags() -> None:
-    pieces = [shard.input for shard in cut(FOUND, block=3)]
+    pieces = [shard.input for shard in make_pieces(FOUND, block=3)]
     assert pieces == [
         Piece("images_00000000", "images", Path("/r"), ("a.png", "d/1.png", "d/e/2.png"), 0),
         Piece("images_00000003", "images", Path("/r"), ("d/z.png",), 3),
@@ -85,12 +85,12 @@ def test_blocks_of_images_then_videos_and_bags() -> None:
         Piece("d_v_mp4_2", "video", Path("/r"), ("d_v.mp4",)),
         Piece("run", "bag", Path("/r"), ("run",)),
     ]
-    assert [shard.name for shard in cut(FOUND, block=3)] == [piece.name for piece in pieces]
+    assert [shard.name for shard in make_pieces(FOUND, block=3)] == [piece.name for piece in pieces]
     assert pickle.loads(pickle.dumps(pieces)) == pieces
 
 
 def test_the_images_of_a_folder_stay_together() -> None:
-    pieces = [shard.input for shard in cut(FOUND, block=1, sequences=True)]
+    pieces = [shard.input for shard in make_pieces(FOUND, block=1, sequences=True)]
     assert [(piece.name, piece.files, piece.start) for piece in pieces[:3]] == [
         ("images", ("a.png",), 0),
         ("d", ("d/1.png", "d/z.png"), 1),
@@ -100,7 +100,9 @@ def test_the_images_of_a_folder_stay_together() -> None:
 
 def test_frames_never_go_where_images_are_copied_to() -> None:
     (piece,) = [
-        shard.input for shard in cut(Sources(Path("/r"), ("v_mp4/1.png",), ("v.mp4",))) if shard.input.kind == "video"
+        shard.input
+        for shard in make_pieces(Sources(Path("/r"), ("v_mp4/1.png",), ("v.mp4",)))
+        if shard.input.kind == "video"
     ]
     assert piece.name == "v_mp4_2"
 
@@ -115,4 +117,4 @@ def test_frames_never_go_where_images_are_copied_to() -> None:
     ],
 )
 def test_images_that_differ_only_in_their_suffixes(images: tuple[str, ...], same: tuple[str, str] | None) -> None:
-    assert twins(images) == same
+    assert find_twins(images) == same

@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from prelabel_making import scene, video
+from pycocotools import mask as coco_mask
 from std_msgs.msg import Header
 
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.engine.config import Model
-from objloc_ros.engine.results import instance_map
+from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.jobs.shards import Shard, run_shard
 from objloc_ros.nodes.conversions import rgb_to_compressed, rgb_to_image
-from objloc_ros.prelabels.coco import records
-from objloc_ros.prelabels.sources import Piece, Sources, cut
-from objloc_ros.prelabels.work import MakePrelabels, claim, place_images
+from objloc_ros.prelabels.parts import read_records
+from objloc_ros.prelabels.sources import Piece, Sources, make_pieces
+from objloc_ros.prelabels.work import LabelTask, claim_parts, move_images
 
-FOUND = Model(methods=("found",), device="cpu")
+FOUND = PipelineConfig(methods=("found",), device="cpu")
 
 
 @pytest.fixture
@@ -42,11 +43,11 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def do(piece: Piece, into: Path, model: Model = FOUND, **options: Any) -> tuple[Path, list[dict[str, Any]]]:
+def do(piece: Piece, into: Path, config: PipelineConfig = FOUND, **options: Any) -> tuple[Path, list[dict[str, Any]]]:
     """Label a piece: the part, and its records."""
-    make = MakePrelabels(model=model, **options)
-    run_shard(make(), Shard(piece.name, piece), into)
-    return into / piece.name, list(records(into / piece.name))
+    task = LabelTask(config=config, **options)
+    run_shard(task, task.load(), Shard(piece.name, piece), into)
+    return into / piece.name, list(read_records(into / piece.name))
 
 
 def test_images_with_one_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:
@@ -63,14 +64,13 @@ def test_images_with_one_that_cannot_be_read(folder: Path, tmp_path: Path) -> No
 
 
 def test_masks_are_the_pipelines_pixel_for_pixel(folder: Path, tmp_path: Path) -> None:
-    coco = pytest.importorskip("pycocotools.mask")
-    model = Model(methods=("maskcut",), device="cpu")
-    _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", model)
-    expected = model.load().run(scene())["maskcut"]
-    ids = instance_map(expected)
+    config = PipelineConfig(methods=("maskcut",), device="cpu")
+    _, (record,) = do(Piece("x", "images", folder, ("a.png",)), tmp_path / "parts", config)
+    expected = build_pipeline(config).run(scene())["maskcut"]
+    ids = expected.instances_u16()
     assert len(record["objects"]) == len(expected.detections) > 0
     for number, one in enumerate(record["objects"], start=1):
-        assert np.array_equal(coco.decode(one["segmentation"]), ids == number)
+        assert np.array_equal(coco_mask.decode(one["segmentation"]), ids == number)
 
 
 def test_frames_of_a_video_are_followed_and_written(clip: Path, tmp_path: Path) -> None:
@@ -142,39 +142,40 @@ def test_a_video_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_maker_travels_to_workers_who_share_what_it_makes() -> None:
-    make = MakePrelabels(model=FOUND, topics=("/a",))
-    copy = pickle.loads(pickle.dumps(make))
-    assert copy == make
-    assert hash(copy) == hash(make)
-    watched = MakePrelabels(model=FOUND, topics=("/a",), on_frame=lambda: None)
-    assert (watched == make, hash(watched) == hash(make)) == (True, True)
+    task = LabelTask(config=FOUND, topics=("/a",))
+    copy = pickle.loads(pickle.dumps(task))
+    assert copy == task
+    assert hash(copy) == hash(task)
+    watched = LabelTask(config=FOUND, topics=("/a",), on_frame=lambda: None)
+    assert (watched == task, hash(watched) == hash(task)) == (True, True)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": Model(methods=("found", "lost"))}, "by one method, got found, lost"),
-        ({"model": FOUND, "suffix": "gif"}, "written as jpg or png, got 'gif'"),
+        ({"config": PipelineConfig(methods=("found", "lost"))}, "by one method, got found, lost"),
+        ({"config": FOUND, "suffix": "gif"}, "written as jpg or png, got 'gif'"),
     ],
 )
 def test_makers_that_are_none(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        MakePrelabels(**fields)
+        LabelTask(**fields)
 
 
 def test_parts_of_another_run_are_not_taken_for_this_ones(tmp_path: Path) -> None:
-    shards = cut(Sources(tmp_path, images=("a.png", "b.png")), block=1)
-    make = MakePrelabels(model=FOUND)
-    claim(tmp_path, make, shards)
-    claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), shards)  # nothing was done yet
+    shards = make_pieces(Sources(tmp_path, images=("a.png", "b.png")), block=1)
+    task = LabelTask(config=FOUND)
+    claim_parts(tmp_path, task, shards)
+    claim_parts(tmp_path, LabelTask(config=PipelineConfig(methods=("lost",))), shards)  # nothing was done yet
     (tmp_path / shards[0].name).mkdir()
-    claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), shards)
+    claim_parts(tmp_path, LabelTask(config=PipelineConfig(methods=("lost",))), shards)
     with pytest.raises(InputError, match="made with method 'lost', not 'found'"):
-        claim(tmp_path, make, shards)
+        claim_parts(tmp_path, task, shards)
+    other = make_pieces(Sources(tmp_path, images=("c.png",)))
     with pytest.raises(InputError, match=r"made of other inputs \(images_00000000\)"):
-        claim(tmp_path, MakePrelabels(model=Model(methods=("lost",))), cut(Sources(tmp_path, images=("c.png",))))
-    device = Model(methods=("lost",), device="cpu")
-    claim(tmp_path, MakePrelabels(model=device), shards)  # the machine is not part of it
+        claim_parts(tmp_path, LabelTask(config=PipelineConfig(methods=("lost",))), other)
+    device = PipelineConfig(methods=("lost",), device="cpu")
+    claim_parts(tmp_path, LabelTask(config=device), shards)  # the machine is not part of it
 
 
 def test_images_are_moved_once(tmp_path: Path) -> None:
@@ -182,14 +183,14 @@ def test_images_are_moved_once(tmp_path: Path) -> None:
         (tmp_path / part / "images" / name).parent.mkdir(parents=True)
         (tmp_path / part / "images" / name).write_text(part)
     parts = [tmp_path / "p", tmp_path / "q"]
-    place_images(parts, tmp_path / "all")
-    place_images(parts, tmp_path / "all")
+    move_images(parts, tmp_path / "all")
+    move_images(parts, tmp_path / "all")
     moved = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.jpg")}
     assert moved == {"all/run/front/1.jpg": "p", "all/run/front/2.jpg": "q"}
     (tmp_path / "p" / "images").mkdir()
     (tmp_path / "p" / "images" / "3.jpg").write_text("")
     with pytest.raises(InputError, match="cannot write to"):
-        place_images(parts, tmp_path / "all/run/front/1.jpg")
+        move_images(parts, tmp_path / "all/run/front/1.jpg")
 
 
 def test_lines_are_json(folder: Path, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 from gate import Gate
 
-from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.results import InstanceResult, Result
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import diagnostics, process
-from objloc_ros.nodes.discovery import DiscoveryNode
+from objloc_ros.nodes.discovery import DiscoveryAdapter
+from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.ops.geometry import plan
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections
@@ -32,11 +33,9 @@ class BrightEngine:
     def warm_up(self, size):
         pass
 
-    def run(self, rgb, methods):
-        return {method: self.find(rgb, method, 1.0) for method in methods}
-
-    def follow(self, rgb, memories):
-        return {method: self.find(rgb, method, 0.9) for method in memories}
+    def run(self, rgb, methods, key=None, memories=()):
+        found = {method: self.find(rgb, method, 0.9 if method in memories else 1.0) for method in methods}
+        return Result(rgb.shape[:2], found)
 
     def find(self, rgb, method, factor):
         if rgb[0, 0].tolist() == [1, 2, 3]:
@@ -55,4 +54,4 @@ class BrightEngine:
 
 if __name__ == "__main__":
     diagnostics.PERIOD_S = 0.1
-    sys.exit(process.run(lambda: DiscoveryNode(pipeline_factory=lambda **_: BrightEngine())))
+    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine()))))

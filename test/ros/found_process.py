@@ -9,28 +9,25 @@ import sys
 import numpy as np
 from gate import Gate
 
+from objloc_ros.engine.results import SaliencyResult
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import diagnostics, process
-from objloc_ros.nodes.found import FoundNode
+from objloc_ros.nodes.found import FoundAdapter
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.ops.geometry import plan
 from objloc_ros.types import Detections
 
 
-class BrightResult:
-    def __init__(self, saliency, options):
-        self.saliency = saliency
-        self.mask = saliency >= options.threshold
-        boxes = np.zeros((0, 4), np.float32)
-        if self.mask.any() and self.mask.mean() >= options.min_area:
-            ys, xs = np.nonzero(self.mask)
-            boxes = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
-        scores = np.full(len(boxes), saliency[self.mask].mean() if len(boxes) else 0, np.float32)
-        self.detections = Detections.class_free(boxes, scores)
-
-    def mask_u8(self):
-        return self.mask.astype(np.uint8) * 255
-
-    def saliency_u8(self):
-        return np.rint(self.saliency * 255).astype(np.uint8)
+def find(rgb, options):
+    saliency = rgb.max(axis=2).astype(np.float32) / 255
+    mask = saliency >= options.threshold
+    boxes = np.zeros((0, 4), np.float32)
+    if mask.any() and mask.mean() >= options.min_area:
+        ys, xs = np.nonzero(mask)
+        boxes = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+    scores = np.full(len(boxes), saliency[mask].mean() if len(boxes) else 0, np.float32)
+    geometry = plan(saliency.shape, patch=8, short_side=None)
+    return SaliencyResult(Detections.class_free(boxes, scores), geometry, mask, saliency, saliency)
 
 
 class BrightEngine:
@@ -46,12 +43,12 @@ class BrightEngine:
     def warm_up(self, size):
         pass
 
-    def run(self, rgb):
+    def run(self, rgb, key=None):
         options = self.options
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
         self.gate.go_through()
-        return {"found": BrightResult(rgb.max(axis=2).astype(np.float32) / 255, options)}
+        return {"found": find(rgb, options)}
 
 
 class FlakyFactory:
@@ -60,8 +57,8 @@ class FlakyFactory:
     def __init__(self):
         self.failed = False
 
-    def __call__(self, **arguments):
-        if arguments["backbone"] == "flaky" and not self.failed:
+    def __call__(self, config):
+        if config.backbone == "flaky" and not self.failed:
             self.failed = True
             raise FileNotFoundError("weights are not there yet")
         return BrightEngine()
@@ -70,4 +67,4 @@ class FlakyFactory:
 if __name__ == "__main__":
     diagnostics.PERIOD_S = 0.1
     factory = FlakyFactory()
-    sys.exit(process.run(lambda: FoundNode(pipeline_factory=factory)))
+    sys.exit(process.run(lambda: PerceptionNode(FoundAdapter(factory))))

@@ -67,14 +67,14 @@ class BrightDiscovery(DiscoveryHead):
 
 
 class StubLoader(Loader):
-    def backbone(self, name, *, weights, device, short_side):
-        if name == "missing":
+    def backbone(self, config):
+        if config.backbone == "missing":
             raise ValueError("this backbone cannot be loaded")
-        return Backbone(BrightViT(), name=name, device=device, short_side=None)
+        return Backbone(BrightViT(), name=config.backbone, device=torch.device(config.device), short_side=None)
 
-    def heads(self, methods, models):
+    def heads(self, config):
         make = {"found": BrightHead}
-        return {method: make.get(method, partial(BrightDiscovery, method))() for method in methods}
+        return {method: make.get(method, partial(BrightDiscovery, method))() for method in config.methods}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Run as `segmentation_process.py --ros-args ...`.
 import sys
 
 from objloc_ros.nodes import process
-from objloc_ros.nodes.segmentation import SegmentationNode
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 if __name__ == "__main__":
-    sys.exit(process.run(SegmentationNode))
+    sys.exit(process.run(lambda: PerceptionNode(SegmentationAdapter())))

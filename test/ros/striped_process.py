@@ -19,7 +19,8 @@ from objloc_ros.engine.heads.segmentation import METHODS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.nodes import diagnostics, process
-from objloc_ros.nodes.segmentation import SegmentationNode
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 SURE = {"clip_diy": 0.2, "maskclip": 0.4, "clip_dinoiser": 0.6}
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ class SlowEncoder(PromptEncoder):
 
 
 def load(frame_s, encode_s):
-    """As objloc_ros.load_pipeline; no backbone, since no head reads its features."""
+    """A pipeline; no backbone, since no head reads its features."""
     heads = {method: StripedHead(method, frame_s) for method in METHODS}
     vit = SimpleNamespace(patch=8, spec=SimpleNamespace(bfloat16=False))
     encoder = SlowEncoder(encode_s)
@@ -76,4 +77,4 @@ def load(frame_s, encode_s):
 if __name__ == "__main__":
     diagnostics.PERIOD_S = 0.1
     frame_s, encode_s = (float(word) / 1e3 for word in sys.argv[1:3])
-    sys.exit(process.run(lambda: SegmentationNode(pipeline_factory=lambda **_: load(frame_s, encode_s))))
+    sys.exit(process.run(lambda: PerceptionNode(SegmentationAdapter(lambda config: load(frame_s, encode_s)))))

@@ -15,8 +15,8 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.bags.lockstep import Lockstep
-from objloc_ros.bags.writer import read_bag
-from objloc_ros.engine.config import Model
+from objloc_ros.bags.reader import read_bag
+from objloc_ros.engine.config import PipelineConfig
 
 OUTPUTS = {
     "found/detections": Detection2DArray,
@@ -42,7 +42,8 @@ def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, 
 
     path = making.write(tmp_path / "bag", [("/image", i, frame) for i, frame in enumerate(frames, start=1)])
     options = ((), (("post", "none"),))
-    Lockstep(model=Model(methods=("found", "maskcut"), options=options))()(path, tmp_path / "out")
+    task = Lockstep(config=PipelineConfig(methods=("found", "maskcut"), options=options))
+    task.run(task.load(), path, tmp_path / "out")
     answers: dict[str, list[Any]] = {name: [] for name in OUTPUTS}
     for topic, _, message in read_bag(tmp_path / "out" / "outputs"):
         answers[topic.removeprefix("/")].append(message)

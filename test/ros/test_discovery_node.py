@@ -1,6 +1,7 @@
 """The discovery node at work: boxes, ids and instance masks, live parameters, and its place behind found."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,14 +164,12 @@ def test_a_frame_that_fails_is_counted_and_the_next_one_answered(peer, node, det
     assert answer.detections == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities per thread are Linux's")
 def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait_for):
     willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT], patient=False)
 
     def policies(process):
-        tasks = Path(f"/proc/{process.pid}/task")
-        if not tasks.is_dir():
-            pytest.skip("the system tells no priorities per thread")
-        return {os.sched_getscheduler(int(task.name)) for task in tasks.iterdir()}
+        return {os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{process.pid}/task").iterdir()}
 
     assert os.SCHED_IDLE not in policies(node.process)
     wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE})
@@ -204,7 +203,7 @@ def test_the_node_publishes_what_the_pipeline_finds(start, peer):
     pipeline = load_pipeline(("maskcut",), device="cpu")
     pipeline.configure("maskcut", post="none")
     memory = {"maskcut": Memory()}
-    expected = pipeline.follow(frame, memory)["maskcut"]
+    expected = pipeline.run(frame, memories=memory)["maskcut"]
     assert len(expected.detections) > 0
 
     remap = ("-r", "__node:=real", "-r", "image:=real_image", "-r", "/diagnostics:=/diagnostics_real")

@@ -11,11 +11,12 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
 from objloc_ros.engine.loader import SharedLoader
-from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.discovery import DiscoveryNode
-from objloc_ros.nodes.found import FoundNode
-from objloc_ros.nodes.segmentation import SegmentationNode
+from objloc_ros.nodes.discovery import DiscoveryAdapter
+from objloc_ros.nodes.found import FoundAdapter
+from objloc_ros.nodes.perception_node import PerceptionNode
+from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,9 @@ def make(context):
 
     def make(kind):
         client = loader.client(kind.__name__)
-        node = kind(
+        node = PerceptionNode(
+            kind(lambda config: build_pipeline(config, client)),
             context=context,
-            pipeline_factory=lambda **arguments: load_pipeline(loader=client, **arguments),
             parameter_overrides=[Parameter("device", value="cpu")],
         )
         nodes.append(node)
@@ -60,7 +61,7 @@ def image_message(disc):
     return Image(height=240, width=320, step=960, encoding="rgb8", data=pixels.tobytes(), header=Header())
 
 
-@pytest.mark.parametrize("kind", [FoundNode, DiscoveryNode, SegmentationNode])
+@pytest.mark.parametrize("kind", [FoundAdapter, DiscoveryAdapter, SegmentationAdapter])
 def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
     node = make(kind)
     assert node.trigger_configure().name == "SUCCESS"
@@ -68,7 +69,7 @@ def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
     assert node.trigger_activate().name == "SUCCESS"
     for _ in range(3):
         frame = Frame(image_message(disc))
-        node.answer(frame.rgb(), frame.header)
+        node.adapter.process(frame, None, wanted=frozenset())
     assert tensor_bytes() > networks  # the frame's features
     del frame
     assert node.trigger_deactivate().name == "SUCCESS"
@@ -78,7 +79,7 @@ def test_a_deactivated_node_holds_no_tensors_but_the_networks(make, disc, kind):
 
 
 def test_a_second_camera_costs_next_to_nothing(make):
-    first, second = make(SegmentationNode), make(SegmentationNode)
+    first, second = make(SegmentationAdapter), make(SegmentationAdapter)
     before = tensor_bytes()
     first.trigger_configure()
     one = tensor_bytes() - before

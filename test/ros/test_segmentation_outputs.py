@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -246,14 +247,13 @@ def test_a_frame_that_fails_is_counted_and_the_next_one_answered(peer, node, lis
     np.testing.assert_array_equal(pixels(answer), stripes())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities per thread are Linux's")
 def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait_for):
     willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT, "0", "0"], patient=False)
 
     def policies(process):
-        tasks = Path(f"/proc/{process.pid}/task")
-        if not tasks.is_dir():
-            pytest.skip("the system tells no priorities per thread")
-        return {os.sched_getscheduler(int(task.name)) for task in tasks.iterdir()}
+        tasks = Path(f"/proc/{process.pid}/task").iterdir()
+        return {os.sched_getscheduler(int(task.name)) for task in tasks}
 
     assert os.SCHED_IDLE not in policies(node.process)
     wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_ground, random_scene, render
+from objloc_ros.scenes.compose import Bank, Camera, Scene, Window, moved, random_background, random_scene, render
 from objloc_ros.scenes.sprites import sprite
 from objloc_ros.scenes.textures import field, fractal, paint, texture
 from objloc_ros.scenes.video import drive_video
@@ -32,7 +32,7 @@ def test_rendering_is_repeatable_and_shows_every_object(bank):
 
 def test_truth_is_where_the_object_changed_the_picture(bank):
     full = random_scene(np.random.default_rng(3), bank, counts=(1.0,), sizes=(0.4, 0.6))
-    empty = Scene(full.ground, (), full.aspect)
+    empty = Scene(full.background, (), full.aspect)
     quiet = Camera(strength=0.0, grey=0.0)
     with_object, identities = render(np.random.default_rng(0), bank, full, (96, 96), camera=quiet)
     without, nothing = render(np.random.default_rng(0), bank, empty, (96, 96), camera=quiet)
@@ -63,9 +63,9 @@ def test_objects_move_and_grounds_change_independently(bank):
     scene = random_scene(rng, bank, counts=(0, 1.0))
     later = moved(rng, scene)
     assert [o.index for o in later.objects] == [o.index for o in scene.objects]
-    assert later.ground == scene.ground
+    assert later.background == scene.background
     assert later.objects[0].x != scene.objects[0].x
-    assert random_ground(rng, bank) != scene.ground
+    assert random_background(rng, bank) != scene.background
 
 
 @pytest.mark.parametrize("seed", range(12))

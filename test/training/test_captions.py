@@ -6,8 +6,8 @@ import pytest
 from objloc_ros.backbones.clip_text import UNKNOWN, Tokenizer
 from objloc_ros.scenes.attributes import COLOURS, KEPT_OUT, PATTERNS, SHAPES, Attributes
 from objloc_ros.training.captions import (
+    BACKGROUND,
     COLOURS_RULED_OUT,
-    GROUND,
     GROUPS,
     NOUNS,
     PAIRS,
@@ -31,7 +31,7 @@ def test_there_is_a_caption_for_each_kind_and_one_for_the_ground(number):
     for _ in range(20):
         texts = captions(rng, GROUPS[number])
         assert len(set(texts)) == len(GROUPS[number].kinds) + 1
-        assert GROUND in texts[-1]
+        assert BACKGROUND in texts[-1]
         for colour, shape in KEPT_OUT:
             assert not any(f"{colour} {shape}" in text for text in texts)
 

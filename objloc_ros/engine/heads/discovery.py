@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from objloc_ros.engine.results import Batch, InstanceResult
-from objloc_ros.engine.temporal import Memory
+from objloc_ros.engine.timings import stage
 from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
 from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
 from objloc_ros.methods.lost import LostOptions, lost
@@ -80,24 +80,21 @@ class DiscoveryHead:
         return True
 
     def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
-        """One result per image of the batch."""
+        """One result per image of the batch; a video's next frame is answered in agreement with its earlier ones."""
         features = batch.seen()
         found = self._find(features, options)
+        memory = batch.memories.get(self._method)
+        if memory is not None:
+            several = getattr(options, "n_masks", 1) > 1
+            (objects,), (keys,) = found, features.keys
+            determined = [patch_object for patch_object in objects if not patch_object.degenerate]
+            found = [memory.update(keys, features.grid, determined, several=several)]
         each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
-        with batch.post(self._method):
+        with stage(f"{self._method}.pixels", is_part=True):
             return [
                 result(objects, keys, image, geometry, post=options.post, crf=self._crf)
                 for objects, keys, image, geometry in each
             ]
-
-    def follow(
-        self, features: Features, image: Image, geometry: Geometry, options: Any, memory: Memory
-    ) -> InstanceResult:
-        """The result of a video's next frame, in agreement with its earlier ones."""
-        (found,), (keys,) = self._find(features, options), features.keys
-        several = getattr(options, "n_masks", 1) > 1
-        objects = memory.update(keys, features.grid, [one for one in found if not one.degenerate], several=several)
-        return result(objects, keys, image, geometry, post=options.post, crf=self._crf)
 
 
 def result(

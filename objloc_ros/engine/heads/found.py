@@ -8,9 +8,10 @@ import torch
 
 from objloc_ros.backbones.weights import load_found_head
 from objloc_ros.engine.results import Batch, SaliencyResult
+from objloc_ros.engine.timings import stage
 from objloc_ros.methods.found import FoundOptions, head_logits, localise
-from objloc_ros.ops.geometry import Geometry, boxes_to_source
-from objloc_ros.types import Detections, Features, Image
+from objloc_ros.ops.geometry import boxes_to_source
+from objloc_ros.types import Detections, Features
 
 
 class FoundHead:
@@ -29,7 +30,7 @@ class FoundHead:
         self._weight, self._bias = weight.to(device), bias.to(device)
 
     def reads_features(self, options: FoundOptions) -> bool:
-        """Always."""
+        """Return True: FOUND's head reads keys."""
         return True
 
     def logits(self, features: Features) -> torch.Tensor:
@@ -37,14 +38,13 @@ class FoundHead:
         return head_logits(features.keys, self._weight, self._bias, features.grid)
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
-        """Saliency, mask and boxes of each image."""
-        logits = self.logits(batch.seen()).cpu()
-        with batch.post("found"):
-            return [self._one(*each, options) for each in zip(logits, batch.images, batch.geometries, strict=True)]
-
-    @staticmethod
-    def _one(logits: torch.Tensor, image: Image, geometry: Geometry, options: FoundOptions) -> SaliencyResult:
-        found = localise(logits, geometry=geometry, options=options, image=image)
-        boxes = boxes_to_source(found.boxes, geometry)
-        detections = Detections.class_free(boxes, found.scores)
-        return SaliencyResult(detections, geometry, found.mask, found.saliency, logits.float().numpy())
+        """Return saliency, mask and boxes of each image."""
+        logits = self.logits(batch.seen()).cpu()  # B h w
+        results = []
+        with stage("found.pixels", is_part=True):
+            for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):
+                found = localise(image_logits, geometry=geometry, options=options, image=image)
+                detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
+                logits_map = image_logits.float().numpy()
+                results.append(SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map))
+        return results

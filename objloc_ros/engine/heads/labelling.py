@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from objloc_ros.engine.prompts import BACKGROUND
 from objloc_ros.engine.results import SemanticResult
-from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_diy import gated
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import components
+from objloc_ros.options import Options, option
 from objloc_ros.types import UNLABELLED, Detections, Image, LabelSet
 
 Background = Literal["found", "prompt", "none"]
@@ -25,26 +25,17 @@ TEMPERATURE = 100.0
 
 
 @dataclass(frozen=True)
-class SegmentationOptions:
-    """What the open-vocabulary methods have in common.
+class SegmentationOptions(Options):
+    """What the open-vocabulary methods have in common."""
 
-    Args:
-        background: How a pixel stays unlabelled: "found" where FOUND (or CLIP-DINOiser's own head) sees no object,
-            "prompt" where the word background fits best, "none" for a label everywhere.
-        threshold: Least confidence of a label, in [0, 1].
-        min_area: Smallest reported region as a fraction of the image.
-    """
-
-    background: Background = "found"
-    threshold: float = 0.0
-    min_area: float = 0.001
-
-    def __post_init__(self) -> None:
-        if self.background not in ("found", "prompt", "none"):
-            raise ParameterError(f"background must be found, prompt or none, got {self.background!r}")
-        for name in ("threshold", "min_area"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+    background: Background = option(
+        "found",
+        "What stays unlabelled: where FOUND (or CLIP-DINOiser's own head) sees no object (`found`), where the word "
+        "background fits best (`prompt`), or nothing (`none`).",
+        choices=get_args(Background),
+    )
+    threshold: float = option(0.0, "Least confidence of a label.", low=0, high=1)
+    min_area: float = option(0.001, "Smallest reported region as a fraction of the image.", low=0, high=1)
 
 
 def choose(
@@ -89,8 +80,8 @@ def labelled(
         geometry: Maps this size to the source image.
         options: Threshold and smallest region.
     """
-    ground = [number for number, prompt in labels.names().items() if is_background(prompt)]
-    ids = [ground[0] if ground else UNLABELLED, *labels.ids]
+    background = [number for number, prompt in labels.names().items() if is_background(prompt)]
+    ids = [background[0] if background else UNLABELLED, *labels.ids]
     table = np.array(ids, np.uint8)
     sure = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
     ids_map = table[classes.cpu().numpy()]

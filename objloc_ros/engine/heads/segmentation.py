@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -16,26 +16,31 @@ from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import SegmentationOptions, choose, labelled
-from objloc_ros.engine.prompts import EncodedPrompts
+from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
+from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_diy import SIDE, Placement, resized_windows, similarity, split_windows, windows_per_row
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.options import option
 from objloc_ros.types import Image, Size, size_of
+
+Correlations = Literal["auto", "head", "dino"]
 
 
 @dataclass(frozen=True)
 class ClipDiyOptions(SegmentationOptions):
-    """CLIP-DIY's choices.
+    """CLIP-DIY's choices."""
 
-    Args:
-        placement: Where a window's answer belongs: "centred" at its centre, "tiled" as the original has it.
-    """
-
-    placement: Placement = "centred"
+    placement: Placement = option(
+        "centred",
+        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it, `nearest` "
+        "tiled without interpolation.",
+        choices=get_args(Placement),
+    )
 
 
 @dataclass(frozen=True)
@@ -45,26 +50,18 @@ class MaskClipOptions(SegmentationOptions):
 
 @dataclass(frozen=True)
 class DinoiserOptions(SegmentationOptions):
-    """CLIP-DINOiser's choices.
+    """CLIP-DINOiser's choices."""
 
-    Args:
-        gamma: Correlations below this are cut to 0.
-        delta: A pixel of the ground stays unlabelled if no prompt is more probable than this.
-        correlations: "head" takes the trained convolutions', "dino" the backbone's values without any training, "auto"
-            the head if there is one.
-    """
-
-    gamma: float = 0.2
-    delta: float = 0.99
-    correlations: Literal["auto", "head", "dino"] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("gamma", "delta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.correlations not in ("auto", "head", "dino"):
-            raise ParameterError(f"correlations must be auto, head or dino, got {self.correlations!r}")
+    gamma: float = option(0.2, "Correlations of patches below this are cut to 0.", low=0, high=1)
+    delta: float = option(
+        0.99, "A background pixel stays unlabelled if no prompt is more probable than this.", low=0, high=1
+    )
+    correlations: Correlations = option(
+        "auto",
+        "`head` takes those of the trained convolutions, `dino` those of the backbone's values without any training, "
+        "`auto` the head's if there is one.",
+        choices=get_args(Correlations),
+    )
 
 
 METHODS: dict[str, type[SegmentationOptions]] = {
@@ -80,7 +77,7 @@ class Towers(NamedTuple):
 
     Args:
         clip: The image tower.
-        found: FOUND, for the ground.
+        found: FOUND, for the background.
         dinoiser: CLIP-DINOiser's convolutions; None where there are none for this tower.
     """
 
@@ -99,7 +96,7 @@ class SegmentationHead:
     """
 
     def __init__(self, method: str, towers: Towers, device: torch.device) -> None:
-        runs: dict[str, Callable[[Batch, EncodedPrompts, Any], list[SemanticResult]]] = {
+        runs: dict[str, Callable[[Batch, ActivePrompts, Any], list[SemanticResult]]] = {
             "clip_diy": self._clip_diy,
             "maskclip": self._maskclip,
             "clip_dinoiser": self._dinoiser,
@@ -111,7 +108,7 @@ class SegmentationHead:
         self.default_options = METHODS[method]()
 
     def reads_features(self, options: SegmentationOptions) -> bool:
-        """For FOUND's map of the ground, and for CLIP-DINOiser's correlations without training."""
+        """For FOUND's map of the background, and for CLIP-DINOiser's correlations without training."""
         if isinstance(options, DinoiserOptions):
             return not self._asks_head(options)
         return options.background == "found"
@@ -126,7 +123,7 @@ class SegmentationHead:
             raise ParameterError("there are no prompts to look for; give some with set_prompts")
         return self._run(batch, batch.prompts, options)
 
-    def _clip_diy(self, batch: Batch, prompts: EncodedPrompts, options: ClipDiyOptions) -> list[SemanticResult]:
+    def _clip_diy(self, batch: Batch, prompts: ActivePrompts, options: ClipDiyOptions) -> list[SemanticResult]:
         squares = np.stack([cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for i in batch.images])
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
         cut = resized_windows(pixels, self._clip.side)
@@ -138,22 +135,22 @@ class SegmentationHead:
         scales = split_windows(embedded, len(squares), windows_per_row())
         maps = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)
         geometries = [Geometry(size_of(i), (SIDE, SIDE), (SIDE, SIDE), self._clip.patch) for i in batch.images]
-        with batch.post("clip_diy"):
+        with stage("clip_diy.pixels", is_part=True):
             return self._decided(maps, geometries, batch, prompts, options)
 
-    def _maskclip(self, batch: Batch, prompts: EncodedPrompts, options: MaskClipOptions) -> list[SemanticResult]:
+    def _maskclip(self, batch: Batch, prompts: ActivePrompts, options: MaskClipOptions) -> list[SemanticResult]:
         results = []
         for number, image in enumerate(batch.images):
             inputs, geometry = self._input(image)
             with self._autocast:
                 features = value_features(self._clip, self._clip.tokens(inputs))
             cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT
-            with batch.post("maskclip"):
+            with stage("maskclip.pixels", is_part=True):
                 maps = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)
                 results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
         return results
 
-    def _dinoiser(self, batch: Batch, prompts: EncodedPrompts, options: DinoiserOptions) -> list[SemanticResult]:
+    def _dinoiser(self, batch: Batch, prompts: ActivePrompts, options: DinoiserOptions) -> list[SemanticResult]:
         texts = prompts.texts[1:] if options.background == "none" else prompts.texts
         results = []
         for number, image in enumerate(batch.images):
@@ -161,12 +158,12 @@ class SegmentationHead:
             with self._autocast:
                 tokens = self._clip.tokens(inputs)
                 features = value_features(self._clip, tokens)
-            correlations, ground = self._relations(tokens.middle, geometry.grid, _single(batch, number), options)
+            correlations, background = self._relations(tokens.middle, geometry.grid, _single(batch, number), options)
             pooled = dinoiser.pooled(features, correlations, gamma=options.gamma)
             probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)
             if options.background == "found":
-                probabilities = dinoiser.apply_background(probabilities, ground, delta=options.delta)
-            with batch.post("clip_dinoiser"):
+                probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
+            with stage("clip_dinoiser.pixels", is_part=True):
                 sure, best = _to_pixels(probabilities, geometry)[0].max(0)
                 classes = best + int(options.background == "none")
                 results.append(labelled(classes, sure, prompts.labels, geometry, options))
@@ -176,7 +173,7 @@ class SegmentationHead:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
     def _relations(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
-        """Correlations [1, N, N] and ground bool [1, h, w] of one image, by the trained head or by DINO and FOUND."""
+        """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or DINO and FOUND."""
         if self._asks_head(options):
             if self._dinoiser_head is None:
                 raise ParameterError(
@@ -188,15 +185,17 @@ class SegmentationHead:
         features = single.seen()
         values = features.values.mT.unflatten(2, features.grid)
         values = F.interpolate(values, size=grid, mode="bilinear", align_corners=False).flatten(2).mT
-        ground = F.interpolate(self._found.logits(features)[:, None], size=grid, mode="bilinear", align_corners=False)
-        return dinoiser.dino_correlations(values), ground[:, 0] <= 0
+        background = F.interpolate(
+            self._found.logits(features)[:, None], size=grid, mode="bilinear", align_corners=False
+        )
+        return dinoiser.dino_correlations(values), background[:, 0] <= 0
 
     def _decided(
         self,
         maps: Tensor,
         geometries: Sequence[Geometry],
         batch: Batch,
-        prompts: EncodedPrompts,
+        prompts: ActivePrompts,
         options: SegmentationOptions,
     ) -> list[SemanticResult]:
         """Label the pixels of cosine maps [B, 1 + P, h', w']."""

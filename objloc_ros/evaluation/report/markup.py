@@ -7,10 +7,10 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from objloc_ros.evaluation.report.published import MEMORY, Published
-from objloc_ros.evaluation.report.tables import KINDS, METHODS, Cell, Place, Report, Table
+from objloc_ros.evaluation.report.published import Published
+from objloc_ros.evaluation.report.tables import KINDS, METHODS, Place, ReportTable, TableCell, TableReport
+from objloc_ros.io.tables import markdown_table
 
-DAGGER = "†"
 NONE = "–"
 
 PROTOCOLS = (
@@ -19,65 +19,64 @@ PROTOCOLS = (
 )
 
 
-def percent(fraction: float) -> str:
+def format_percent(fraction: float) -> str:
     """A fraction in percent, with the papers' one decimal."""
     return f"{100 * fraction:.1f}"
 
 
-def published_text(published: Published | None) -> str:
-    """A published number in percent, marked if it is from memory; a dash if there is none."""
-    if published is None:
-        return NONE
-    return percent(published.value) + (DAGGER if published.from_memory else "")
+def format_published(published: Published | None) -> str:
+    """Write a published number in percent; a dash if there is none."""
+    return NONE if published is None else format_percent(published.value)
 
 
-def cell_text(cell: Cell | None) -> str:
+def format_cell(cell: TableCell | None) -> str:
     """Measured / published; nothing where there is neither."""
     if cell is None:
         return ""
-    measured = NONE if cell.measured is None else percent(cell.measured)
+    measured = NONE if cell.measured is None else format_percent(cell.measured)
     part = "" if cell.images is None else f" (n={cell.images})"
-    return f"{measured}{part} / {published_text(cell.published)}"
+    return f"{measured}{part} / {format_published(cell.published)}"
 
 
-def header_texts(table: Table) -> list[str]:
+def list_headers(table: ReportTable) -> list[str]:
     """Names of the columns of numbers, the data set's and the metric's, or only the data set's in a table of one."""
     metrics = KINDS[table.name].metrics
     return [place.title + (f" {metrics[metric]}" if len(metrics) > 1 else "") for place, metric in table.columns]
 
 
-def label_columns(table: Table) -> list[str]:
+def list_label_columns(table: ReportTable) -> list[str]:
     """Names of the columns in front of the numbers; that of settings is left out where there are none."""
     return ["method", "backbone", *(["settings"] if any(row.settings for row in table.rows) else [])]
 
 
-def labels(table: Table) -> list[list[str]]:
+def list_labels(table: ReportTable) -> list[list[str]]:
     """What stands in front of the numbers of each row."""
-    width = len(label_columns(table))
+    width = len(list_label_columns(table))
     return [[METHODS.get(row.method, row.method), row.backbone, row.settings][:width] for row in table.rows]
 
 
-def notes(table: Table) -> list[str]:
+def list_notes(table: ReportTable) -> list[str]:
     """What has to be said below a table."""
     cells = [cell for row in table.rows for cell in row.cells if cell is not None]
     lines = ["Percent, measured / published."]
-    if any(cell.published is not None and cell.published.from_memory for cell in cells):
-        lines.append(f"{DAGGER}: {MEMORY}.")
+    sources = dict.fromkeys(cell.published.source for cell in cells if cell.published is not None)
+    if sources:
+        lines.append(f"Published figures: {'; '.join(sources)}.")
     if any(cell.images is not None for cell in cells):
-        lines.append(part_note(list(dict.fromkeys(place for place, _ in table.columns))))
+        lines.append(format_part_note(list(dict.fromkeys(place for place, _ in table.columns))))
     if sum(metric.startswith("maxf_") for metric in {metric for _, metric in table.columns}) > 1:
         lines.append(PROTOCOLS)
     return [*lines, *(f"{remark}." for remark in table.remarks)]
 
 
-def part_note(places: list[Place]) -> str:
+def format_part_note(places: list[Place]) -> str:
     """What n stands for, with the sizes of the whole data sets."""
     sizes = [f"{place.title} has {place.images}" for place in places if place.images is not None]
     said = f" ({', '.join(sizes)})" if sizes else ""
     return f"n: number of images of a run that is not known to be of the whole data set{said}."
 
 
-def remarks(report: Report) -> list[str]:
+def list_remarks(report: TableReport) -> list[str]:
     """What has to be said below all tables."""
     lines = [f"In no table, for want of a column: {folder}" for folder in report.left_out]
     return lines + [f"Could not be used: {path}: {reason}" for path, reason in report.refused]
@@ -93,7 +92,8 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    "†": r"$^\dagger$",
+    "“": "``",
+    "”": "''",
     "–": "--",
     "β": r"$\beta$",
     "²": r"$^2$",
@@ -102,93 +102,91 @@ _LATEX = {
 }
 
 
-def markdown(report: Report) -> str:
+def format_markdown(report: TableReport) -> str:
     """Headings, tables and notes in GitHub's Markdown."""
     blocks = []
     for table in report.tables:
-        heads = [*label_columns(table), *header_texts(table)]
-        rules = ["---"] * len(label_columns(table)) + ["---:"] * len(table.columns)
-        rows = [[*label, *map(cell_text, row.cells)] for label, row in zip(labels(table), table.rows, strict=True)]
-        lines = [_piped(map(markdown_text, heads)), _piped(rules), *(_piped(map(markdown_text, row)) for row in rows)]
-        below = "\n".join(f"- {markdown_text(note)}" for note in notes(table))
-        blocks += [f"## {KINDS[table.name].title}", "\n".join(lines), below]
-    said = [f"- {markdown_text(remark)}" for remark in remarks(report)]
+        heads = [*list_label_columns(table), *list_headers(table)]
+        rows = [
+            [*label, *map(format_cell, row.cells)] for label, row in zip(list_labels(table), table.rows, strict=True)
+        ]
+        cells = [[escape_markdown(text) for text in row] for row in rows]
+        lines = markdown_table(list(map(escape_markdown, heads)), cells, left=len(list_label_columns(table)))
+        below = "\n".join(f"- {escape_markdown(note)}" for note in list_notes(table))
+        blocks += [f"## {KINDS[table.name].title}", lines, below]
+    said = [f"- {escape_markdown(remark)}" for remark in list_remarks(report)]
     blocks += ["## Not in the tables", "\n".join(said)] if said else []
     return "\n\n".join(blocks) + "\n"
 
 
-def latex(report: Report) -> str:
+def format_latex(report: TableReport) -> str:
     """Floating tables with the rules of booktabs, to be put into a document."""
     blocks = [r"% needs \usepackage{booktabs}"]
-    blocks += ["\n".join(_latex_table(table)) for table in report.tables]
-    blocks += [f"% {_line(remark)}" for remark in remarks(report)]
+    blocks += ["\n".join(_format_latex_table(table)) for table in report.tables]
+    blocks += [f"% {_to_line(remark)}" for remark in list_remarks(report)]
     return "\n\n".join(blocks) + "\n"
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: TableReport) -> dict[str, Any]:
     """The tables for programs: fractions, None where there is no number."""
     return {
         "tables": {
-            table.name: [_json_row(table, number) for number in range(len(table.rows))] for table in report.tables
+            table.name: [_row_to_json(table, number) for number in range(len(table.rows))] for table in report.tables
         },
         "left_out": list(report.left_out),
         "refused": dict(report.refused),
     }
 
 
-def markdown_text(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, in one line."""
-    safe = _line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = _to_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", safe)
 
 
-def latex_text(text: str) -> str:
+def escape_latex(text: str) -> str:
     """Text that LaTeX sets as it is, in one line."""
-    return "".join(_LATEX.get(character, character) for character in _line(text))
+    return "".join(_LATEX.get(character, character) for character in _to_line(text))
 
 
-def _line(text: str) -> str:
+def _to_line(text: str) -> str:
     """One line of printable characters."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
-def _piped(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _latex_table(table: Table) -> list[str]:
-    front = label_columns(table)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(KINDS[table.name].title)}}}"]
+def _format_latex_table(table: ReportTable) -> list[str]:
+    front = list_label_columns(table)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(KINDS[table.name].title)}}}"]
     lines += [rf"\begin{{tabular}}{{{'l' * len(front)}{'r' * len(table.columns)}}}", r"\toprule"]
     metrics = KINDS[table.name].metrics
-    heads = header_texts(table)
+    heads = list_headers(table)
     if len(metrics) > 1:
-        lines += _latex_groups(table, len(front))
+        lines += _format_latex_groups(table, len(front))
         heads = [metrics[metric] for _, metric in table.columns]
-    lines += [_ruled([*front, *heads]), r"\midrule"]
-    for label, row in zip(labels(table), table.rows, strict=True):
-        lines.append(_ruled([*label, *map(cell_text, row.cells)]))
+    lines += [_join_latex([*front, *heads]), r"\midrule"]
+    for label, row in zip(list_labels(table), table.rows, strict=True):
+        lines.append(_join_latex([*label, *map(format_cell, row.cells)]))
     lines += [r"\bottomrule", r"\end{tabular}", r"\par\footnotesize"]
-    lines += [rf"{latex_text(note)}\par" for note in notes(table)]
+    lines += [rf"{escape_latex(note)}\par" for note in list_notes(table)]
     return [*lines, r"\end{table}"]
 
 
-def _latex_groups(table: Table, start: int) -> list[str]:
+def _format_latex_groups(table: ReportTable, start: int) -> list[str]:
     """The data sets above their metrics, and the rules below them."""
     heads, rules = [""] * start, []
     for place, columns in groupby(table.columns, key=lambda column: column[0]):
         width = len(list(columns))
-        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{latex_text(place.title)}}}")
+        heads.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(place.title)}}}")
         rules.append(rf"\cmidrule(lr){{{start + 1}-{start + width}}}")
         start += width
     return [" & ".join(heads) + r" \\", " ".join(rules)]
 
 
-def _ruled(cells: list[str]) -> str:
-    return " & ".join(map(latex_text, cells)) + r" \\"
+def _join_latex(cells: list[str]) -> str:
+    return " & ".join(map(escape_latex, cells)) + r" \\"
 
 
-def _json_row(table: Table, number: int) -> dict[str, Any]:
+def _row_to_json(table: ReportTable, number: int) -> dict[str, Any]:
     row = table.rows[number]
     cells = [
         {"dataset": place.benchmark or place.title, "metric": metric, **asdict(cell)}

@@ -29,23 +29,22 @@ from matplotlib.ticker import MaxNLocator
 
 from objloc_ros.errors import InputError, ObjlocError
 from objloc_ros.evaluation.report.markup import (
-    DAGGER,
     NONE,
     PROTOCOLS,
-    cell_text,
-    header_texts,
-    label_columns,
-    labels,
-    notes,
-    part_note,
-    percent,
-    published_text,
-    remarks,
+    format_cell,
+    format_part_note,
+    format_percent,
+    format_published,
+    list_headers,
+    list_label_columns,
+    list_labels,
+    list_notes,
+    list_remarks,
 )
-from objloc_ros.evaluation.report.published import MEMORY, Published, published_for
+from objloc_ros.evaluation.report.published import Published, find_published
 from objloc_ros.evaluation.report.results import RunResult, parse_result
-from objloc_ros.evaluation.report.tables import KINDS, METHODS, Report, Table, images_of, place_of
-from objloc_ros.io.contact_sheet import fitted
+from objloc_ros.evaluation.report.tables import KINDS, METHODS, ReportTable, TableReport, count_if_partial, find_place
+from objloc_ros.io.contact_sheet import fit_image
 from objloc_ros.io.files import is_number, write_text
 from objloc_ros.types import Image, check_image
 
@@ -70,7 +69,7 @@ _STYLE: Any = {
 _DROPPED = re.compile(r"<metadata>.*?</metadata>|<\?xml[^>]*>|<!DOCTYPE[^>]*>|<!--.*?-->|<style.*?</style>", re.DOTALL)
 
 
-def histogram(scores: Sequence[float], label: str) -> str:
+def draw_histogram(scores: Sequence[float], label: str) -> str:
     """How many images have which score.
 
     Args:
@@ -90,10 +89,10 @@ def histogram(scores: Sequence[float], label: str) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
 
-    return _svg(draw, label)
+    return _draw_svg(draw, label)
 
 
-def curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str:
+def draw_curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str:
     """Fractions over thresholds.
 
     Args:
@@ -107,10 +106,10 @@ def curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str:
         axes.set(xlabel="threshold", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(frameon=False)
 
-    return _svg(draw, label)
+    return _draw_svg(draw, label)
 
 
-def bars(values: Mapping[str, float | None], label: str) -> str:
+def draw_bars(values: Mapping[str, float | None], label: str) -> str:
     """A horizontal bar of a fraction for each name, the highest on top; without one there is no bar.
 
     Args:
@@ -127,10 +126,10 @@ def bars(values: Mapping[str, float | None], label: str) -> str:
         axes.set(xlim=(0, 1.08), ylim=(-0.6, len(order) - 0.4), xlabel="IoU")
         axes.set_yticks(range(len(order)), order)
 
-    return _svg(draw, label, height=0.9 + 0.21 * len(order))
+    return _draw_svg(draw, label, height=0.9 + 0.21 * len(order))
 
 
-def _svg(draw: Callable[[Axes], None], label: str, height: float = _HEIGHT) -> str:
+def _draw_svg(draw: Callable[[Axes], None], label: str, height: float = _HEIGHT) -> str:
     """Draw on a figure of its own, and tidy up what matplotlib writes: it is meant for a file of its own."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
@@ -166,23 +165,27 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(style=style, **values)
 
 
-def tables_page(report: Report, title: str = "Evaluation results") -> str:
+def render_tables(report: TableReport, title: str = "Evaluation results") -> str:
     """All tables of a report as one page."""
-    return render("tables.html", title=title, tables=[_table(t) for t in report.tables], remarks=remarks(report))
+    return render(
+        "tables.html", title=title, tables=[_describe_table(t) for t in report.tables], remarks=list_remarks(report)
+    )
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _describe_table(table: ReportTable) -> dict[str, Any]:
     metrics = KINDS[table.name].metrics
     several = len(metrics) > 1
     groups = [(place.title, len(list(some))) for place, some in groupby(table.columns, key=lambda column: column[0])]
     return {
         "name": table.name,
         "title": KINDS[table.name].title,
-        "front": label_columns(table),
+        "front": list_label_columns(table),
         "groups": groups if several else [],
-        "heads": [metrics[metric] for _, metric in table.columns] if several else header_texts(table),
-        "rows": [(front, map(cell_text, row.cells)) for front, row in zip(labels(table), table.rows, strict=True)],
-        "notes": notes(table),
+        "heads": [metrics[metric] for _, metric in table.columns] if several else list_headers(table),
+        "rows": [
+            (front, map(format_cell, row.cells)) for front, row in zip(list_labels(table), table.rows, strict=True)
+        ],
+        "notes": list_notes(table),
     }
 
 
@@ -209,7 +212,7 @@ _PERCENT = {name for name in _NAMES if name not in ("mae", "s_measure", "e_measu
 
 
 @dataclass(frozen=True)
-class _Scored:
+class _ScoredImage:
     key: str
     score: float
 
@@ -231,36 +234,36 @@ def write_page(
     Raises:
         InputError: If the result or an image is not what it should be, or the page cannot be written.
     """
-    write_text(path, page(parse_result(result), images, picture))
+    write_text(path, render_page(parse_result(result), images, picture))
 
 
-def page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[[str], Image]) -> str:
+def render_page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[[str], Image]) -> str:
     """The text of the page; arguments as for `write_page`."""
-    scored = _scored(images)
+    scored = _parse_scores(images)
     ordered = sorted(scored, key=lambda image: -image.score)  # stable: the data set's order among equals
     few = min(PICTURES, (len(ordered) + 1) // 2)
     best, worst = ordered[:few], ordered[::-1][: min(PICTURES, len(ordered) - few)]
-    published = published_for(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
+    published = find_published(run.dataset, run.method, run.backbone, {**run.options, **run.protocol}, split=run.split)
     failed = list(run.failed.items())
     return render(
         "page.html",
-        title=f"{METHODS.get(run.method, run.method)} on {place_of(run).title}",
+        title=f"{METHODS.get(run.method, run.method)} on {find_place(run).title}",
         subtitle=f"{run.backbone}, {run.images} images, {run.software}",
-        part=_part(run),
-        metrics=_metrics(run, published),
-        notes=_notes(run, published),
-        settings=_settings(run),
-        plots=_plots(run, images, scored),
+        part=_warn_of_part(run),
+        metrics=_list_metrics(run, published),
+        notes=_list_notes(run, published),
+        settings=_list_settings(run),
+        plots=_draw_plots(run, images, scored),
         groups=[
-            {"id": "best", "title": "Best images", "pictures": [_picture(image, picture) for image in best]},
-            {"id": "worst", "title": "Worst images", "pictures": [_picture(image, picture) for image in worst]},
+            {"id": "best", "title": "Best images", "pictures": [_encode_picture(image, picture) for image in best]},
+            {"id": "worst", "title": "Worst images", "pictures": [_encode_picture(image, picture) for image in worst]},
         ],
         failed=failed[:FAILED],
         unlisted=max(0, len(failed) - FAILED),
     )
 
 
-def _scored(images: Sequence[Mapping[str, Any]]) -> list[_Scored]:
+def _parse_scores(images: Sequence[Mapping[str, Any]]) -> list[_ScoredImage]:
     """The images that have a score, checked."""
     scored = []
     for number, image in enumerate(images):
@@ -270,13 +273,13 @@ def _scored(images: Sequence[Mapping[str, Any]]) -> list[_Scored]:
         if score is not None:
             if not is_number(score):
                 raise InputError(f"image {key!r}: score must be a finite number, got {score!r}")
-            scored.append(_Scored(key, float(score)))
+            scored.append(_ScoredImage(key, float(score)))
     return scored
 
 
-def _part(run: RunResult) -> str:
+def _warn_of_part(run: RunResult) -> str:
     """A warning where the run is of a part of its data set; nothing where it is of all, or of data of one's own."""
-    place, whole = place_of(run), place_of(run).images
+    place, whole = find_place(run), find_place(run).images
     if whole is None or run.images == whole:
         return ""
     return (
@@ -284,69 +287,71 @@ def _part(run: RunResult) -> str:
     )
 
 
-def _metrics(run: RunResult, published: Mapping[str, Published]) -> list[dict[str, str]]:
+def _list_metrics(run: RunResult, published: Mapping[str, Published]) -> list[dict[str, str]]:
     """Rows of the table; on a part of the data set there is no difference to speak of."""
     order = list(_NAMES)
     names = sorted({*run.metrics, *published}, key=lambda n: (order.index(n) if n in order else len(order), n))
-    return [_metric(name, run.metrics.get(name), published.get(name), bool(_part(run))) for name in names]
+    return [
+        _describe_metric(name, run.metrics.get(name), published.get(name), bool(_warn_of_part(run))) for name in names
+    ]
 
 
-def _metric(name: str, measured: float | None, published: Published | None, part: bool) -> dict[str, str]:
+def _describe_metric(name: str, measured: float | None, published: Published | None, part: bool) -> dict[str, str]:
     row = {"name": _NAMES.get(name, name), "measured": NONE, "difference": "", "where": ""}
     if measured is not None:
-        row["measured"] = _number(name, measured)
+        row["measured"] = _format_number(name, measured)
     if published is not None:
         row["where"] = published.source + (f", row {published.variant!r}" if published.variant else "")
         if measured is not None and not part:
             row["difference"] = f"{100 * (measured - published.value):+.1f}"
-    return {**row, "published": published_text(published)}
+    return {**row, "published": format_published(published)}
 
 
-def _number(name: str, value: float) -> str:
-    return percent(value) if name in _PERCENT else f"{value:.4g}"
+def _format_number(name: str, value: float) -> str:
+    return format_percent(value) if name in _PERCENT else f"{value:.4g}"
 
 
-def _notes(run: RunResult, published: Mapping[str, Published]) -> list[str]:
+def _list_notes(run: RunResult, published: Mapping[str, Published]) -> list[str]:
     lines = ["CorLoc, AP, AR, accuracy, IoU and F in percent."]
-    if any(number.from_memory for number in published.values()):
-        lines.append(f"{DAGGER}: {MEMORY}.")
-    if images_of(run) is not None and not _part(run):
-        lines.append(part_note([]).replace("n:", "Images:"))
+    if count_if_partial(run) is not None and not _warn_of_part(run):
+        lines.append(format_part_note([]).replace("n:", "Images:"))
     if sum(name.startswith("maxf_") for name in {*run.metrics, *published}) > 1:
         lines.append(PROTOCOLS)
     return lines
 
 
-def _settings(run: RunResult) -> list[tuple[str, str]]:
+def _list_settings(run: RunResult) -> list[tuple[str, str]]:
     rows = [("data set", f"{run.dataset} {run.split}".strip()), ("images", str(run.images))]
     rows += [("method", run.method), ("backbone", run.backbone)]
-    rows += [(name, _word(value)) for name, value in sorted(run.options.items())]
-    rows += [(f"protocol: {name}", _word(value)) for name, value in sorted(run.protocol.items())]
+    rows += [(name, _format_value(value)) for name, value in sorted(run.options.items())]
+    rows += [(f"protocol: {name}", _format_value(value)) for name, value in sorted(run.protocol.items())]
     rows += [("duration", f"{run.seconds:.1f} s"), ("machine", run.machine), ("software", run.software)]
     return [(name, value) for name, value in rows if value]
 
 
-def _word(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _plots(run: RunResult, images: Sequence[Mapping[str, Any]], scored: Sequence[_Scored]) -> list[dict[str, Any]]:
+def _draw_plots(
+    run: RunResult, images: Sequence[Mapping[str, Any]], scored: Sequence[_ScoredImage]
+) -> list[dict[str, Any]]:
     found = []
     if scored:
         caption = f"Scores of {len(scored)} images"
         caption += f"; {len(images) - len(scored)} without one" if len(scored) < len(images) else ""
-        found.append((histogram([image.score for image in scored], caption), caption))
-    lines = _threshold_lines(images)
+        found.append((draw_histogram([image.score for image in scored], caption), caption))
+    lines = _average_curves(images)
     if lines:
         caption = f"Precision, recall and F (β² {BETA2}) over thresholds of the saliency, averaged over images"
-        found.append((curves(lines, caption), caption))
+        found.append((draw_curves(lines, caption), caption))
     if run.per_class:
         caption = f"IoU of each of {len(run.per_class)} classes"
-        found.append((bars(run.per_class, caption), caption))
+        found.append((draw_bars(run.per_class, caption), caption))
     return [{"svg": Markup(svg), "caption": caption} for svg, caption in found]  # matplotlib's own, text escaped
 
 
-def _threshold_lines(images: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
+def _average_curves(images: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
     """Means over the images that have both curves; none if no image has."""
     having = [image for image in images if image.get("precision") is not None and image.get("recall") is not None]
     if not having:
@@ -365,7 +370,7 @@ def _threshold_lines(images: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArr
     return {"precision": precision, "recall": recall, "F": f}
 
 
-def _picture(image: _Scored, picture: Callable[[str], Image]) -> dict[str, Any]:
+def _encode_picture(image: _ScoredImage, picture: Callable[[str], Image]) -> dict[str, Any]:
     shown: dict[str, Any] = {"key": image.key, "score": f"{image.score:.3f}", "jpeg": "", "reason": ""}
     try:
         pixels = picture(image.key)
@@ -373,7 +378,7 @@ def _picture(image: _Scored, picture: Callable[[str], Image]) -> dict[str, Any]:
     except ObjlocError as error:
         return {**shown, "reason": f"no picture: {error}"}
     if max(pixels.shape) > SIDE:
-        pixels = fitted(pixels, (SIDE, SIDE))
+        pixels = fit_image(pixels, (SIDE, SIDE))
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     height, width = pixels.shape[:2]
     return {**shown, "jpeg": base64.b64encode(data.tobytes()).decode(), "width": width, "height": height}

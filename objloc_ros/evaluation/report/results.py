@@ -13,7 +13,7 @@ from objloc_ros.errors import InputError
 from objloc_ros.io.files import is_number, read_json
 
 FORMAT = "objloc_ros evaluation 1"
-FILE = "result.json"
+RESULT_FILE = "result.json"
 
 _TEXTS = ("dataset", "split", "kind", "method", "backbone")
 _MAPPINGS = ("options", "metrics", "protocol")
@@ -72,23 +72,23 @@ def parse_result(document: Any, folder: str = "") -> RunResult:
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         said = document.get("format") if isinstance(document, Mapping) else document
         raise InputError(f"format must be {FORMAT!r}, got {short(said)}")
-    texts = {name: _typed(document, name, str) for name in _TEXTS}
-    mappings = {name: _typed(document, name, Mapping) for name in _MAPPINGS}
+    texts = {name: _get_typed(document, name, str) for name in _TEXTS}
+    mappings = {name: _get_typed(document, name, Mapping) for name in _MAPPINGS}
     images, seconds = document.get("images"), document.get("seconds", 0.0)
     if isinstance(images, bool) or not isinstance(images, int) or images < 0:
         raise InputError(f"images must be a whole number of at least 0, got {short(images)}")
     if not is_number(seconds) or seconds < 0:
         raise InputError(f"seconds must be a number of at least 0, got {short(seconds)}")
     numbers = dict(mappings["metrics"])
-    per_class = _per_class(numbers.pop("per_class", {}), document.get("class_names"))
-    metrics = {name: value for name, value in _numbers(numbers, "metrics").items() if value is not None}
+    per_class = _parse_per_class(numbers.pop("per_class", {}), document.get("class_names"))
+    metrics = {name: value for name, value in _parse_numbers(numbers, "metrics").items() if value is not None}
     return RunResult(
         **texts,
         images=images,
         metrics=metrics,
         options=mappings["options"],
         protocol=mappings["protocol"],
-        failed=_failed(document.get("failed", [])),
+        failed=_parse_failures(document.get("failed", [])),
         seconds=float(seconds),
         machine=str(document.get("machine", "")),
         software=str(document.get("software", "")),
@@ -110,7 +110,7 @@ def find_results(folder: Path) -> tuple[list[RunResult], dict[str, str]]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     results: list[RunResult] = []
-    paths, refused = _files(folder)
+    paths, refused = _find_files(folder)
     for path in paths:
         try:
             results.append(parse_result(read_json(path), path.parent.relative_to(folder).as_posix()))
@@ -119,7 +119,7 @@ def find_results(folder: Path) -> tuple[list[RunResult], dict[str, str]]:
     return results, refused
 
 
-def _files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+def _find_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     """Result files below a folder, and the folders that cannot be read."""
     found: list[Path] = []
     refused: dict[str, str] = {}
@@ -129,18 +129,18 @@ def _files(folder: Path) -> tuple[list[Path], dict[str, str]]:
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place) / FILE] if FILE in files else []
+        found += [Path(place) / RESULT_FILE] if RESULT_FILE in files else []
     return sorted(found), refused
 
 
-def _typed(document: Mapping[str, Any], name: str, kind: type) -> Any:
+def _get_typed(document: Mapping[str, Any], name: str, kind: type) -> Any:
     value = document.get(name)
     if not isinstance(value, kind):
         raise InputError(f"{name} must be {'a text' if kind is str else 'an object'}, got {short(value)}")
     return value
 
 
-def _per_class(values: Any, names: Any) -> dict[str, float | None]:
+def _parse_per_class(values: Any, names: Any) -> dict[str, float | None]:
     if isinstance(values, list):
         names = range(len(values)) if names is None else names
         if isinstance(names, str) or not isinstance(names, Sequence) or len(names) != len(values):
@@ -148,10 +148,10 @@ def _per_class(values: Any, names: Any) -> dict[str, float | None]:
                 f"class_names must name the {len(values)} classes of metrics.per_class, got {short(names)}"
             )
         values = dict(zip(map(str, names), values, strict=True))
-    return _numbers(values, "metrics.per_class")
+    return _parse_numbers(values, "metrics.per_class")
 
 
-def _numbers(values: Any, what: str) -> dict[str, float | None]:
+def _parse_numbers(values: Any, what: str) -> dict[str, float | None]:
     if not isinstance(values, Mapping):
         raise InputError(f"{what} must be an object of numbers by name, got {short(values)}")
     for name, value in values.items():
@@ -160,7 +160,7 @@ def _numbers(values: Any, what: str) -> dict[str, float | None]:
     return {str(name): None if value is None else float(value) for name, value in values.items()}
 
 
-def _failed(entries: Any) -> dict[str, str]:
+def _parse_failures(entries: Any) -> dict[str, str]:
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) and "key" in entry for entry in entries):
         raise InputError(f'failed must be a list of {{"key", "reason"}}, got {short(entries)}')
     return {str(entry["key"]): str(entry.get("reason", "")) for entry in entries}

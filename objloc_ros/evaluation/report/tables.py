@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from objloc_ros.evaluation.report.published import (
     BENCHMARKS,
-    ROWS,
     Published,
-    benchmark_of,
-    defaults_of,
-    numbers_of,
-    published_for,
-    rows_for,
+    default_options,
+    find_benchmark,
+    find_published,
+    find_rows,
+    load_rows,
+    select_figures,
 )
 from objloc_ros.evaluation.report.results import RunResult
 
@@ -86,7 +86,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A number that was measured, and the published one.
 
     Args:
@@ -101,35 +101,37 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Method, backbone, what is special about the settings, and a cell (or none) for each column."""
 
     method: str
     backbone: str
     settings: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[TableCell | None, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """One of `KINDS`, with a place and a metric for each column, and what has to be said below."""
 
     name: str
     columns: tuple[tuple[Place, str], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Report:
+class TableReport:
     """All tables, the folders of results that no table has a column for, and files that could not be used, with why."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     left_out: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
 
 
-def assemble(results: Sequence[RunResult], refused: Mapping[str, str] | None = None, *, others: bool = False) -> Report:
+def assemble(
+    results: Sequence[RunResult], refused: Mapping[str, str] | None = None, *, others: bool = False
+) -> TableReport:
     """Make the tables.
 
     Args:
@@ -142,36 +144,36 @@ def assemble(results: Sequence[RunResult], refused: Mapping[str, str] | None = N
         chosen = [result for result in results if result.kind == kind.truth and kind.metrics.keys() & result.metrics]
         shown |= {id(result) for result in chosen}
         if chosen:
-            tables.append(_table(name, sorted(chosen, key=lambda r: (-r.images, r.folder)), others))
+            tables.append(_make_table(name, sorted(chosen, key=lambda r: (-r.images, r.folder)), others))
     left_out = sorted(result.folder for result in results if id(result) not in shown)
-    return Report(tuple(tables), tuple(left_out), tuple(sorted((refused or {}).items())))
+    return TableReport(tuple(tables), tuple(left_out), tuple(sorted((refused or {}).items())))
 
 
-def place_of(result: RunResult) -> Place:
+def find_place(result: RunResult) -> Place:
     """The columns a result belongs to."""
-    benchmark = benchmark_of(result.dataset, result.split)
+    benchmark = find_benchmark(result.dataset, result.split)
     if benchmark is None:
         return Place(f"{result.dataset} {result.split}".strip())
     return Place(benchmark.title, benchmark.key)
 
 
-def images_of(result: RunResult) -> int | None:
+def count_if_partial(result: RunResult) -> int | None:
     """The number of images of a result, if they are a part of its data set or that is not known; None for all."""
-    return None if result.images == place_of(result).images else result.images
+    return None if result.images == find_place(result).images else result.images
 
 
-def settings_of(result: RunResult) -> str:
+def describe_settings(result: RunResult) -> str:
     """Options of a run that are not the method's defaults, in words."""
-    usual = defaults_of(result.method)
+    usual = default_options(result.method)
     special = {name: value for name, value in result.options.items() if name not in usual or usual[name] != value}
-    return _words({name: value for name, value in special.items() if value is not None})
+    return _join_words({name: value for name, value in special.items() if value is not None})
 
 
-def _table(name: str, results: Sequence[RunResult], others: bool) -> Table:
+def _make_table(name: str, results: Sequence[RunResult], others: bool) -> ReportTable:
     metrics = KINDS[name].metrics
     order = list(BENCHMARKS)
     places = sorted(
-        {place_of(result) for result in results},
+        {find_place(result) for result in results},
         key=lambda place: (order.index(place.benchmark) if place.benchmark else len(order), place.title),
     )
     columns = [(place, metric) for place in places for metric in metrics]
@@ -181,79 +183,81 @@ def _table(name: str, results: Sequence[RunResult], others: bool) -> Table:
     rows.sort(key=_rank)
     used = [i for i in range(len(columns)) if any(row.cells[i] is not None for row in rows)]
     kept = tuple(
-        Row(row.method, row.backbone, row.settings, tuple(row.cells[i] for i in used))
+        TableRow(row.method, row.backbone, row.settings, tuple(row.cells[i] for i in used))
         for row in rows
         if any(row.cells[i] is not None for i in used)
     )
     failed = [f"{result.folder}: {len(result.failed)} of the images failed" for result in results if result.failed]
-    return Table(name, tuple(columns[i] for i in used), kept, tuple(sorted(failed)))
+    return ReportTable(name, tuple(columns[i] for i in used), kept, tuple(sorted(failed)))
 
 
-def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[Row]:
+def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[TableRow]:
     """Results that differ in the data set only share a row; two that would share a cell do not."""
-    conventions = _conventions(results)
+    conventions = _describe_conventions(results)
     groups: dict[tuple[str, str, str, str], dict[Place, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
     for result, convention in zip(results, conventions, strict=True):
-        stated = {**defaults_of(result.method), **result.options}
+        stated = {**default_options(result.method), **result.options}
         options = json.dumps({name: value for name, value in stated.items() if value is not None}, sort_keys=True)
-        groups[result.method, result.backbone, options, convention][place_of(result)].append(result)
+        groups[result.method, result.backbone, options, convention][find_place(result)].append(result)
     rows = []
     for (method, backbone, _, convention), by_place in groups.items():
         for number in range(max(map(len, by_place.values()))):
             runs = {place: some[number] for place, some in by_place.items() if number < len(some)}
             first = next(iter(runs.values()))
-            settings = ", ".join(filter(None, (settings_of(first), convention)))
-            cells = tuple(_cell(runs.get(place), place, metric, first) for place, metric in columns)
-            rows.append(Row(method, backbone, settings, cells))
+            settings = ", ".join(filter(None, (describe_settings(first), convention)))
+            cells = tuple(_make_cell(runs.get(place), place, metric, first) for place, metric in columns)
+            rows.append(TableRow(method, backbone, settings, cells))
     return rows
 
 
-def _cell(run: RunResult | None, place: Place, metric: str, like: RunResult) -> Cell | None:
+def _make_cell(run: RunResult | None, place: Place, metric: str, like: RunResult) -> TableCell | None:
     options = {**like.options, **(like if run is None else run).protocol}
-    published = published_for(place.benchmark, like.method, like.backbone, options).get(metric)
+    published = find_published(place.benchmark, like.method, like.backbone, options).get(metric)
     if run is None or metric not in run.metrics:
-        return None if published is None else Cell(published=published)
-    return Cell(run.metrics[metric], published, images_of(run))
+        return None if published is None else TableCell(published=published)
+    return TableCell(run.metrics[metric], published, count_if_partial(run))
 
 
-def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[Row]:
+def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[TableRow]:
     """Published rows beside which nothing was measured."""
     beside = [
         row
         for result in results
-        for row in rows_for(result.method, result.backbone, {**result.options, **result.protocol})
+        for row in find_rows(result.method, result.backbone, {**result.options, **result.protocol})
     ]
     rows = []
-    for row in ROWS:
+    for row in load_rows():
         if row not in beside:
-            found = [numbers_of(row, place.benchmark).get(metric) for place, metric in columns]
-            cells = tuple(None if number is None else Cell(published=number) for number in found)
-            rows.append(Row(row.method, row.backbone, row.variant, cells))
+            found = [select_figures(row, place.benchmark).get(metric) for place, metric in columns]
+            cells = tuple(None if number is None else TableCell(published=number) for number in found)
+            rows.append(TableRow(row.method, row.backbone, row.variant, cells))
     return rows
 
 
-def _conventions(results: Sequence[RunResult]) -> list[str]:
+def _describe_conventions(results: Sequence[RunResult]) -> list[str]:
     """What tells the conventions of each result from those of others on the same data; mostly nothing."""
     seen: dict[Place, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    names = {place_of(result): set[str]() for result in results}
+    names = {find_place(result): set[str]() for result in results}
     for result in results:
-        names[place_of(result)] |= result.protocol.keys()
+        names[find_place(result)] |= result.protocol.keys()
     for result in results:
-        for name in names[place_of(result)]:
-            seen[place_of(result)][name].add(json.dumps(result.protocol.get(name), sort_keys=True))
+        for name in names[find_place(result)]:
+            seen[find_place(result)][name].add(json.dumps(result.protocol.get(name), sort_keys=True))
     return [
-        _words({name: result.protocol.get(name) for name, values in seen[place_of(result)].items() if len(values) > 1})
+        _join_words(
+            {name: result.protocol.get(name) for name, values in seen[find_place(result)].items() if len(values) > 1}
+        )
         for result in results
     ]
 
 
-def _words(values: Mapping[str, Any]) -> str:
+def _join_words(values: Mapping[str, Any]) -> str:
     def word(value: Any) -> str:
         return "not stated" if value is None else value if isinstance(value, str) else json.dumps(value)
 
     return ", ".join(f"{name} {word(values[name])}" for name in sorted(values))
 
 
-def _rank(row: Row) -> tuple[int, str, str, str]:
+def _rank(row: TableRow) -> tuple[int, str, str, str]:
     order = list(METHODS)
     return order.index(row.method) if row.method in METHODS else len(order), row.method, row.backbone, row.settings

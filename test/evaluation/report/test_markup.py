@@ -6,19 +6,22 @@ import json
 
 import pytest
 
-from objloc_ros.evaluation.report.markup import latex, latex_text, markdown, markdown_text, to_json
+from objloc_ros.evaluation.report.markup import escape_latex, escape_markdown, format_latex, format_markdown, to_json
+from objloc_ros.evaluation.report.published import load_rows
 from objloc_ros.evaluation.report.tables import assemble
+
+SLIDES = load_rows()[0].source
 
 MARKDOWN = """\
 ## Localisation of one object, CorLoc
 
 | method | backbone | settings | VOC07 |
 | --- | --- | --- | ---: |
+| DINO-seg | dino_vits16 |  | 45.0 / 45.8 |
 | LOST | dino_vits16 | k_patches 50 | 58.0 (n=200) / – |
-| FOUND | dino_vits8 |  | 72.0 / 72.5† |
 
 - Percent, measured / published.
-- †: quoted from memory of the paper, not verified.
+- Published figures: @SLIDES@.
 - n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011).
 
 ## Not in the tables
@@ -36,13 +39,13 @@ LATEX = r"""% needs \usepackage{booktabs}
 \toprule
 method & backbone & settings & VOC07 \\
 \midrule
+DINO-seg & dino\_vits16 &  & 45.0 / 45.8 \\
 LOST & dino\_vits16 & k\_patches 50 & 58.0 (n=200) / -- \\
-FOUND & dino\_vits8 &  & 72.0 / 72.5$^\dagger$ \\
 \bottomrule
 \end{tabular}
 \par\footnotesize
 Percent, measured / published.\par
-$^\dagger$: quoted from memory of the paper, not verified.\par
+Published figures: @SLIDES@.\par
 n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011).\par
 \end{table}
 
@@ -65,7 +68,7 @@ MaskCut & tiny & 40.0 / -- & 60.0 / -- & 10.0 (n=3) / -- \\
 @pytest.fixture
 def report(run):
     runs = [
-        run("found", "dino_vits8", metrics={"corloc": 0.72}),
+        run("dino_seg", metrics={"corloc": 0.45}),
         run(options={"k_patches": 50}, images=200, metrics={"corloc": 0.58}),
         run(metrics={"steps": 1.0}, folder="odd"),
     ]
@@ -73,11 +76,11 @@ def report(run):
 
 
 def test_markdown_to_the_letter(report) -> None:
-    assert markdown(report) == MARKDOWN
+    assert format_markdown(report) == MARKDOWN.replace("@SLIDES@", SLIDES)
 
 
 def test_latex_to_the_letter(report) -> None:
-    assert latex(report) == LATEX
+    assert format_latex(report) == LATEX.replace("@SLIDES@", escape_latex(SLIDES))
 
 
 def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
@@ -85,19 +88,19 @@ def test_latex_groups_the_metrics_of_a_data_set(run) -> None:
         run("maskcut", "tiny", metrics={"ap50": 0.4, "ar100": 0.6}),
         run("maskcut", "tiny", dataset="my_photos", images=3, metrics={"ap50": 0.1}),
     ]
-    assert GROUPED in latex(assemble(runs))
+    assert GROUPED in format_latex(assemble(runs))
 
 
 def test_json_has_fractions_and_sources(report) -> None:
     document = json.loads(json.dumps(to_json(report), allow_nan=False))
-    lost, found = document["tables"]["corloc"]
+    dino_seg, lost = document["tables"]["corloc"]
     assert lost == {
         "method": "lost",
         "backbone": "dino_vits16",
         "settings": "k_patches 50",
         "cells": [{"dataset": "voc07", "metric": "corloc", "measured": 0.58, "published": None, "images": 200}],
     }
-    assert found["cells"][0]["published"] == {"value": 0.725, "source": "paper", "variant": ""}
+    assert dino_seg["cells"][0]["published"] == {"value": 0.458, "source": SLIDES, "variant": ""}
     assert document["left_out"] == ["odd"]
     assert document["refused"] == {"cut/result.json": "not JSON"}
 
@@ -115,7 +118,7 @@ def test_json_has_fractions_and_sources(report) -> None:
     ],
 )
 def test_markdown_shows_text_as_it_is(text, expected) -> None:
-    assert markdown_text(text) == expected
+    assert escape_markdown(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,15 +129,15 @@ def test_markdown_shows_text_as_it_is(text, expected) -> None:
         ("a~b^c", r"a\textasciitilde{}b\textasciicircum{}c"),
         ("<script>|", r"\textless{}script\textgreater{}\textbar{}"),
         ("two\nlines", "two lines"),
-        ("β² ± 2 – †", r"$\beta$$^2$ $\pm$ 2 -- $^\dagger$"),
+        ("β² ± 2 – “x”", r"$\beta$$^2$ $\pm$ 2 -- ``x''"),
     ],
 )
 def test_latex_sets_text_as_it_is(text, expected) -> None:
-    assert latex_text(text) == expected
+    assert escape_latex(text) == expected
 
 
 def test_a_hostile_name_stays_in_its_cell(run) -> None:
     report = assemble([run("x|y\n| new row |", "<b>_b_", options={"a|b": "\n"})])
-    rows = [line for line in markdown(report).splitlines() if line.startswith("| ")]
+    rows = [line for line in format_markdown(report).splitlines() if line.startswith("| ")]
     assert len(rows) == 3
     assert rows[2] == r"| x\|y \| new row \| | &lt;b&gt;\_b\_ | a\|b | 61.7 / – |"

@@ -18,7 +18,7 @@ def bars_of(svg):
 
 
 def test_histogram_counts() -> None:
-    svg = page.histogram([0.0, 0.51, 0.52, 0.52, 1.0], "five <scores>")
+    svg = page.draw_histogram([0.0, 0.51, 0.52, 0.52, 1.0], "five <scores>")
     heights = np.array([bar[1] for bar in bars_of(svg)])
     counts = [0] * 20
     counts[0], counts[10], counts[19] = 1, 3, 1  # of twenty bins in [0, 1]
@@ -29,11 +29,11 @@ def test_histogram_counts() -> None:
 
 @pytest.mark.parametrize(("scores", "tick"), [([-3.0, 5.0], "4"), ([7.0], "7.0"), ([0.5], "0.6")])
 def test_histogram_covers_any_scores(scores, tick) -> None:
-    assert f">{tick}</text>" in page.histogram(scores, "some").replace("−", "-")
+    assert f">{tick}</text>" in page.draw_histogram(scores, "some").replace("−", "-")
 
 
 def test_bars_are_as_long_as_their_values_and_the_highest_is_on_top() -> None:
-    svg = page.bars({"cat": 0.25, "dog$x$": 0.5, "sheep": None}, "classes")
+    svg = page.draw_bars({"cat": 0.25, "dog$x$": 0.5, "sheep": None}, "classes")
     lengths = [bar[0] for bar in bars_of(svg)]  # from the bottom
     assert np.allclose(np.array(lengths) / lengths[2], [0, 0.5, 1])
     texts = re.findall(r">([^<>\n]+)</text>", svg)
@@ -42,7 +42,7 @@ def test_bars_are_as_long_as_their_values_and_the_highest_is_on_top() -> None:
 
 
 def test_curves_pass_through_their_values() -> None:
-    svg = page.curves({"precision": np.array([0.0, 1.0]), "recall": np.array([1.0, 1.0])}, "two")
+    svg = page.draw_curves({"precision": np.array([0.0, 1.0]), "recall": np.array([1.0, 1.0])}, "two")
     assert ">precision</text>" in svg
     assert ">threshold</text>" in svg
     line = next(path for path in re.findall(r'<path d="([^"]*)"[^>]*stroke: #4a7fb5', svg))
@@ -51,7 +51,7 @@ def test_curves_pass_through_their_values() -> None:
     assert y1 < y0  # SVG counts from the top
 
 
-@pytest.mark.parametrize("svg", [page.histogram([0.5], "a"), page.bars({"<b>": 0.1}, "b")])
+@pytest.mark.parametrize("svg", [page.draw_histogram([0.5], "a"), page.draw_bars({"<b>": 0.1}, "b")])
 def test_nothing_foreign_or_dark_on_dark(svg) -> None:
     assert svg.startswith('<svg viewBox="')
     assert svg.endswith("</svg>")
@@ -63,4 +63,4 @@ def test_nothing_foreign_or_dark_on_dark(svg) -> None:
 
 
 def test_the_same_values_give_the_same_bytes() -> None:
-    assert page.histogram([0.1, 0.9], "a") == page.histogram([0.1, 0.9], "a")
+    assert page.draw_histogram([0.1, 0.9], "a") == page.draw_histogram([0.1, 0.9], "a")

@@ -6,16 +6,18 @@ import itertools
 
 import pytest
 
-from objloc_ros.evaluation.report.markup import cell_text, header_texts, labels, notes
-from objloc_ros.evaluation.report.tables import assemble, settings_of
+from objloc_ros.evaluation.report.markup import format_cell, list_headers, list_labels, list_notes
+from objloc_ros.evaluation.report.published import load_rows
+from objloc_ros.evaluation.report.tables import assemble, describe_settings
 
+SLIDES = load_rows()[0].source
 SALIENCY = {"accuracy": 0.9, "iou": 0.7, "maxf_selfmask": 0.8, "maxf_tokencut": 0.75, "mae": 0.05}
 
 
 def shown(table):
     """The table's texts: the header, then labels and cells of each row."""
-    rows = zip(labels(table), table.rows, strict=True)
-    return header_texts(table), [[*label, *map(cell_text, row.cells)] for label, row in rows]
+    rows = zip(list_labels(table), table.rows, strict=True)
+    return list_headers(table), [[*label, *map(format_cell, row.cells)] for label, row in rows]
 
 
 def only(report):
@@ -25,7 +27,7 @@ def only(report):
 
 def test_data_sets_share_a_row_and_other_options_do_not(run) -> None:
     runs = [
-        run("tokencut", metrics={"corloc": 0.6881}),
+        run("dino_seg", metrics={"corloc": 0.4581}),
         run(),
         run(dataset="voc12", images=11540, metrics={"corloc": 0.64}),
         run(options={"k_patches": 50, "post": "none"}, metrics={"corloc": 0.6}),
@@ -36,9 +38,9 @@ def test_data_sets_share_a_row_and_other_options_do_not(run) -> None:
     headers, rows = shown(only(assemble(runs)))
     assert headers == ["VOC07", "VOC12", "COCO20k"]
     assert rows == [
+        ["DINO-seg", "dino_vits16", "", "45.8 / 45.8", "– / 46.2", "– / 42.1"],
         ["LOST", "dino_vits16", "", "61.7 / 61.9", "64.0 / 64.0", "50.0 / 50.7"],
         ["LOST", "dino_vits16", "k_patches 50", "60.0 / –", "", ""],
-        ["TokenCut", "dino_vits16", "", "68.8 / 68.8", "– / 72.1", "– / 58.8"],
     ]
 
 
@@ -55,7 +57,7 @@ def test_a_part_of_a_data_set_never_looks_like_all_of_it(run, images, text) -> N
     table = only(assemble([run(images=images)]))
     assert shown(table)[1] == [["LOST", "dino_vits16", text]]
     note = "n: number of images of a run that is not known to be of the whole data set (VOC07 has 5011)."
-    assert (note in notes(table)) == (images != 5011)
+    assert (note in list_notes(table)) == (images != 5011)
 
 
 def test_a_part_and_the_whole_are_two_rows(run) -> None:
@@ -67,8 +69,8 @@ def test_other_data_and_other_splits_have_columns_of_their_own_and_nothing_publi
     runs = [run(), run(split="test", images=4952), run(dataset="my photos", images=12)]
     headers, rows = shown(only(assemble(runs)))
     assert headers == ["VOC07", "my photos", "voc07 test"]
-    assert notes(only(assemble(runs)))[-1].endswith("(VOC07 has 5011).")
-    assert notes(only(assemble(runs[2:])))[-1].endswith("of the whole data set.")
+    assert list_notes(only(assemble(runs)))[-1].endswith("(VOC07 has 5011).")
+    assert list_notes(only(assemble(runs[2:])))[-1].endswith("of the whole data set.")
     assert rows == [["LOST", "dino_vits16", "61.7 / 61.9", "61.7 (n=12) / –", "61.7 (n=4952) / –"]]
 
 
@@ -93,10 +95,12 @@ def test_saliency_keeps_the_protocols_of_maxf_apart(run) -> None:
     assert headers == ["ECSSD Acc", "ECSSD IoU", "ECSSD maxF SelfMask", "ECSSD maxF TokenCut"]
     assert rows == [
         ["TokenCut", "dino_vits16", "90.0 / 91.8", "70.0 / 71.2", "80.0 / –", "75.0 / 80.3"],
-        ["FOUND", "dino_vits8", "90.0 / 94.9†", "70.0 / 80.7†", "80.0 / 95.5†", "75.0 / –"],
+        ["FOUND", "dino_vits8", "90.0 / 94.9", "70.0 / 80.7", "80.0 / 95.5", "75.0 / –"],
     ]
-    assert any(note.startswith("†: quoted from memory") for note in notes(table))
-    assert any("They are not comparable" in note for note in notes(table))
+    assert [note for note in list_notes(table) if note.startswith("Published figures: ")] == [
+        f"Published figures: {SLIDES}."
+    ]
+    assert any("They are not comparable" in note for note in list_notes(table))
 
 
 def test_detection_and_corloc_of_one_run_stand_in_two_tables(run) -> None:
@@ -110,7 +114,7 @@ def test_detection_and_corloc_of_one_run_stand_in_two_tables(run) -> None:
 def test_miou(run) -> None:
     fields = {"kind": "semantic", "dataset": "voc_seg", "split": "val", "images": 1449, "metrics": {"miou": 0.59}}
     table = only(assemble([run("clip_diy", "dino_vits8", options={"clip": "clip_vitb32"}, **fields)]))
-    assert shown(table) == (["VOC12 val"], [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / 59.9†"]])
+    assert shown(table) == (["VOC12 val"], [["CLIP-DIY", "dino_vits8", "clip clip_vitb32", "59.0 / 59.9"]])
 
 
 def test_miou_of_another_convention_stands_beside_nothing(run) -> None:
@@ -124,8 +128,8 @@ def test_published_rows_that_nobody_ran_are_added_when_asked_for(run) -> None:
     rows = shown(table)[1]
     assert ["LOST", "dino_vits16", "", "61.7 / 61.9"] in rows
     assert ["LOST", "dino_vits16", "CAD", "– / 65.7"] in rows
-    assert ["FOUND", "dino_vits8", "", "– / 72.5†"] in rows
-    assert len(rows) == 1 + 14
+    assert ["Selective Search", "", "", "– / 18.8"] in rows
+    assert len(rows) == 1 + 9
     assert not any(row[0].startswith(("CutLER", "MaskCLIP")) for row in rows)
 
 
@@ -137,7 +141,7 @@ def test_what_no_table_has_is_named(run) -> None:
 
 def test_failed_images_are_told(run) -> None:
     table = only(assemble([run(failed={"a": "gone", "b": "gone"}, folder="mine")]))
-    assert notes(table)[-1] == "mine: 2 of the images failed."
+    assert list_notes(table)[-1] == "mine: 2 of the images failed."
 
 
 def test_nothing_gives_nothing() -> None:
@@ -146,5 +150,5 @@ def test_nothing_gives_nothing() -> None:
 
 def test_settings_name_only_what_is_special(run) -> None:
     options = {"k_patches": 100, "post": "crf", "short_side": None, "x": [1, 2]}
-    assert settings_of(run(options=options)) == "post crf, x [1, 2]"
-    assert settings_of(run("unheard_of", options={"b": True, "a": 0.5})) == "a 0.5, b true"
+    assert describe_settings(run(options=options)) == "post crf, x [1, 2]"
+    assert describe_settings(run("unheard_of", options={"b": True, "a": 0.5})) == "a 0.5, b true"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from jinja2 import UndefinedError
 
-from objloc_ros.evaluation.report.page import render, tables_page
+from objloc_ros.evaluation.report.page import render, render_tables
 from objloc_ros.evaluation.report.tables import assemble
 
 
 def test_tables_and_remarks_are_there(run, outline) -> None:
     metrics = {"corloc": 0.6, "ap50": 0.4, "ar100": 0.5}
-    page = tables_page(assemble([run(metrics=metrics), run(images=7)], {"cut/result.json": "not JSON"}))
+    page = render_tables(assemble([run(metrics=metrics), run(images=7)], {"cut/result.json": "not JSON"}))
     seen = outline(page)
     assert seen.headings == [
         *("Evaluation results", "Localisation of one object, CorLoc", "Detection without classes, boxes"),
@@ -33,13 +33,13 @@ def test_tables_and_remarks_are_there(run, outline) -> None:
 
 def test_everything_is_escaped(run) -> None:
     bad = '<script>alert("1")</script>'
-    page = tables_page(assemble([run(bad, bad, dataset=bad, options={bad: bad})], {bad: bad}), title=bad)
+    page = render_tables(assemble([run(bad, bad, dataset=bad, options={bad: bad})], {bad: bad}), title=bad)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 8
 
 
 def test_the_same_results_give_the_same_bytes(run) -> None:
-    assert tables_page(assemble([run()])) == tables_page(assemble([run()]))
+    assert render_tables(assemble([run()])) == render_tables(assemble([run()]))
 
 
 def test_a_missing_value_is_an_error() -> None:

@@ -1,0 +1,214 @@
+"""What a perception node runs: the methods of one pipeline, made before the node, and driven by it."""
+
+from __future__ import annotations
+
+import abc
+import gc
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from objloc_ros.engine.config import WEIGHTS, PipelineConfig
+from objloc_ros.nodes.camera import Frame
+from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
+from objloc_ros.nodes.diagnostics import device_memory_mb
+from objloc_ros.nodes.log import ThrottledLogger
+from objloc_ros.nodes.messages import detections_to_msg
+from objloc_ros.nodes.outputs import Output, Outputs
+from objloc_ros.nodes.params import CAMERA, Table, Values, parameters
+
+if TYPE_CHECKING:
+    import torch
+
+    from objloc_ros.engine.loader import Loader
+    from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.results import HeadResult
+
+BACKBONE = (*parameters(PipelineConfig, "backbone", "device", "weights", "short_side"), *CAMERA)
+"""Parameters of every node with a pipeline."""
+
+WARM_UP_SIZE = (480, 640)
+"""Height and width of the image that the engine sees before the node becomes active."""
+
+OVERLAYS = (Output("overlay", Image), Output("overlay/compressed", CompressedImage))
+"""Pictures for people, of every perception node."""
+
+OVERLAY_TOPICS = frozenset(output.name for output in OVERLAYS)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a node offers to its adapter.
+
+    Args:
+        name: The node's name.
+        outputs: The node's publishers.
+        log: Its log.
+        report_step: Tells the diagnostics of a step of the start that takes long, such as "warming up".
+    """
+
+    name: str
+    outputs: Outputs
+    log: ThrottledLogger
+    report_step: Callable[[str], None]
+
+
+PipelineFactory = Callable[[PipelineConfig], "Pipeline"]
+"""Builds the pipeline of a node."""
+
+
+def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipeline:
+    """Build a pipeline; its imports take seconds and wait until the parameters have been found good."""
+    from objloc_ros.engine import pipeline
+
+    return pipeline.build_pipeline(config, loader)
+
+
+class MethodAdapter(abc.ABC):
+    """Methods of one pipeline as a `PerceptionNode` drives them.
+
+    Life cycle: `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
+
+    Args:
+        pipeline_factory: Builds the pipeline.
+
+    Attributes:
+        name: Default name of the node.
+        parameters: All parameters of the node, `BACKBONE` among them.
+        outputs: Its topics.
+        methods: Heads to load.
+        leads: Whether the node keeps its camera's rate, so that slower ones may follow it, see `Camera`.
+    """
+
+    name: ClassVar[str]
+    parameters: ClassVar[Table]
+    outputs: ClassVar[tuple[Output, ...]]
+    methods: ClassVar[tuple[str, ...]]
+    leads: ClassVar[bool] = False
+
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
+        self._pipeline_factory = pipeline_factory
+        self._pipeline: Pipeline | None = None
+
+    @abc.abstractmethod
+    def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
+        """Return the options of each method that these values ask for.
+
+        Raises:
+            ParameterError: An option is impossible.
+        """
+
+    @abc.abstractmethod
+    def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
+        """Run the chosen method on a frame and publish what is wanted; called in the worker thread.
+
+        Args:
+            frame: The camera's. Messages carry its very header.
+            outputs: The node's publishers.
+            wanted: Names of the outputs that somebody subscribes to.
+
+        Raises:
+            ImageMessageError: The message holds no usable image.
+            FrameDroppedError: The node is no longer active.
+        """
+
+    def check(self, values: Values) -> None:
+        """Raise ParameterError unless this complete set of values can be applied; changes nothing."""
+        self.method_options(values)
+
+    def apply(self, values: Values) -> None:
+        """Take a complete, checked set of values over; it holds from the next frame on."""
+        if self._pipeline is not None:
+            self.configure(self._pipeline, values)
+
+    def load(self, values: Values, host: Host) -> None:
+        """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
+        host.report_step(f"loading {values['backbone']}")
+        pipeline = self._pipeline_factory(PipelineConfig.from_parameters(self.methods, values))
+        self.configure(pipeline, values)
+        host.report_step(f"warming up on {pipeline.device}")
+        self.warm_up(pipeline, values, host)
+        self._pipeline = pipeline
+        host.log.info(f"loaded {values['backbone']} on {pipeline.device}")
+
+    def warm_up(self, pipeline: Pipeline, values: Values, host: Host) -> None:
+        """Run a freshly loaded pipeline once."""
+        pipeline.warm_up(WARM_UP_SIZE)
+
+    def configure(self, pipeline: Pipeline, values: Values) -> None:
+        """Hand the methods' options to a pipeline."""
+        for method, options in self.method_options(values).items():
+            pipeline.configure(method, **options)
+
+    def reset(self) -> None:  # noqa: B027 - a method that takes each frame alone has nothing to forget
+        """Forget the frames so far, because the camera's time jumped back: the next one begins another recording."""
+
+    def free_memory(self) -> None:
+        """Drop what frames have left behind on the device; networks stay. Harmless where there were no frames."""
+        if self._pipeline is not None:
+            free_device_memory(self._pipeline.device)
+
+    def release(self) -> None:
+        """Drop the pipeline and its memory, too; harmless where nothing is loaded."""
+        if self._pipeline is not None:
+            device, self._pipeline = self._pipeline.device, None
+            free_device_memory(device)
+
+    def describe(self, values: Values) -> dict[str, str]:
+        """Return facts for the diagnostics: device, its memory, and the weights."""
+        device = "" if self._pipeline is None else str(self._pipeline.device)
+        facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
+        facts["backbone"] = values["backbone"]
+        facts.update({name: values[name] or "registered" for name in WEIGHTS if name in values})
+        return facts
+
+    def pass_key(self, values: Values) -> Hashable:
+        """Return what nodes agree on that read the same backbone passes."""
+        return tuple(values[name] for name in ("backbone", "weights", "device", "short_side"))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The loaded pipeline."""
+        if self._pipeline is None:
+            raise RuntimeError("no pipeline is loaded")
+        return self._pipeline
+
+
+def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: Outputs, wanted: frozenset[str]) -> None:
+    """Publish what is wanted of a result: detections, maps under their own names, and the picture with all of it.
+
+    Args:
+        result: What a method found.
+        rgb: The image that it is of, uint8 [H, W, 3].
+        header: The image's, that of every message.
+        outputs: The node's publishers.
+        wanted: Names of the outputs that somebody subscribes to; nothing else is computed.
+
+    Raises:
+        FrameDroppedError: The node is no longer active.
+    """
+    if "detections" in wanted:
+        outputs.publish("detections", detections_to_msg(result.detections, header))
+    maps = result.maps()
+    for name in maps:
+        if name in wanted:
+            outputs.publish(name, mask_to_image(maps[name], header))
+    if not wanted & OVERLAY_TOPICS:
+        return
+    picture = result.draw(rgb)
+    if "overlay" in wanted:
+        outputs.publish("overlay", rgb_to_image(picture, header))
+    if "overlay/compressed" in wanted:
+        outputs.publish("overlay/compressed", rgb_to_compressed(picture, header))
+
+
+def free_device_memory(device: torch.device) -> None:
+    """Return a GPU's free memory, which PyTorch would keep for itself."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
