@@ -32,7 +32,7 @@ def test_an_error_ends_the_work_and_is_raised_at_the_end():
     go, done = threading.Event(), []
 
     def work(value):
-        assert go.wait(60)
+        assert go.wait(PATIENCE_S)
         done.append(10 // value)
 
     def submit():
