@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, TypeVar
 
 from objloc_ros.errors import ParameterError
@@ -118,10 +119,16 @@ def option(default: T, help: str, *, live: bool = True, **constraints: Any) -> T
     return described
 
 
-def describe(kind: type) -> dict[str, Option]:
-    """The options of a dataclass by name, in the order of its fields; fields that are none are left out."""
-    described = (one for one in fields(kind) if one.metadata)
-    return {one.name: Option(name=one.name, default=one.default, **one.metadata) for one in described}
+_descriptions: dict[type, Mapping[str, Option]] = {}
+
+
+def describe(kind: type) -> Mapping[str, Option]:
+    """Return the options of a dataclass by name, in the order of its fields; fields that are none are left out."""
+    if kind not in _descriptions:
+        described = [item for item in fields(kind) if item.metadata]
+        options = {item.name: Option(name=item.name, default=item.default, **item.metadata) for item in described}
+        _descriptions[kind] = MappingProxyType(options)
+    return _descriptions[kind]
 
 
 @dataclass(frozen=True)

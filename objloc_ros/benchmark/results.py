@@ -51,7 +51,7 @@ class CaseResult:
     Args:
         case: The case.
         rounds: Milliseconds per image of each stage and of the whole frame, one of each round. Where several cameras
-            share the engine, `frame` is the time between two answers to any of them, and the stages are the medians of
+            share the engine, `frame` is the time between two results for any of them, and the stages are the medians of
             the round, waiting included.
         rooflines: By stage.
     """

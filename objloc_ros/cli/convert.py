@@ -14,16 +14,20 @@ from objloc_ros.io.files import write_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a command per data set."""
-    for one in dataset_parsers(parser.add_subparsers(metavar="NAME", required=True), "this data set as COCO JSON"):
-        one.add_argument("--out", type=Path, required=True, metavar="FILE", help="the COCO document to write")
+    for dataset_parser in dataset_parsers(
+        parser.add_subparsers(metavar="NAME", required=True), "this data set as COCO JSON"
+    ):
+        dataset_parser.add_argument(
+            "--out", type=Path, required=True, metavar="FILE", help="the COCO document to write"
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert.
+    """Convert a data set.
 
     Raises:
-        InputError: If the data set is not complete or damaged: nothing is written then.
-        ParameterError: If an option is out of range.
+        InputError: The data set is incomplete or damaged; nothing is written.
+        ParameterError: An option is out of range.
     """
     dataset, _ = given_dataset(args)
     if args.limit is None:

@@ -23,7 +23,7 @@ from objloc_ros.bags.processes import (
 )
 from objloc_ros.bags.recorder import BackgroundWriter, Recorder, list_camera_topics
 from objloc_ros.bags.writer import BagWriter
-from objloc_ros.cli.demo_report import measure, summarise, table, write_pictures
+from objloc_ros.cli.demo_report import format_table, read_run, summarise, write_pictures
 from objloc_ros.errors import InputError
 from objloc_ros.nodes.frame_sources import parse_size
 
@@ -31,7 +31,11 @@ CAMERA = "/camera"
 FOUND = (sys.executable, "-m", "objloc_ros.nodes.found")
 SOURCE = (sys.executable, "-m", "objloc_ros.nodes.image_source")
 QUIET_S = 1.5
-"""After the last frame: results still under way, and the node's closing account, which it gives once a second."""
+"""How long to record after the last frame, in seconds: for late results, and the node's last diagnostics, which it
+publishes once a second."""
+
+SPIN_S = 0.1
+"""How long to wait for a message before the child processes are checked, in seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 1 if one of its processes failed.
+    """Run the demo.
+
+    Returns:
+        0; 1 if one of its processes failed.
 
     Raises:
-        InputError: If an option is out of range or the output cannot be written.
+        InputError: An option is out of range or the output cannot be written.
     """
     if args.frames < 1 or not 0.1 <= args.rate <= 240:
         raise InputError(f"need at least 1 frame at 0.1 to 240 Hz, got {args.frames} at {args.rate}")
@@ -65,36 +72,36 @@ def run(args: argparse.Namespace) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         with handle_sigterm_as_interrupt():
-            report = _demo(args)
+            report = _run_demo(args)
     except ChildFailedError as error:
         print(f"objloc demo: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         raise InputError(f"cannot write to {args.out}: {error}") from error
-    print(json.dumps(report, indent=1) if args.json else _closing(report))
+    print(json.dumps(report, indent=1) if args.json else _format_report(report))
     return 0
 
 
-def _demo(args: argparse.Namespace) -> dict[str, Any]:
+def _run_demo(args: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     bag = args.out / "bag"
     _record(args, bag)
-    with _note("writing the pictures"):
-        measured = measure(bag, CAMERA)
-        if not measured.boxes:
+    with _show_progress("writing the pictures"):
+        run = read_run(bag, CAMERA)
+        if not run.boxes:
             raise ChildFailedError(
-                f"the found node answered none of {args.frames} frames; its log: {args.out}/found.log"
+                f"the found node published no detections for {args.frames} frames; its log: {args.out}/found.log"
             )
         title = f"objloc_ros: the found node, backbone {args.backbone}, on {Path(args.source).name}"
-        sheet, film = write_pictures(bag, args.out, CAMERA, measured, title)
+        sheet, video = write_pictures(bag, args.out, CAMERA, run, title)
     report = {
         "source": args.source,
         "backbone": args.backbone,
-        **summarise(measured, args.frames),
+        **summarise(run, args.frames),
         "seconds": round(time.monotonic() - started, 1),
         "files": {
             "contact_sheet": str(sheet),
-            "overlay": str(film),
+            "overlay": str(video),
             "bag": str(bag),
             "json": str(args.out / "demo.json"),
         },
@@ -109,20 +116,24 @@ def _record(args: argparse.Namespace, bag: Path) -> None:
         stack.enter_context(isolated_ros_domain())
         node = make_node_command(FOUND, CAMERA, {"backbone": args.backbone})
         found = stack.enter_context(Child("found", node, log=args.out / "found.log"))
-        source = stack.enter_context(Child("image_source", _source(args), log=args.out / "image_source.log"))
+        source = stack.enter_context(
+            Child("image_source", _make_source_command(args), log=args.out / "image_source.log")
+        )
         writer = stack.enter_context(BagWriter(bag, overwrite=True))
         writing = stack.enter_context(BackgroundWriter(writer.write_serialized))
         recorder = stack.enter_context(Recorder(list_camera_topics(CAMERA), writing.submit))
         bar = stack.enter_context(tqdm(total=args.frames, unit="frame", desc="starting", disable=None, leave=False))
-        _follow(args, source, found, recorder, bar)
+        _record_until_done(args, source, found, recorder, bar)
 
 
-def _follow(args: argparse.Namespace, source: Child, found: Child, recorder: Recorder, bar: tqdm[Any]) -> None:
+def _record_until_done(
+    args: argparse.Namespace, source: Child, found: Child, recorder: Recorder, bar: tqdm[Any]
+) -> None:
     started = time.monotonic()
     running_limit = 3 * args.frames / args.rate + 30
     first: float | None = None
     while source.running:
-        recorder.spin(0.1)
+        recorder.spin(SPIN_S)
         found.check()
         seen = recorder.counts[f"{CAMERA}/image"]
         if seen and first is None:
@@ -137,22 +148,22 @@ def _follow(args: argparse.Namespace, source: Child, found: Child, recorder: Rec
     source.check(may_end=True)
     end = time.monotonic() + QUIET_S
     while time.monotonic() < end:
-        recorder.spin(0.1)
+        recorder.spin(SPIN_S)
         found.check()
 
 
-def _source(args: argparse.Namespace) -> list[str]:
+def _make_source_command(args: argparse.Namespace) -> list[str]:
     # Two subscribers: the node, once it is ready, and the recorder.
     parameters = {name: getattr(args, name) for name in ("source", "rate", "size", "seed", "frames")}
     return make_node_command(SOURCE, CAMERA, parameters | {"wait_for_subscribers": 2})
 
 
 @contextmanager
-def _note(text: str) -> Iterator[None]:
+def _show_progress(text: str) -> Iterator[None]:
     with tqdm(desc=text, bar_format="{desc} ({elapsed})", disable=None, leave=False):
         yield
 
 
-def _closing(report: dict[str, Any]) -> str:
+def _format_report(report: dict[str, Any]) -> str:
     files = "\n".join(f"  {path}" for path in report["files"].values())
-    return f"{table(report)}\n\nwrote, after {report['seconds']:.0f} s in all:\n{files}"
+    return f"{format_table(report)}\n\nwrote, after {report['seconds']:.0f} s in all:\n{files}"

@@ -1,4 +1,4 @@
-"""What a recorded run of the `found` node amounts to: counts, ages, objects, the overlap with the truth, pictures."""
+"""The report of a recorded run of the `found` node: counts, ages, objects, overlap with the truth, pictures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from objloc_ros.bags.reader import read_bag
 from objloc_ros.engine.frame_stats import percentiles
 from objloc_ros.io.contact_sheet import INK, PAGE, make_contact_sheet
+from objloc_ros.io.drawing import draw_outline
 from objloc_ros.io.media import write_image, write_movie
 from objloc_ros.io.tables import text_table
 from objloc_ros.nodes.conversions import compressed_to_rgb
@@ -21,21 +22,28 @@ from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.ops.regions import mask_iou
 from objloc_ros.types import Image
 
-OUTLINE = (255, 255, 255)
+SHEET_FRAMES = 12
+"""Frames on the contact sheet."""
+
+SHEET_COLUMNS = 4
+
 CELL = (300, 400)
+"""Height and width of a frame on the contact sheet, in pixels."""
+
+TITLE_HEIGHT_PX = 44
 
 
 @dataclass
-class Measured:
-    """What a recording says, frame by frame; frames are named by the stamps of their headers, nanoseconds.
+class RecordedRun:
+    """What a recording contains, by frame; the key of a frame is the stamp of its header, nanoseconds.
 
     Args:
-        images: Frames seen of the camera.
-        age_ms: From the camera's stamp to the arrival of the detections, by frame.
+        images: Number of the camera's frames.
+        age_ms: Time from the camera's stamp to the arrival of the detections, by frame.
         boxes: Number of detections, by frame.
         iou: Intersection over union of mask and truth, by frame; empty where no truth is known.
         processing_ms: The node's own times.
-        diagnostics: The node's last word about itself.
+        diagnostics: The node's last diagnostics.
     """
 
     images: int = 0
@@ -47,37 +55,80 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Answered frames per second; 1 where there are too few to tell."""
+        """Frames with detections per second; 1 where there are too few to tell."""
         stamps = sorted(self.boxes)
         return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 1.0
 
 
-def summarise(measured: Measured, sent: int) -> dict[str, Any]:
-    """Figures for `demo.json`.
+def read_run(bag: Path, camera: str) -> RecordedRun:
+    """Read a recording frame by frame.
 
     Args:
-        measured: From the recording.
+        bag: As recorded from `list_camera_topics(camera)`.
+        camera: Namespace of source and node.
+    """
+    run = RecordedRun()
+    truths: dict[int, npt.NDArray[np.uint8]] = {}
+    for topic, arrived, message in read_bag(bag):
+        if topic == f"{camera}/image":
+            run.images += 1
+        elif topic == f"{camera}/image_source/truth":
+            truths[stamp_ns(message.header)] = _read_grey(message)
+        elif topic == f"{camera}/found/detections":
+            stamp = stamp_ns(message.header)
+            run.boxes[stamp] = len(message.detections)
+            run.age_ms[stamp] = 1e-6 * (arrived - stamp)
+        elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
+            run.iou[stamp_ns(message.header)] = mask_iou(_read_grey(message) > 0, truth > 0)
+        elif topic == f"{camera}/found/debug/processing_ms":
+            run.processing_ms.append(message.data)
+        elif topic == "/diagnostics":
+            run.diagnostics |= _read_diagnostics(message, f"{camera}/found")
+    return run
+
+
+def _read_grey(message: Any) -> npt.NDArray[np.uint8]:
+    """Read the pixels of an unpadded mono8 image, as the package's own nodes publish it: uint8 [H, W]."""
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+
+
+def _read_diagnostics(message: Any, node: str) -> dict[str, str]:
+    return {
+        pair.key: pair.value
+        for status in message.status
+        if status.name.startswith(f"{node}:")
+        for pair in status.values
+    }
+
+
+def summarise(run: RecordedRun, sent: int) -> dict[str, Any]:
+    """Compute the figures of `demo.json`.
+
+    Args:
+        run: The recording.
         sent: Frames that the source published.
 
     Returns:
         Plain numbers, None where there is nothing to measure.
     """
-    said = measured.diagnostics
-    dropped = {key.removeprefix("dropped."): int(n) for key, n in said.items() if key.startswith("dropped.")}
-    ious = list(measured.iou.values())
-    counts = list(measured.boxes.values())
+    counters = run.diagnostics
+    dropped = {
+        name.removeprefix("dropped."): int(count) for name, count in counters.items() if name.startswith("dropped.")
+    }
+    ious = list(run.iou.values())
+    counts = list(run.boxes.values())
     return {
         "frames": {
             "in": sent,
-            "out": len(measured.boxes),
-            "recorded": measured.images,
-            "received": int(said.get("received", 0)),
-            "published": int(said.get("published", 0)),
+            "out": len(run.boxes),
+            "recorded": run.images,
+            "received": int(counters.get("received", 0)),
+            "published": int(counters.get("published", 0)),
             "dropped": dropped,
         },
-        "rate_hz": round(measured.rate, 2),
-        "age_ms": _percentiles(measured.age_ms.values()),
-        "processing_ms": _percentiles(measured.processing_ms),
+        "rate_hz": round(run.rate, 2),
+        "age_ms": _percentiles(run.age_ms.values()),
+        "processing_ms": _percentiles(run.processing_ms),
         "boxes_per_frame": {"mean": round(float(np.mean(counts)), 2) if counts else None, "counts": counts},
         "mask_iou": {"mean": round(float(np.mean(ious)), 4), "frames": len(ious)} if ious else None,
     }
@@ -87,8 +138,8 @@ def _percentiles(values: Collection[float]) -> dict[str, float] | None:
     return {name: round(value, 1) for name, value in percentiles(values, (50, 95)).items()} or None
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """The report for people, a few lines."""
+def format_table(report: Mapping[str, Any]) -> str:
+    """Write the report for people, a few lines."""
     frames = report["frames"]
     causes = ", ".join(f"{cause} {n}" for cause, n in frames["dropped"].items())
     lost = frames["in"] - frames["received"]
@@ -97,8 +148,8 @@ def table(report: Mapping[str, Any]) -> str:
         + (f" ({causes})" if causes else "")
         + (f", {lost} lost on the way" if lost > 0 else ""),
         "rate": f"{report['rate_hz']:.1f} frames/s",
-        "age": _times(report["age_ms"], "from the camera's stamp to the detections"),
-        "processing": _times(report["processing_ms"], "inside the node, for all outputs"),
+        "age": _format_times(report["age_ms"], "from the camera's stamp to the detections"),
+        "processing": _format_times(report["processing_ms"], "inside the node, for all outputs"),
         "objects": f"{report['boxes_per_frame']['mean'] or 0:.1f} per frame",
     }
     if report["mask_iou"]:
@@ -106,26 +157,51 @@ def table(report: Mapping[str, Any]) -> str:
     return text_table(list(rows.items()))
 
 
-def _times(values: Mapping[str, float] | None, what: str) -> str:
+def _format_times(values: Mapping[str, float] | None, what: str) -> str:
     return f"p50 {values['p50']:.0f} ms, p95 {values['p95']:.0f} ms {what}" if values else "unknown"
 
 
-def pick(stamps: Collection[int], count: int) -> list[int]:
-    """Choose frames evenly over the run, the first and the last among them."""
+def write_pictures(bag: Path, out: Path, camera: str, run: RecordedRun, title: str) -> tuple[Path, Path]:
+    """Write the contact sheet and the video of the overlay.
+
+    Returns:
+        Their paths.
+    """
+    video = write_movie(out / "overlay", (rgb for _, rgb in _read_overlays(bag, camera)), run.rate)
+    frames = choose_frames(run.boxes, SHEET_FRAMES)
+    pictures = {stamp: rgb for stamp, rgb in _read_overlays(bag, camera) if stamp in frames}
+    if run.iou:
+        for _, _, message in read_bag(bag, [f"{camera}/image_source/truth"]):
+            stamp = stamp_ns(message.header)
+            if stamp in pictures:
+                pictures[stamp] = outline_objects(pictures[stamp], _read_grey(message))
+        title += "  (white outline: the truth)"
+    page = out / "contact_sheet.png"
+    write_image(page, make_sheet(pictures.values(), [make_caption(run, stamp) for stamp in pictures], title))
+    return page, video
+
+
+def _read_overlays(bag: Path, camera: str) -> Iterator[tuple[int, Image]]:
+    for _, _, message in read_bag(bag, [f"{camera}/found/overlay/compressed"]):
+        yield stamp_ns(message.header), compressed_to_rgb(message)
+
+
+def choose_frames(stamps: Collection[int], count: int) -> list[int]:
+    """Choose frames evenly over the run, including the first and the last."""
     ordered = sorted(stamps)
-    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    return [ordered[place] for place in places]
+    indices = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [ordered[index] for index in indices]
 
 
-def caption(measured: Measured, stamp: int) -> str:
-    """One line about a frame: its time, its objects, its overlap with the truth."""
-    seconds = 1e-9 * (stamp - min(measured.boxes))
-    count = measured.boxes[stamp]
+def make_caption(run: RecordedRun, stamp: int) -> str:
+    """Write one line about a frame: its time, its objects, its overlap with the truth."""
+    seconds = 1e-9 * (stamp - min(run.boxes))
+    count = run.boxes[stamp]
     text = f"{seconds:.1f} s   {count} object{'' if count == 1 else 's'}"
-    return text + (f"   IoU {measured.iou[stamp]:.2f}" if stamp in measured.iou else "")
+    return text + (f"   IoU {run.iou[stamp]:.2f}" if stamp in run.iou else "")
 
 
-def outlined(picture: Image, truth: npt.NDArray[np.uint8]) -> Image:
+def outline_objects(picture: Image, truth: npt.NDArray[np.uint8]) -> Image:
     """Draw a white line around every true object.
 
     Args:
@@ -134,78 +210,13 @@ def outlined(picture: Image, truth: npt.NDArray[np.uint8]) -> Image:
     """
     canvas = picture.copy()
     for identity in np.unique(truth[truth > 0]):
-        contours, _ = cv2.findContours((truth == identity).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, OUTLINE, 2, cv2.LINE_AA)
+        draw_outline(canvas, truth == identity)
     return canvas
 
 
-def sheet(pictures: Collection[Image], captions: Collection[str], title: str) -> Image:
+def make_sheet(pictures: Collection[Image], captions: Collection[str], title: str) -> Image:
     """Lay captioned frames out on a page with a title line."""
-    page = make_contact_sheet(list(pictures), list(captions), columns=4, cell=CELL)
-    bar = np.full((44, page.shape[1], 3), PAGE, np.uint8)
+    page = make_contact_sheet(list(pictures), list(captions), columns=SHEET_COLUMNS, cell=CELL)
+    bar = np.full((TITLE_HEIGHT_PX, page.shape[1], 3), PAGE, np.uint8)
     cv2.putText(bar, title, (16, 32), cv2.FONT_HERSHEY_DUPLEX, 0.65, INK, 1, cv2.LINE_AA)
     return np.concatenate([bar, page])
-
-
-SHEET_FRAMES = 12
-
-
-def measure(bag: Path, camera: str) -> Measured:
-    """Read figures frame by frame.
-
-    Args:
-        bag: As recorded from `list_camera_topics(camera)`.
-        camera: Namespace of source and node.
-    """
-    measured = Measured()
-    truths: dict[int, npt.NDArray[np.uint8]] = {}
-    for topic, arrived, message in read_bag(bag):
-        if topic == f"{camera}/image":
-            measured.images += 1
-        elif topic == f"{camera}/image_source/truth":
-            truths[stamp_ns(message.header)] = _grey(message)
-        elif topic == f"{camera}/found/detections":
-            stamp = stamp_ns(message.header)
-            measured.boxes[stamp] = len(message.detections)
-            measured.age_ms[stamp] = 1e-6 * (arrived - stamp)
-        elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
-            measured.iou[stamp_ns(message.header)] = mask_iou(_grey(message) > 0, truth > 0)
-        elif topic == f"{camera}/found/debug/processing_ms":
-            measured.processing_ms.append(message.data)
-        elif topic == "/diagnostics":
-            measured.diagnostics |= _facts(message, f"{camera}/found")
-    return measured
-
-
-def write_pictures(bag: Path, out: Path, camera: str, measured: Measured, title: str) -> tuple[Path, Path]:
-    """Write the contact sheet and the film of the overlay.
-
-    Returns:
-        Paths of the two.
-    """
-    film = write_movie(out / "overlay", (rgb for _, rgb in _overlays(bag, camera)), measured.rate)
-    chosen = pick(measured.boxes, SHEET_FRAMES)
-    pictures = {stamp: rgb for stamp, rgb in _overlays(bag, camera) if stamp in chosen}
-    if measured.iou:
-        for _, _, message in read_bag(bag, [f"{camera}/image_source/truth"]):
-            stamp = stamp_ns(message.header)
-            if stamp in pictures:
-                pictures[stamp] = outlined(pictures[stamp], _grey(message))
-        title += "  (white outline: the truth)"
-    page = out / "contact_sheet.png"
-    write_image(page, sheet(pictures.values(), [caption(measured, stamp) for stamp in pictures], title))
-    return page, film
-
-
-def _overlays(bag: Path, camera: str) -> Iterator[tuple[int, Image]]:
-    for _, _, message in read_bag(bag, [f"{camera}/found/overlay/compressed"]):
-        yield stamp_ns(message.header), compressed_to_rgb(message)
-
-
-def _grey(message: Any) -> npt.NDArray[np.uint8]:
-    """Pixels of an unpadded mono8 image, as the package's own nodes publish it."""
-    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
-
-
-def _facts(message: Any, node: str) -> dict[str, str]:
-    return {v.key: v.value for status in message.status if status.name.startswith(f"{node}:") for v in status.values}

@@ -13,7 +13,7 @@ from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, given_networks
 from objloc_ros.engine.config import NETWORKS, PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
@@ -45,7 +45,7 @@ COLUMNS = {
     "maskcut_ap50": "MaskCut AP50",
     "maskcut_ar": "MaskCut AR",
     "maskcut_recall50": "MaskCut found",
-    "background": "FOUND ground IoU",
+    "background": "FOUND background IoU",
     "found": "FOUND mask IoU",
 }
 
@@ -56,7 +56,7 @@ CROP_COLUMNS = {
     "pair": "colour and shape, of 54",
 }
 
-MAP_COLUMNS = {"miou": "mIoU", "ground": "ground IoU", "shapes": "mean IoU of the shapes"}
+MAP_COLUMNS = {"miou": "mIoU", "ground": "background IoU", "shapes": "mean IoU of the shapes"}
 
 VIDEO_COLUMNS = {
     "recall": "objects found",
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--scenes", type=int, help="number of scenes (default: 1000; 100 videos)")
     scenes.add_argument("--seed", type=int, default=SEED, help="seed of the scenes (default: %(default)s)")
     scenes.add_argument(
-        "--prompts", action="store_true", help="open vocabulary: crops named, prompts found (500 scenes)"
+        "--prompts", action="store_true", help="open vocabulary: name crops and find prompts (default: 500 scenes)"
     )
     scenes.add_argument("--video", action="store_true", help="videos: flicker, id switches and lag of discovery")
     add_flags(scenes, PipelineConfig, *NETWORKS)
@@ -86,23 +86,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print."""
+    """Evaluate and print.
+
+    Raises:
+        ParameterError: An option is out of range.
+        WeightsError: Weights are missing or refused.
+    """
     if args.prompts:
-        return _prompts(args)
+        return _evaluate_prompts(args)
     count = args.scenes if args.scenes is not None else 100 if args.video else 1000
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    methods = tuple(METHODS) if args.video else ("found",)
+    methods = tuple(DISCOVERY) if args.video else ("found",)
     pipeline = build_pipeline(PipelineConfig(methods=methods, **given_networks(args)))
-    rows, columns = _videos(pipeline, count, args) if args.video else _scenes(pipeline, count, args)
+    rows, columns = _evaluate_videos(pipeline, count, args) if args.video else _evaluate_scenes(pipeline, count, args)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
     else:
-        print(table(rows, columns))
+        print(format_table(rows, columns))
     return 0
 
 
-def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
+def format_table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -> str:
     """Make a Markdown table: a row per name, a column per measure, a dash where one does not apply."""
     cells = [
         [name, *(f"{scores[key]:.3f}" if key in scores else "–" for key in columns)] for name, scores in rows.items()
@@ -110,7 +115,9 @@ def table(rows: Mapping[str, Mapping[str, float]], columns: Mapping[str, str]) -
     return markdown_table(["", *columns.values()], cells, left=1)
 
 
-def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Scores], Mapping[str, str]]:
+def _evaluate_scenes(
+    pipeline: Pipeline, count: int, args: argparse.Namespace
+) -> tuple[dict[str, Scores], Mapping[str, str]]:
     scenes = list(make_scenes(count, args.seed))
     rows: dict[str, Scores] = {}
     with tqdm(total=count * (1 if args.no_baselines else 2), unit="scenes", disable=None) as bar:
@@ -120,8 +127,8 @@ def _scenes(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[d
     return rows, COLUMNS
 
 
-def _prompts(args: argparse.Namespace) -> int:
-    """Crops and maps of the open-vocabulary methods."""
+def _evaluate_prompts(args: argparse.Namespace) -> int:
+    """Evaluate crops and maps of the open-vocabulary methods, and print."""
     count = args.scenes if args.scenes is not None else 500
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
@@ -141,15 +148,17 @@ def _prompts(args: argparse.Namespace) -> int:
     else:
         trained = {name: accuracy[name] for name in CROP_COLUMNS}
         unseen = {name: accuracy[f"unseen_{name}"] for name in CROP_COLUMNS}
-        print(table({"pairs of the training": trained, "pairs kept out of it": unseen}, CROP_COLUMNS))
-        print(f"\n{table(maps, MAP_COLUMNS)}")
+        print(format_table({"pairs of the training": trained, "pairs kept out of it": unseen}, CROP_COLUMNS))
+        print(f"\n{format_table(maps, MAP_COLUMNS)}")
     return 0
 
 
-def _videos(pipeline: Pipeline, count: int, args: argparse.Namespace) -> tuple[dict[str, Any], Mapping[str, str]]:
-    for method in METHODS:
+def _evaluate_videos(
+    pipeline: Pipeline, count: int, args: argparse.Namespace
+) -> tuple[dict[str, Any], Mapping[str, str]]:
+    for method in DISCOVERY:
         pipeline.configure(method, post="none")
     with tqdm(total=count, unit="videos", disable=None) as bar:
         videos = make_videos(count, args.seed)
-        scores = evaluate_videos(pipeline, tuple(METHODS), videos, lambda: bar.update() and None)
+        scores = evaluate_videos(pipeline, tuple(DISCOVERY), videos, lambda: bar.update() and None)
     return {f"{method}, {mode}": row for method, both in scores.items() for mode, row in both.items()}, VIDEO_COLUMNS

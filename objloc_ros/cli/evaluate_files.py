@@ -31,33 +31,37 @@ Metrics = dict[str, Any]
 def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the four evaluations."""
     boxes = "COCO results, or a document such as `objloc detect` writes"
-    one = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _corloc)
-    one.add_argument("--no-hard", action="store_true", help="leave out objects flagged difficult or truncated")
-    one.add_argument("--round", action="store_true", help="round true boxes to pixels, as COCO20k's protocol does")
-    one.add_argument(
+    parser = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _measure_corloc)
+    parser.add_argument(
+        "--no-hard", action="store_true", help="leave out objects that are flagged difficult or truncated"
+    )
+    parser.add_argument("--round", action="store_true", help="round true boxes to pixels, as COCO20k's protocol does")
+    parser.add_argument(
         "--without-truth",
         choices=("miss", "skip"),
         default="miss",
-        help="images without objects (default: %(default)s)",
+        help="how images without objects count (default: %(default)s)",
     )
-    one = _add(kinds, "coco", "average precision and recall", boxes, "COCO document", _coco)
-    one.add_argument(
+    parser = _add(kinds, "coco", "average precision and recall", boxes, "COCO document", _measure_coco)
+    parser.add_argument(
         "--iou-type", choices=("bbox", "segm"), default="bbox", help="boxes or masks (default: %(default)s)"
     )
-    one.add_argument("--per-class", action="store_true", help="tell categories apart; all are one by default")
-    one = _add(
-        kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", "folder of PNGs of the same names", _saliency
-    )
-    one.add_argument(
+    parser.add_argument("--per-class", action="store_true", help="tell categories apart (default: all are one)")
+    names = "folder of PNGs of the same names"
+    parser = _add(kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", names, _measure_saliency)
+    parser.add_argument(
         "--truth-rule",
         choices=tuple(RULES),
         default="positive",
-        help="true pixels: above 0 (SelfMask, TokenCut), 255 (FOUND), from 128 on (Deep Spectral) (%(default)s)",
+        help="true pixels: above 0 (SelfMask, TokenCut), 255 (FOUND), from 128 on (Deep Spectral) (default: "
+        "%(default)s)",
     )
-    one = _add(kinds, "miou", "class maps", "folder of PNGs of class ids", "folder of PNGs of the same names", _miou)
-    one.add_argument("--classes", type=int, required=True, help="number of classes, the background included")
-    one.add_argument("--ignore", type=int, default=255, help="true value that does not count (default: %(default)s)")
-    one.add_argument(
+    parser = _add(kinds, "miou", "class maps", "folder of PNGs of class ids", names, _measure_miou)
+    parser.add_argument("--classes", type=int, required=True, help="number of classes, the background included")
+    parser.add_argument(
+        "--ignore", type=int, default=255, help="true value whose pixels do not count (default: %(default)s)"
+    )
+    parser.add_argument(
         "--convention",
         choices=("mmseg", "clip_diy"),
         default="mmseg",
@@ -84,7 +88,7 @@ def _add(
         action="append",
         default=[],
         metavar="METRIC=NUMBER",
-        help=f"exit with status {BELOW} if a metric is below this; may be repeated",
+        help=f"exit with status {BELOW} if the metric is below the number; may be repeated",
     )
     parser.set_defaults(run=run, measure=measure)
     return parser
@@ -93,9 +97,12 @@ def _add(
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and compare with the limits.
 
+    Returns:
+        0; 4 if a metric is below its limit.
+
     Raises:
-        InputError: If a file is not what it should be.
-        ParameterError: If an option is out of range.
+        InputError: A file is missing, damaged or of another kind.
+        ParameterError: An option is out of range.
     """
     limits = parse_limits(args.fail_under)
     metrics = args.measure(args)
@@ -109,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     return BELOW if failed else 0
 
 
-def _corloc(args: argparse.Namespace) -> Metrics:
+def _measure_corloc(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
     best = select_best_boxes(read_predictions(args.predictions, truth))
     boxes = truth.boxes(no_hard=args.no_hard, rounded=args.round)
@@ -118,49 +125,49 @@ def _corloc(args: argparse.Namespace) -> Metrics:
     return {"corloc": metric.compute(), "hits": metric.hits, "images": metric.images}
 
 
-def _coco(args: argparse.Namespace) -> Metrics:
+def _measure_coco(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
     masks = args.iou_type == "segm"
     results = read_predictions(args.predictions, truth, masks=masks)
     document = add_masks(truth, results) if masks else truth.document
-    found = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
-    return {**found, "images": len(truth.ids), "objects": len(results)}
+    metrics = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
+    return {**metrics, "images": len(truth.ids), "objects": len(results)}
 
 
-def _saliency(args: argparse.Namespace) -> Metrics:
+def _measure_saliency(args: argparse.Namespace) -> Metrics:
     metric = Saliency()
     pairs = pair_maps(args.predictions, args.ground_truth)
-    for name, prediction, truth in _progress(pairs):
+    for name, prediction, truth in _show_progress(pairs):
         maps = read_map(prediction) / 255, read_map(truth)
-        with _named(name):
+        with _locate_errors(name):
             metric.update(score(*maps, truth_rule=args.truth_rule))
     return {**metric.compute(), "images": len(pairs)}
 
 
-def _miou(args: argparse.Namespace) -> Metrics:
+def _measure_miou(args: argparse.Namespace) -> Metrics:
     if not 2 <= args.classes <= 255:
         raise ParameterError(f"classes must be 2 to 255, got {args.classes}")
     metric = MeanIoU(args.classes, absent="zero" if args.convention == "clip_diy" else "skip")
     pairs = pair_maps(args.predictions, args.ground_truth)
-    for name, prediction, truth in _progress(pairs):
+    for name, prediction, truth in _show_progress(pairs):
         maps = read_map(truth), read_map(prediction)
         if args.convention == "clip_diy":
             maps = resize_as_clip_diy(*maps)
-        with _named(name):
+        with _locate_errors(name):
             metric.update(confusion_matrix(*maps, args.classes, ignore=args.ignore))
     return {**metric.compute(), "images": len(pairs)}
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Errors say which image they are about."""
+def _locate_errors(name: str) -> Iterator[None]:
+    """Let errors say which image they are about."""
     try:
         yield
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def _progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, Path]]:
+def _show_progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, Path]]:
     return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
 
 

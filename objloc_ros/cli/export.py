@@ -15,7 +15,7 @@ from objloc_ros.backbones.registry import entry_of
 from objloc_ros.backbones.store import sha256_of
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.cli.weights import megabytes
+from objloc_ros.cli.weights import format_size
 from objloc_ros.errors import ParameterError
 from objloc_ros.io.tables import text_table
 from objloc_ros.types import Size
@@ -26,34 +26,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="tiny", choices=SPECS, help="architecture (default: tiny)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the registered ones)")
     parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="fix height and width of the input in pixels (default: any size)"
+        "--size",
+        type=_parse_size,
+        metavar="HxW",
+        help="fix height and width of the input in pixels (default: any size)",
     )
     parser.add_argument(
-        "--batch", type=_batch, metavar="N", help="fix the number of images in a pass, or 'dynamic' (the default)"
+        "--batch", type=_parse_batch, metavar="N", help="fix the number of images in a pass, or 'dynamic' (the default)"
     )
     parser.add_argument("--out", type=Path, required=True, metavar=f"FILE{SUFFIX}", help="file to write")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, compare and print how far the exported model is from the eager one.
+    """Export a backbone, compare it with the eager one, and print the differences.
 
     Raises:
-        InputError: If a side of the size is not a multiple of the patch size.
-        ParameterError: If a file has the wrong ending.
-        WeightsError: If weights are missing or refused, a package is missing, the exported model differs, or the file
+        InputError: A side of the size is not a multiple of the patch size.
+        ParameterError: A file has the wrong ending.
+        WeightsError: Weights are missing or refused, a package is missing, the exported model differs, or the file
             cannot be written.
     """
     out: Path = args.out.expanduser()
     if out.suffix != SUFFIX:
-        raise ParameterError(f"--out must end in {SUFFIX}, by which it is known as an exported model, got {str(out)!r}")
+        raise ParameterError(f"--out must end in {SUFFIX}, the suffix of exported models, got {str(out)!r}")
     if args.weights is not None and args.weights.suffix == SUFFIX:
         raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
     model = load_backbone(args.backbone, path=args.weights)
     weights = entry_of(args.backbone).path if args.weights is None else args.weights.expanduser()
     with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
 
-        def progress(stage: str) -> None:
+        def show_progress(stage: str) -> None:
             bar.set_description(stage)
             bar.update()
 
@@ -64,20 +67,20 @@ def run(args: argparse.Namespace) -> int:
             weights_sha256=sha256_of(weights),
             size=args.size,
             batch=args.batch,
-            progress=progress,
+            progress=show_progress,
         )
-    _report(out, args.backbone, differences, as_json=args.json)
+    _print_report(out, args.backbone, differences, as_json=args.json)
     return 0
 
 
-def _report(out: Path, backbone: str, differences: list[Difference], *, as_json: bool) -> None:
+def _print_report(out: Path, backbone: str, differences: list[Difference], *, as_json: bool) -> None:
     size_bytes = out.stat().st_size
     if as_json:
         rows = [{"input": difference.shape, **difference.facets} for difference in differences]
         facts = {"path": str(out), "backbone": backbone, "size_bytes": size_bytes, "tolerance": TOLERANCE}
         print(json.dumps({**facts, "differences": rows}, indent=2))
         return
-    print(f"{out}: {backbone}, {megabytes(size_bytes)}\n\nlargest difference from eager, of the largest value:")
+    print(f"{out}: {backbone}, {format_size(size_bytes)}\n\nlargest difference from eager, of the largest value:")
     numbers = [
         ("x".join(map(str, difference.shape)), *(f"{difference.facets[name]:.1e}" for name in FACETS))
         for difference in differences
@@ -85,14 +88,14 @@ def _report(out: Path, backbone: str, differences: list[Difference], *, as_json:
     print(text_table([("INPUT", *(name.upper() for name in FACETS)), *numbers]))
 
 
-def _size(text: str) -> Size:
-    found = re.fullmatch(r"(\d+)x(\d+)", text)
-    if found is None:
+def _parse_size(text: str) -> Size:
+    sides = re.fullmatch(r"(\d+)x(\d+)", text)
+    if sides is None:
         raise argparse.ArgumentTypeError(f"expected height x width such as 192x256, got {text!r}")
-    return int(found[1]), int(found[2])
+    return int(sides[1]), int(sides[2])
 
 
-def _batch(text: str) -> int | None:
+def _parse_batch(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isdigit() or int(text) < 1:

@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser, methods: Mapping[str, type[Opti
         group = parser.add_argument_group(f"options of {', '.join(together)}")
         for described in owners.values():
             if tuple(described) == together:
-                _add_flag(group, described)
+                add_flag(group, described)
 
 
 def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any) -> None:
@@ -61,7 +61,7 @@ def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any)
     described = describe(kind)
     for name in names or described:
         option = described[name]
-        _add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
+        add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
 
 
 def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
@@ -70,8 +70,13 @@ def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, An
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
-    """Add the flag of an option, described for each method that has it; it is None unless it is given."""
+def add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
+    """Add the flag of an option; its value is None unless it is given.
+
+    Args:
+        parser: A parser or a group of its arguments.
+        owners: The option as each method has it, whose default or meaning may differ.
+    """
     option = next(iter(owners.values()))
     meaning = _merge({method: option.help.rstrip(".") for method, option in owners.items()}, "; ")
     allowed = "" if option.choices else _merge({method: option.allowed for method, option in owners.items()}, "; ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,14 +17,16 @@ from tqdm import tqdm
 from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
+from objloc_ros.cli.options import add_flag, add_flags, given_options
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
+from objloc_ros.options import describe
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
 from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, drawn
-from objloc_ros.training.found_data import Item, image_files
+from objloc_ros.training.found_data import HeadTraining, Item, image_files
 from objloc_ros.training.found_head import save_head, train_head
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
 from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
@@ -63,11 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--weights", type=Path, help="backbone weights; the registered ones by default")
     found.add_argument("--images", type=Path, help="folder of pictures, such as DUTS-TR; procedural scenes by default")
     found.add_argument("--out", type=Path, default=Path("training/found"), help="folder of checkpoint and weights")
-    found.add_argument("--steps", type=int, default=501, help="optimiser steps (default: %(default)s)")
-    found.add_argument("--batch", type=int, default=50, help="images per step (default: %(default)s)")
-    found.add_argument("--size", type=int, default=224, help="side of the training images (default: %(default)s)")
-    found.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
-    found.add_argument("--bfloat16", action="store_true", help="run the frozen backbone in bfloat16: faster")
+    add_flags(found, HeadTraining, "steps", "batch", "size", "seed", "bfloat16")
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
     found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
     found.set_defaults(train=_train_found)
@@ -75,13 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
-    """Declare the training of CLIP-DINOiser's head; what is not given depends on the tower, and stays away."""
-
-    def number(name: str, kind: type, text: str) -> None:
-        default = f"default: {getattr(TINY, name):g} for tiny_clip, else {getattr(DinoiserTraining, name):g}"
-        flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=f"{text} ({default})")
-
+    """Declare the training of CLIP-DINOiser's head; what is not given depends on the tower."""
     parser.add_argument("--clip", choices=list(CLIP_SPECS), default="tiny_clip", help="default: %(default)s")
     parser.add_argument("--clip-weights", type=Path, help="weights of the tower; the registered ones by default")
     parser.add_argument("--dino", choices=list(SPECS), help="says what belongs together (default: tiny or dino_vitb16)")
@@ -92,14 +84,10 @@ def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder of pictures, say ImageNet; procedural scenes by default")
     parser.add_argument("--subset", type=int, default=1000, help="pictures drawn from it (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("training/dinoiser"), help="folder of checkpoint and weights")
-    number("steps", int, "optimiser steps")
-    number("batch", int, "pictures per step")
-    number("size", int, "side of the training crops")
-    number("gamma", float, "cosine from which patches belong together")
-    number("projection_rate", float, "learning rate of the correlations")
-    number("background_rate", float, "learning rate of the ground")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
-    parser.add_argument("--bfloat16", action="store_true", help="run the frozen networks in bfloat16: faster")
+    for name in ("steps", "batch", "size", "gamma", "projection_rate", "background_rate"):
+        option = describe(DinoiserTraining)[name]
+        add_flag(parser, {"tiny_clip": replace(option, default=getattr(TINY, name)), "other towers": option})
+    add_flags(parser, DinoiserTraining, "seed", "bfloat16")
     parser.add_argument("--workers", type=int, default=1, help="threads that prepare pictures (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="where everything runs (default: %(default)s)")
     parser.set_defaults(train=_train_dinoiser)
@@ -107,9 +95,8 @@ def _add_dinoiser(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, showing progress."""
-    for name in ("steps", "batch", "size"):
-        if getattr(args, name, 1) < 1:
-            raise ParameterError(f"{name} must be at least 1, got {getattr(args, name)}")
+    if args.steps is not None and args.steps < 1:
+        raise ParameterError(f"steps must be at least 1, got {args.steps}")
     args.out.mkdir(parents=True, exist_ok=True)
     args.train(args)
     return 0
@@ -150,6 +137,7 @@ def _train_clip(args: argparse.Namespace) -> None:
 
 
 def _train_found(args: argparse.Namespace) -> None:
+    settings = HeadTraining(**given_options(args, HeadTraining))
     backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
     images: Sequence[Item]
     if args.images is None:
@@ -157,15 +145,11 @@ def _train_found(args: argparse.Namespace) -> None:
         images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
         images = image_files(args.images)
-    progress = _Progress(args.steps, "steps")
+    progress = _Progress(settings.steps, "steps")
     weight, bias, _ = train_head(
         backbone,
         images,
-        steps=args.steps,
-        batch=args.batch,
-        seed=args.seed,
-        size=args.size,
-        bfloat16=args.bfloat16,
+        **asdict(settings),
         workers=args.workers,
         checkpoint=args.out / f"{args.backbone}_found_head.checkpoint",
         on_progress=progress,
@@ -177,8 +161,8 @@ def _train_found(args: argparse.Namespace) -> None:
 
 
 def _train_dinoiser(args: argparse.Namespace) -> None:
-    given = {field.name: getattr(args, field.name) for field in fields(DinoiserTraining) if hasattr(args, field.name)}
-    settings = replace(TINY if args.clip == "tiny_clip" else DinoiserTraining(), **given)
+    settings = TINY if args.clip == "tiny_clip" else DinoiserTraining()
+    settings = replace(settings, **given_options(args, DinoiserTraining))
     device = resolve_device(args.device)
     dino_name, found_name = DINOISER_TEACHERS.get(args.clip, PAPER_TEACHERS)
     dino_name, found_name = args.dino or dino_name, args.found or found_name

@@ -21,28 +21,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.set_defaults(action=list_weights)
     _add_json(action)
     action = actions.add_parser("fetch", help="download into the cache; the only command that uses the network")
-    action.add_argument("names", nargs="+", metavar="NAME", help="what `objloc weights list` shows")
+    action.add_argument("names", nargs="+", metavar="NAME", help="name as in `objloc weights list`")
     action.set_defaults(action=fetch_weights)
     _add_json(action)
     action = actions.add_parser("verify", help="check the SHA-256 of the files on this machine")
-    action.add_argument("names", nargs="*", metavar="NAME", help="default: all that are there")
+    action.add_argument(
+        "names", nargs="*", metavar="NAME", help="weights to check (default: all that are on this machine)"
+    )
     action.set_defaults(action=verify_weights)
     _add_json(action)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the chosen action."""
+    """Run the action."""
     status: int = args.action(args)
     return status
 
 
 def list_weights(args: argparse.Namespace) -> int:
     """Print the registry with the state of each file."""
-    rows = [describe(entry) for entry in REGISTRY.values()]
+    rows = [describe_entry(entry) for entry in REGISTRY.values()]
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = [(row["name"], row["licence"], megabytes(row["size_bytes"]), row["state"], row["source"]) for row in rows]
+    table = [(row["name"], row["licence"], format_size(row["size_bytes"]), row["state"], row["source"]) for row in rows]
     print(text_table([("NAME", "LICENCE", "SIZE", "STATE", "SOURCE"), *table]))
     print(f"\ncache: {cache_dir()}")
     return 0
@@ -52,8 +54,8 @@ def fetch_weights(args: argparse.Namespace) -> int:
     """Download each named file, say where it came from and under which licence.
 
     Raises:
-        WeightsError: At the first file that cannot be had.
-        ParameterError: If a name is unknown.
+        WeightsError: A file cannot be fetched; the next ones are not tried.
+        ParameterError: A name is unknown.
     """
     rows = []
     for name in args.names:
@@ -67,7 +69,7 @@ def fetch_weights(args: argparse.Namespace) -> int:
                 bar.update(done - bar.n)
 
             path = fetch(name, progress=advance)
-        rows.append(describe(entry))
+        rows.append(describe_entry(entry))
         if not args.json:
             print(f"  to {path}")
     if args.json:
@@ -78,7 +80,7 @@ def fetch_weights(args: argparse.Namespace) -> int:
 def verify_weights(args: argparse.Namespace) -> int:
     """Check files and print one line each; 1 if any is missing or wrong."""
     names = args.names or [name for name, entry in REGISTRY.items() if entry.embedded or entry.path.is_file()]
-    rows = [check(name) for name in names]
+    rows = [verify_entry(name) for name in names]
     if args.json:
         print(json.dumps(rows, indent=2))
     elif rows:
@@ -86,17 +88,17 @@ def verify_weights(args: argparse.Namespace) -> int:
     return int(any(row["state"] == "failed" for row in rows))
 
 
-def check(name: str) -> dict[str, str | None]:
-    """Verify one entry: state "ok", "unpinned" (no hash known or recorded to hold it against) or "failed"."""
+def verify_entry(name: str) -> dict[str, str | None]:
+    """Verify one entry: its state is "ok", "unpinned" (no hash is known or recorded) or "failed"."""
     try:
-        found = verify(name)
+        checked = verify(name)
     except WeightsError as error:
         return {"name": name, "state": "failed", "sha256": None, "error": str(error)}
-    return {"name": name, "state": "ok" if found.expected else "unpinned", "sha256": found.sha256, "error": None}
+    return {"name": name, "state": "ok" if checked.expected else "unpinned", "sha256": checked.sha256, "error": None}
 
 
-def describe(entry: WeightsEntry) -> dict[str, Any]:
-    """Describe an entry for people and scripts."""
+def describe_entry(entry: WeightsEntry) -> dict[str, Any]:
+    """Describe an entry of the registry, as JSON values."""
     present = entry.path.is_file()
     return {
         "name": entry.name,
@@ -111,8 +113,8 @@ def describe(entry: WeightsEntry) -> dict[str, Any]:
     }
 
 
-def megabytes(size_bytes: int | None) -> str:
-    """Write a size for people: three significant digits or so."""
+def format_size(size_bytes: int | None) -> str:
+    """Write a size for people, in kB or MB."""
     if size_bytes is None:
         return "?"
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"

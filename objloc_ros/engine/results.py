@@ -290,8 +290,8 @@ class Batch:
     prompts: ActivePrompts | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
 
-    def seen(self) -> Features:
-        """The backbone's features, for a head that said it reads them."""
+    def require_features(self) -> Features:
+        """Return the backbone's features, for a head whose `reads_features` is true."""
         if self.features is None:
             raise RuntimeError("the backbone has not run")
         return self.features
@@ -303,9 +303,9 @@ class Head(Protocol):
     default_options: Any
 
     def reads_features(self, options: Any) -> bool:
-        """Whether it needs the backbone's features."""
+        """Return whether it needs the backbone's features."""
         ...
 
     def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
-        """One result per image of the batch."""
+        """Return one result per image of the batch."""
         ...

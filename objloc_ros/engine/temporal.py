@@ -24,31 +24,31 @@ from objloc_ros.methods.patch_object import PatchObject, separation
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections, Grid, Size
 
-NEIGHBOURS = 5
-"""Patches of the previous frame that a patch takes its label from."""
+VOTING_PATCHES = 5
+"""Number of patches of the previous frame that vote on the label of a patch."""
 
-TEMPERATURE = 0.1
-"""Of the softmax over their cosines, as in the papers."""
+VOTE_TEMPERATURE = 0.1
+"""Temperature of the softmax over the cosines of the voting patches, as in the papers."""
 
-SAME = 0.3
-"""An object found overlaps a known one by at least this IoU if it is the same."""
+MATCH_IOU = 0.3
+"""Least IoU of an object found with a known one to count as the same object."""
 
-COVERED = 0.5
-"""One that shares more than this part of itself, or of a known one, with it is no other object."""
+MAX_NEW_OVERLAP = 0.5
+"""Largest part of an object, or of a known one, that the two may share if the object counts as new."""
 
-STANDS_OUT = 0.05
-"""Least separation (`patch_object.separation`) of what is carried over."""
+MIN_SEPARATION = 0.05
+"""Least separation (`patch_object.separation`) of an object that is carried over."""
 
-KEEPS = 0.7
-"""And the least part of its separation when it was last found."""
+MIN_SEPARATION_RATIO = 0.7
+"""Least separation of an object that is carried over, relative to that when it was last found."""
 
 MAX_MISSED_FRAMES = 15
-"""Frames for which an object stays without being found again."""
+"""Number of frames for which an object stays without being found again."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """One object.
+class KnownObject:
+    """One object of a video.
 
     Args:
         found: Its mask and seed in the latest frame.
@@ -64,23 +64,23 @@ class Known:
     missed: int = 0
     confirmed: bool = False
 
-    def still_stands(self, separation: float) -> bool:
-        """Whether the object is kept though it was not found: its carried-over mask stands out by this much."""
-        return self.missed <= MAX_MISSED_FRAMES and separation >= max(STANDS_OUT, KEEPS * self.score)
+    def is_kept(self, separation: float) -> bool:
+        """Return whether an object that was not found is kept, given the separation of its carried-over mask."""
+        return self.missed <= MAX_MISSED_FRAMES and separation >= max(MIN_SEPARATION, MIN_SEPARATION_RATIO * self.score)
 
 
 class Memory:
     """The objects of one camera and one method; call `update` with every frame in turn."""
 
     def __init__(self) -> None:
-        self._known: list[Known] = []
+        self._known: list[KnownObject] = []
         self._features: Tensor | None = None
         self._grid: Grid = (0, 0)
 
     def update(
         self, features: Tensor, grid: Grid, objects: Sequence[PatchObject], *, several: bool = False
     ) -> list[PatchObject]:
-        """Bring what is known to the next frame.
+        """Carry the known objects over to the next frame and match them with what was found there.
 
         Args:
             features: Keys float32 [N, C] of the frame.
@@ -90,24 +90,25 @@ class Memory:
                 error. A method of one object may just have looked elsewhere.
 
         Returns:
-            The objects of this frame. One that is new is held back until the next frame: if it was an error, it is not
-            there any more. In the first frame all are returned.
+            The objects of this frame. A new one is held back until the next frame: if it was an error, it is gone by
+            then. In the first frame all are returned.
         """
         unit = F.normalize(features.float(), dim=1)
         is_first = self._features is None or self._grid != grid or self._features.shape != unit.shape
         carried = [] if is_first else self._carry_over(unit, grid)
         self._features, self._grid = unit, grid
-        self._known = _merge(unit, carried, [one for one in objects if one.mask.any()], several)
+        self._known = _merge(unit, carried, [found for found in objects if found.mask.any()], several)
         return [known.found for known in self._known if is_first or known.age]
 
-    def _carry_over(self, unit: Tensor, grid: Grid) -> list[Known]:
-        """Known objects with the masks that the new frame's features give them, empty where there is nothing."""
+    def _carry_over(self, unit: Tensor, grid: Grid) -> list[KnownObject]:
+        """Return the known objects with the masks that the new frame's features give them, which may be empty."""
         if not self._known or self._features is None:
             return []
-        similarity, nearest = (unit @ self._features.T).topk(min(NEIGHBOURS, len(unit)), dim=1)
-        labels = torch.stack([known.found.mask.flatten() for known in self._known], dim=1).float()
-        votes = torch.einsum("nk,nko->on", (similarity / TEMPERATURE).softmax(1), labels[nearest])
-        masks = [_largest_part((vote > 0.5).view(grid)) for vote in votes]
+        similarity, nearest = (unit @ self._features.T).topk(min(VOTING_PATCHES, len(unit)), dim=1)  # each N k
+        labels = torch.stack([known.found.mask.flatten() for known in self._known], dim=1).float()  # N objects
+        weights = (similarity / VOTE_TEMPERATURE).softmax(1)
+        votes = torch.einsum("nk,nko->on", weights, labels[nearest])  # objects N
+        masks = [_select_largest_region((vote > 0.5).view(grid)) for vote in votes]  # each h w
         seeds = [int((vote * mask.flatten()).argmax()) for vote, mask in zip(votes, masks, strict=True)]
         return [
             replace(known, found=PatchObject(mask, seed), age=known.age + 1, missed=known.missed + 1)
@@ -115,53 +116,59 @@ class Memory:
         ]
 
 
-def _merge(unit: Tensor, carried: Sequence[Known], objects: Sequence[PatchObject], several: bool) -> list[Known]:
-    """Match what was found with what was carried over, keep what still stands out, and add what is new."""
-    scores = separation(unit, [one.mask for one in objects])
-    own = separation(unit, [known.found.mask for known in carried])
-    match = _pairs([known.found.mask for known in carried], [one.mask for one in objects])
+def _merge(
+    unit: Tensor, carried: Sequence[KnownObject], objects: Sequence[PatchObject], several: bool
+) -> list[KnownObject]:
+    """Match objects found with those carried over, keep those that still stand out, and add new ones."""
+    found_masks, carried_masks = [found.mask for found in objects], [known.found.mask for known in carried]
+    scores, carried_scores = separation(unit, found_masks), separation(unit, carried_masks)
+    match = _match_masks(carried_masks, found_masks)
     merged = []
     for i, known in enumerate(carried):
         if i in match:
-            merged.append(Known(objects[match[i]], float(scores[match[i]]), known.age, confirmed=True))
-        elif (known.confirmed or not several) and known.still_stands(own[i]):
+            merged.append(KnownObject(objects[match[i]], float(scores[match[i]]), known.age, confirmed=True))
+        elif (known.confirmed or not several) and known.is_kept(carried_scores[i]):
             merged.append(known)
-    fresh = [j for j in range(len(objects)) if j not in match.values()]
-    new = [j for j in fresh if not any(_covers(known.found.mask, objects[j].mask) for known in merged)]
-    return merged + [Known(objects[j], float(scores[j])) for j in new]
+    unmatched = [j for j in range(len(objects)) if j not in match.values()]
+    new = [
+        j for j in unmatched if all(_overlap(known.found.mask, found_masks[j]) <= MAX_NEW_OVERLAP for known in merged)
+    ]
+    return merged + [KnownObject(objects[j], float(scores[j])) for j in new]
 
 
-def _pairs(known: Sequence[Tensor], found: Sequence[Tensor]) -> dict[int, int]:
-    """Index of the object found for each known one, the largest IoU first."""
+def _match_masks(known: Sequence[Tensor], found: Sequence[Tensor]) -> dict[int, int]:
+    """Return the index of the found mask that matches each known one, matched by the largest IoU first."""
     overlaps = [
         (int((a & b).sum()) / max(int((a | b).sum()), 1), i, j)
         for i, a in enumerate(known)
         for j, b in enumerate(found)
     ]
     match: dict[int, int] = {}
-    for iou, i, j in sorted(overlaps, key=lambda each: -each[0]):
-        if iou >= SAME and i not in match and j not in match.values():
+    for iou, i, j in sorted(overlaps, key=lambda overlap: -overlap[0]):
+        if iou >= MATCH_IOU and i not in match and j not in match.values():
             match[i] = j
     return match
 
 
-def _covers(known: Tensor, found: Tensor) -> bool:
-    return int((known & found).sum()) > COVERED * min(int(known.sum()), int(found.sum()))
+def _overlap(known: Tensor, found: Tensor) -> float:
+    """Return the part of the smaller of two masks that both share."""
+    return int((known & found).sum()) / max(min(int(known.sum()), int(found.sum())), 1)
 
 
-def _largest_part(mask: Tensor) -> Tensor:
-    pixels = mask.cpu().numpy()
-    parts = components(pixels)
-    return torch.from_numpy(np.asarray((parts.labels == parts.largest()) & pixels)).to(mask.device)
+def _select_largest_region(mask: Tensor) -> Tensor:
+    """Return the largest 4-connected region of a mask: bool [h, w]."""
+    patches = mask.cpu().numpy()
+    regions = components(patches)
+    return torch.from_numpy(np.asarray((regions.labels == regions.largest()) & patches)).to(mask.device)
 
 
-UNIT = 1000.0
-"""Boxes are tracked in thousandths of the image's longer side, so that the filters' noise suits any size."""
+BOX_UNITS = 1000.0
+"""Units per longer side of the image in which boxes are tracked, so that the noise model suits any size."""
 
 MAX_STALE_FRAMES = 10
-"""Frames for which a track outlives its last detection."""
+"""Number of frames for which a track outlives its last detection."""
 
-MOTION = {
+MOTION_MODEL = {
     "order_pos": 1,
     "dim_pos": 2,
     "order_size": 0,
@@ -171,10 +178,10 @@ MOTION = {
     "r_var_pos": 30.0,
     "r_var_size": 30.0,
 }
-"""Constant velocity, constant size; variances in squared units (and per frame): patches are about 30 units wide."""
+"""Constant velocity, constant size; variances in squared box units (and per frame); a patch is about 30 units wide."""
 
-MIN_IOU = 0.2
-"""Least overlap of a detection with a track's predicted box."""
+MIN_TRACK_IOU = 0.2
+"""Least IoU of a detection with a track's predicted box."""
 
 
 class Tracker:
@@ -190,7 +197,7 @@ class Tracker:
         self._ids: dict[str, str] = {}
 
     def update(self, detections: Detections, size: Size) -> tuple[str, ...]:
-        """Name the detections of the next frame.
+        """Assign track ids to the detections of the next frame.
 
         Args:
             detections: Boxes in pixels.
@@ -200,20 +207,20 @@ class Tracker:
             One id per detection, "1", "2", ...: the same as in earlier frames for the same object, and never used again
             for another.
         """
-        boxes = detections.boxes.astype(np.float64) * (UNIT / max(size))
+        boxes = detections.boxes.astype(np.float64) * (BOX_UNITS / max(size))
         labels, tracks = np.array(detections.labels, dtype=object), [""] * len(detections)
         for label in dict.fromkeys([*self._labels, *detections.labels]):  # those out of sight learn that, too
             places = np.flatnonzero(labels == label)
             tracker = self._labels.setdefault(label, _LabelTracker())
             for place, track in zip(places, tracker.update(boxes[places], detections.scores[places]), strict=True):
                 tracks[place] = track
-        ids = tuple(self._id(track) for track in tracks)
-        self._labels = {label: tracker for label, tracker in self._labels.items() if tracker.alive()}
-        alive = {track for tracker in self._labels.values() for track in tracker.alive()}
-        self._ids = {track: name for track, name in self._ids.items() if track in alive}
+        ids = tuple(self._number_track(track) for track in tracks)
+        self._labels = {label: tracker for label, tracker in self._labels.items() if tracker.active_tracks()}
+        active = {track for tracker in self._labels.values() for track in tracker.active_tracks()}
+        self._ids = {track: name for track, name in self._ids.items() if track in active}
         return ids
 
-    def _id(self, track: str) -> str:
+    def _number_track(self, track: str) -> str:
         if track not in self._ids:
             self._count += 1
             self._ids[track] = str(self._count)
@@ -224,27 +231,27 @@ class _LabelTracker:
     """Tracks boxes by motpy, whose names for tracks are long and random."""
 
     def __init__(self) -> None:
-        self._matching = _Recorder(min_iou=MIN_IOU)
+        self._matching = _RecordingMatcher(min_iou=MIN_TRACK_IOU)
         self._tracker = MultiObjectTracker(
             dt=1.0,
-            model_spec=dict(MOTION),
+            model_spec=dict(MOTION_MODEL),
             matching_fn=self._matching,
             tracker_kwargs={"max_staleness": MAX_STALE_FRAMES},
         )
 
-    def alive(self) -> set[str]:
+    def active_tracks(self) -> set[str]:
         """Return the tracks that a box of the next frame may continue."""
         return {track.id for track in self._tracker.trackers}
 
     def update(self, boxes: npt.NDArray[np.float64], scores: npt.NDArray[np.float32]) -> list[str]:
-        """Return the track of each box of the next frame: boxes [n, 4] in `UNIT`, scores [n]."""
-        known = self.alive()
+        """Return the track of each box of the next frame: boxes [n, 4] in `BOX_UNITS`, scores [n]."""
+        known = self.active_tracks()
         self._tracker.step([Detection(box=box, score=float(s)) for box, s in zip(boxes, scores, strict=True)])
         fresh = iter(track.id for track in self._tracker.trackers if track.id not in known)
         return [self._matching.track_of.get(i) or next(fresh) for i in range(len(boxes))]
 
 
-class _Recorder(IOUAndFeatureMatchingFunction):
+class _RecordingMatcher(IOUAndFeatureMatchingFunction):
     """motpy's matching, which remembers the track of each detection: motpy itself does not tell."""
 
     def __call__(self, trackers: list, detections: list) -> npt.NDArray[np.int64]:

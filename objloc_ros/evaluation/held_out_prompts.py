@@ -48,7 +48,7 @@ class CaptionedScene:
 
     Args:
         image: RGB uint8 [H, W, 3].
-        identities: uint8 [H, W], 0 for the ground, i + 1 for the i-th object.
+        identities: uint8 [H, W], 0 for the background, i + 1 for the i-th object.
         objects: The objects' attributes.
     """
 
@@ -58,12 +58,12 @@ class CaptionedScene:
 
 
 def make_bank(seed: int = SEED) -> AttributeBank:
-    """Backgrounds and sprites that no training sees."""
+    """Make backgrounds and sprites that no training sees."""
     return AttributeBank(seed + 2, backgrounds=200, copies=3)
 
 
 def make_captioned_scenes(bank: AttributeBank, count: int, seed: int = SEED) -> Iterator[CaptionedScene]:
-    """Scenes of one to three objects; the pairs of attributes kept out of training occur as often as others."""
+    """Make scenes of one to three objects; the pairs of attributes kept out of training occur as often as others."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         scene = attribute_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.8))
@@ -72,7 +72,7 @@ def make_captioned_scenes(bank: AttributeBank, count: int, seed: int = SEED) -> 
 
 
 def make_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -> Iterator[tuple[Image, Attributes]]:
-    """Crops of one object each: RGB uint8 [side, side, 3]; half of the objects are of pairs kept out of training."""
+    """Make crops of one object each, half of them of pairs kept out of training: RGB uint8 [side, side, 3]."""
     rng = np.random.default_rng([seed, 1])
     everything = frozenset((colour, shape) for colour in COLOURS for shape in SHAPES)
     for number in range(count):
@@ -88,7 +88,7 @@ def make_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -> 
 def evaluate_crops(
     tower: ClipImage, encoder: PromptEncoder, crops: Sequence[tuple[Image, Attributes]], device: torch.device
 ) -> Scores:
-    """Zero-shot accuracy: which prompt is closest to a crop.
+    """Compute the zero-shot accuracy: which prompt is closest to a crop.
 
     Args:
         tower: The image tower.
@@ -110,10 +110,10 @@ def evaluate_crops(
         "pair": (pairs, lambda a: f"{a.colour} {a.shape}"),
     }
     scores: Scores = {}
-    for name, (prompts, truth_of) in questions.items():
+    for name, (prompts, name_truth) in questions.items():
         texts = encoder.encode(prompts).texts[1:]
-        answers = (embeddings @ texts.T).argmax(1).tolist()
-        right = np.array([prompts[a] == truth_of(truth) for a, (_, truth) in zip(answers, crops, strict=True)])
+        closest = (embeddings @ texts.T).argmax(1).tolist()
+        right = np.array([prompts[i] == name_truth(truth) for i, (_, truth) in zip(closest, crops, strict=True)])
         scores[name] = float(right[~unseen].mean())
         scores[f"unseen_{name}"] = float(right[unseen].mean())
     return scores
@@ -125,7 +125,7 @@ def evaluate_maps(
     rows: Mapping[str, tuple[str, dict[str, Any]]],
     on_progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Scores]:
-    """Mean IoU (mIoU) of the six shapes and the ground over all scenes, with the shapes as prompts.
+    """Compute the mean IoU (mIoU) of the six shapes and the background over all scenes, with the shapes as prompts.
 
     Args:
         pipeline: With the methods of `rows`.
@@ -134,7 +134,7 @@ def evaluate_maps(
         on_progress: Called after each scene of each row.
 
     Returns:
-        Per row "miou", "ground" (its IoU) and "shapes" (mean IoU of the others), in [0, 1].
+        Per row "miou", "ground" (the IoU of the background) and "shapes" (mean IoU of the others), in [0, 1].
     """
     labels = pipeline.set_prompts(SHAPES)
     order = {number: SHAPES.index(prompt) + 1 for number, prompt in labels.names().items()}
@@ -156,8 +156,8 @@ def evaluate_maps(
 
 
 def _draw_truth(scene: CaptionedScene) -> npt.NDArray[np.int64]:
-    """The number of each pixel's shape, 0 on the ground."""
-    return np.array([0, *(SHAPES.index(one.shape) + 1 for one in scene.objects)])[scene.identities]
+    """Return the number of each pixel's shape, 0 on the background."""
+    return np.array([0, *(SHAPES.index(attributes.shape) + 1 for attributes in scene.objects)])[scene.identities]
 
 
 @torch.inference_mode()

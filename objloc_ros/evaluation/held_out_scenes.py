@@ -18,7 +18,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, Encoded
-from objloc_ros.engine.heads.discovery import METHODS, result
+from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask
@@ -55,14 +55,14 @@ class HeldOutScene:
     identities: Image
 
     def boxes(self) -> npt.NDArray[np.int64]:
-        """Boxes [n, 4] of what is visible of each object, max side exclusive."""
+        """Return boxes [n, 4] of what is visible of each object, max side exclusive."""
         present = [i for i in np.unique(self.identities) if i]
         extents = [(self.identities == i).nonzero() for i in present]
         return np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1] for y, x in extents]).reshape(-1, 4)
 
 
 def make_scenes(count: int, seed: int = SEED) -> Iterator[HeldOutScene]:
-    """One to three objects per scene, from backgrounds and sprites that no training sees."""
+    """Make scenes of one to three objects, from backgrounds and sprites that no training sees."""
     rng = np.random.default_rng(seed)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
@@ -181,7 +181,7 @@ def _find_objects(
         if method == "dino_seg" and not attention:
             continue
         for i, objects in enumerate(find(features, options())):
-            found = result(objects, features.keys[i], images[i], geometries[i])
+            found = score_objects(objects, features.keys[i], images[i], geometries[i])
             detections[i][method] = found.detections
     return detections
 
@@ -199,13 +199,13 @@ def _patches_to_source(mask: Tensor, geometry: Geometry) -> BoolMap:
 
 
 def _replace_keys(features: Features, keys: Tensor) -> Features:
-    """The same grid and attention with other keys, centred."""
+    """Keep grid and attention, with other keys, centred."""
     keys = keys - keys.mean(1, keepdim=True)
     return Features(keys, keys, keys, features.cls_attention, features.grid)
 
 
 def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
-    """Mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
+    """Compute mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
     pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
     patches = torch.nn.functional.unfold(pixels, geometry.patch, stride=geometry.patch).unflatten(1, (3, -1))
@@ -213,7 +213,7 @@ def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to `size` items in order."""
+    """Cut items into lists of up to `size`, in order."""
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
@@ -229,13 +229,13 @@ LAGS = range(4)
 
 
 def make_videos(count: int, seed: int = SEED) -> Iterator[list[HeldOutScene]]:
-    """Videos of `VIDEO_FRAMES` frames, one to three objects each, from pictures that no training sees."""
+    """Make videos of `VIDEO_FRAMES` frames, one to three objects each, from pictures that no training sees."""
     rng = np.random.default_rng(seed + 2)
     bank = Bank(seed + 1, backgrounds=200, sprites=500)
     for _ in range(count):
         scene = random_scene(rng, bank, aspect=SIZE[1] / SIZE[0], counts=COUNT_PROBABILITIES, sizes=(0.25, 0.7))
-        film = moving(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
-        yield [HeldOutScene(*frame) for frame in film]
+        frames = moving(rng, bank, scene, SIZE, frames=VIDEO_FRAMES, camera=Camera(strength=0.6))
+        yield [HeldOutScene(*frame) for frame in frames]
 
 
 class Lag(VideoMetric):

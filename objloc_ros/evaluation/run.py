@@ -34,7 +34,7 @@ FILE_OPTIONS = ("chosen", "annotations")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Which method on which data: the `ShardTask` of a block of images.
+    """A method on a data set: the `ShardTask` of a block of images.
 
     Args:
         dataset: A key of `DATASETS`.
@@ -54,7 +54,7 @@ class Evaluation:
 
     @property
     def method(self) -> str:
-        """The method that is evaluated."""
+        """The name of the method."""
         return self.config.methods[0]
 
     def open(self) -> Dataset:
@@ -87,14 +87,14 @@ class Evaluation:
         target.write_text("".join(f"{line}\n" for line in lines))
 
     def settings(self) -> dict[str, Any]:
-        """What the result depends on; a run goes on only in the folder of an equal one."""
+        """Return what the result depends on; a run goes on only in the folder of an equal one."""
         about = self.config.about(self.method)
         about |= {f"{name} as of": fingerprint(Path(path)) for name, path in self.options if name == "annotations"}
         return {**about, "dataset": self.dataset, **dict(self.options), "limit": self.limit, "threads": self.threads}
 
 
 def cut_shards(dataset: Dataset) -> list[Shard]:
-    """The blocks of a data set."""
+    """Cut a data set into blocks."""
     count = len(dataset.samples)
     return [Shard(f"{i:08}.jsonl", (i, min(i + BLOCK_IMAGES, count))) for i in range(0, count, BLOCK_IMAGES)]
 
@@ -135,8 +135,8 @@ def write_result(
         InputError: If a block is missing or damaged, or no image could be evaluated.
     """
     records = list(_read_records(folder / BLOCKS, dataset))
-    good = [one for one in records if "error" not in one]
-    failed = [{"key": one["key"], "reason": one["error"]} for one in records if "error" in one]
+    good = [record for record in records if "error" not in record]
+    failed = [{"key": record["key"], "reason": record["error"]} for record in records if "error" in record]
     settings = evaluation.settings()
     result = {
         "format": FORMAT,
@@ -156,17 +156,17 @@ def write_result(
         "machine": machine,
     }
     write_json(folder / RESULT_FILE, result)
-    write_text(folder / IMAGES, "".join(json.dumps(_summarise_record(one)) + "\n" for one in records))
+    write_text(folder / IMAGES, "".join(json.dumps(_summarise_record(record)) + "\n" for record in records))
     return result
 
 
 def read_images(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `images.jsonl`."""
+    """Read the lines of `images.jsonl`."""
     return [json.loads(line) for line in (folder / IMAGES).read_text().splitlines()]
 
 
 def _describe_protocol(evaluation: Evaluation, dataset: Dataset) -> dict[str, Any]:
-    """Which of several conventions the metrics follow."""
+    """Say which of several conventions the metrics follow."""
     given = {name: value for name, value in evaluation.options if name not in FILE_OPTIONS}
     return {**given, "convention": dataset.convention} if dataset.kind == "semantic" else given
 
@@ -175,25 +175,24 @@ def _read_records(folder: Path, dataset: Dataset) -> Iterator[dict[str, Any]]:
     for shard in cut_shards(dataset):
         path = folder / shard.name
         try:
-            lines = path.read_text().splitlines()
-            each = [json.loads(line) for line in lines]
+            records = [json.loads(line) for line in path.read_text().splitlines()]
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read the block {path}: {error}; remove it, and the same command makes it anew"
             ) from error
         start, stop = shard.input
-        if [one["key"] for one in each] != [sample.key for sample in dataset.samples[start:stop]]:
+        if [record["key"] for record in records] != [sample.key for sample in dataset.samples[start:stop]]:
             raise InputError(f"the block {path} is of other images; remove it, and the same command makes it anew")
-        yield from each
+        yield from records
 
 
-def _summarise_record(one: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report needs of a record: its name and score, and the curves that are plotted."""
-    curves = one.get("saliency", {})
-    about = {"key": one["key"], "image": one["image"], "score": one.get("score")}
+def _summarise_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what a report needs of a record: its name and score, and the curves that are plotted."""
+    curves = record.get("saliency", {})
+    about = {"key": record["key"], "image": record["image"], "score": record.get("score")}
     return about | {name: curves[name] for name in ("precision", "recall") if name in curves}
 
 
 def _list_networks(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What says which networks looked, where it is not the registered ones at their own size."""
+    """List what says which networks were used, where they are not the registered ones at their own size."""
     return {name: settings[name] for name in ("short_side", "clip", *WEIGHTS) if settings.get(name) is not None}

@@ -24,6 +24,9 @@ PALETTE: tuple[Colour, ...] = (MASK, (64, 220, 255), (255, 140, 0), (170, 90, 25
 BOX: Colour = (255, 208, 56)
 """RGB of boxes and labels."""
 
+OUTLINE_COLOUR: Colour = (255, 255, 255)
+"""RGB of the outlines of true objects."""
+
 DARK: Colour = (14, 20, 28)
 """RGB of outlines under bright lines and of text on bright labels."""
 
@@ -83,6 +86,21 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
         names = detections.labels if detections.ids is None else [f"{track}:" for track in detections.ids]
         for box, score, name in zip(detections.boxes, detections.scores, names, strict=True):
             _label(canvas, box, float(score), name, pen)
+    return canvas
+
+
+def draw_outline(canvas: Image, mask: npt.NDArray[np.bool_]) -> Image:
+    """Draw a line around true objects, in place.
+
+    Args:
+        canvas: RGB uint8 [H, W, 3].
+        mask: bool [H, W], the pixels of the objects.
+
+    Returns:
+        The canvas.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, contours, -1, OUTLINE_COLOUR, 2, cv2.LINE_AA)
     return canvas
 
 

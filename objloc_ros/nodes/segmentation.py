@@ -81,8 +81,7 @@ class SegmentationAdapter(MethodAdapter):
         return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:
-        """Judge the prompts, too."""
-        super().check(values)
+        """Judge the prompts."""
         _check_prompts(values["clip"], tuple(values["prompts"]), tuple(values["templates"]))
 
     def apply(self, values: Values) -> None:

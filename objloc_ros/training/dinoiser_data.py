@@ -15,6 +15,7 @@ from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image
+from objloc_ros.options import Options, option
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank, attribute_scene
 from objloc_ros.scenes.compose import Bank, Camera, render
 from objloc_ros.scenes.textures import Array
@@ -27,41 +28,26 @@ CAMERA = Camera(strength=0.6, grey=0.0)
 
 
 @dataclass(frozen=True)
-class DinoiserTraining:
-    """Settings of a run, by default the paper's; equal settings, teachers and pictures give equal heads.
+class DinoiserTraining(Options):
+    """Settings of a run, by default the paper's; equal settings, teachers and pictures give equal heads."""
 
-    Args:
-        steps: Optimiser updates. The rates fall to a tenth after the same part of them as in the paper.
-        batch: Pictures per update.
-        seed: Seed of the head, the order of pictures and the augmentations.
-        size: Side of the training crops in pixels, a multiple of the teachers' patches.
-        gamma: Cosine of DINO's values from which two patches belong together, in [0, 1].
-        projection_rate: Learning rate of the convolution behind the correlations.
-        background_rate: Learning rate of the convolution that tells objects from the background.
-        brightness: The crop's brightness changes by a factor in [1 - brightness, 1 + brightness], in [0, 1].
-        bfloat16: Run the frozen networks in bfloat16: faster on GPUs and recent CPUs.
-    """
-
-    steps: int = 6300
-    batch: int = 16
-    seed: int = 0
-    size: int = 448
-    gamma: float = 0.2
-    projection_rate: float = 5e-5
-    background_rate: float = 1e-2
-    brightness: float = 0.5
-    bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "size"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("gamma", "brightness"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ParameterError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        for name in ("projection_rate", "background_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ParameterError(f"{name} must be positive, got {getattr(self, name)}")
+    steps: int = option(
+        6300, "Optimiser updates; the rates fall to a tenth after the same part of them as in the paper.", low=1
+    )
+    batch: int = option(16, "Pictures per update.", low=1)
+    seed: int = option(0, "Seed of the head, the order of pictures and the augmentations.")
+    size: int = option(448, "Side of the training crops in pixels, a multiple of the teachers' patches.", low=1)
+    gamma: float = option(0.2, "Cosine of DINO's values from which two patches belong together.", low=0, high=1)
+    projection_rate: float = option(
+        5e-5, "Learning rate of the convolution behind the correlations.", low=0, exclusive=True
+    )
+    background_rate: float = option(
+        1e-2, "Learning rate of the convolution that tells objects from the background.", low=0, exclusive=True
+    )
+    brightness: float = option(
+        0.5, "The crop's brightness changes by a factor in [1 - brightness, 1 + brightness].", low=0, high=1
+    )
+    bfloat16: bool = option(False, "Run the frozen networks in bfloat16: faster on GPUs and recent CPUs.")
 
     def decay(self, step: int) -> float:
         """Factor of both rates at a step, counted from 0: 1, and 0.1 from 5000 of 6300 steps on."""

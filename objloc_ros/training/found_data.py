@@ -23,6 +23,7 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.found import background_mask
 from objloc_ros.ops.bilateral import BilateralGrid, accepts, binary
 from objloc_ros.ops.regions import BoolMap
+from objloc_ros.options import Options, option
 from objloc_ros.types import Grid, Image, check_image
 
 SCALES = (0.1, 3.0)
@@ -127,29 +128,17 @@ Item = Image | Path
 
 
 @dataclass(frozen=True)
-class HeadTraining:
-    """Settings of a run, checked on construction; equal settings and images give equal heads.
+class HeadTraining(Options):
+    """Settings of a run; equal settings and images give equal heads."""
 
-    Args:
-        steps: Optimiser updates.
-        batch: Images per update.
-        seed: Seed of the head, the order of images and the augmentations.
-        size: Side of the training images in pixels, a multiple of the backbone's patch.
-        threshold: Cosine above which a patch is background in the discovered labels.
-        bfloat16: Run the backbone in bfloat16: half the time on recent CPUs, keys accurate to about 1 %.
-    """
-
-    steps: int = 501
-    batch: int = 50
-    seed: int = 0
-    size: int = 224
-    threshold: float = 0.3
-    bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "size"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} must be at least 1, got {getattr(self, name)}")
+    steps: int = option(501, "Optimiser updates.", low=1)
+    batch: int = option(50, "Images per update.", low=1)
+    seed: int = option(0, "Seed of the head, the order of images and the augmentations.")
+    size: int = option(224, "Side of the training images in pixels, a multiple of the backbone's patch.", low=1)
+    threshold: float = option(0.3, "Cosine above which a patch is background in the discovered labels.")
+    bfloat16: bool = option(
+        False, "Run the frozen backbone in bfloat16: half the time on recent CPUs, keys accurate to about 1 %."
+    )
 
 
 @dataclass(frozen=True)

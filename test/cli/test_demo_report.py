@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from objloc_ros.cli.demo_report import Measured, caption, outlined, pick, sheet, summarise, table
+from objloc_ros.cli.demo_report import (
+    RecordedRun,
+    choose_frames,
+    format_table,
+    make_caption,
+    make_sheet,
+    outline_objects,
+    summarise,
+)
 
 MS = 1_000_000
-RUN = Measured(
+RUN = RecordedRun(
     images=4,
     age_ms={100 * MS: 40.0, 200 * MS: 60.0, 400 * MS: 50.0},
     boxes={100 * MS: 1, 200 * MS: 2, 400 * MS: 0},
@@ -35,7 +43,7 @@ def test_summary():
 
 
 def test_the_table_says_it_all():
-    text = table(summarise(RUN, 5))
+    text = format_table(summarise(RUN, 5))
     for words in (
         "5 in, 3 out, 1 dropped (too_old 1), 1 lost on the way",
         "p50 50 ms, p95 59 ms",
@@ -46,10 +54,10 @@ def test_the_table_says_it_all():
 
 
 def test_an_empty_run_has_no_figures():
-    report = summarise(Measured(), 5)
+    report = summarise(RecordedRun(), 5)
     assert report["frames"]["out"] == 0
     assert report["age_ms"] is report["mask_iou"] is report["boxes_per_frame"]["mean"] is None
-    assert "age         unknown" in table(report)
+    assert "age         unknown" in format_table(report)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,7 @@ def test_an_empty_run_has_no_figures():
     [([5, 1, 3], 12, [1, 3, 5]), (range(100), 3, [0, 50, 99]), ([7], 4, [7]), ([], 4, [])],
 )
 def test_frames_are_picked_evenly(stamps, count, chosen):
-    assert pick(stamps, count) == chosen
+    assert choose_frames(stamps, count) == chosen
 
 
 @pytest.mark.parametrize(
@@ -65,14 +73,14 @@ def test_frames_are_picked_evenly(stamps, count, chosen):
     [(100, "0.0 s   1 object   IoU 0.50"), (200, "0.1 s   2 objects   IoU 1.00"), (400, "0.3 s   0 objects")],
 )
 def test_captions(stamp, text):
-    assert caption(RUN, stamp * MS) == text
+    assert make_caption(RUN, stamp * MS) == text
 
 
 def test_outlines_follow_each_object():
     truth = np.zeros((40, 60), np.uint8)
     truth[10:30, 10:30], truth[10:30, 30:50] = 1, 2
     picture = np.zeros((40, 60, 3), np.uint8)
-    lines = outlined(picture, truth)
+    lines = outline_objects(picture, truth)
     assert (lines[20, [10, 29, 30, 49]] == 255).all()  # the seam between the two as well
     assert not lines[20, 20].any()
     assert not picture.any()
@@ -80,7 +88,7 @@ def test_outlines_follow_each_object():
 
 def test_a_sheet_holds_all_frames_and_a_title():
     frames = [np.full((30, 40, 3), 40 * i, np.uint8) for i in range(1, 6)]
-    page = sheet(frames, [str(i) for i in range(5)], "title")
+    page = make_sheet(frames, [str(i) for i in range(5)], "title")
     assert page.ndim == 3
     assert all((page == 40 * i).all(axis=2).sum() > 10_000 for i in range(1, 6))
     assert (page[:44] < 128).any()

@@ -63,7 +63,7 @@ def test_a_file_is_written_in_the_format_asked_for(folder, tmp_path, capsys, nam
 def test_json_and_published_rows(folder, capsys) -> None:
     assert main(["evaluate", "report", str(folder), "--json", "--published"]) == 0
     rows = json.loads(capsys.readouterr().out)["tables"]["corloc"]
-    assert {"lost", "tokencut", "found"} <= {row["method"] for row in rows}
+    assert {"lost", "dino_seg", "rOSD"} <= {row["method"] for row in rows}
     measured = [(cell["measured"], cell["images"]) for row in rows for cell in row["cells"] if cell["measured"]]
     assert measured == [(0.6171, None), (0.4, 10)]
 
@@ -80,8 +80,8 @@ def test_bad_results_are_named_and_the_others_shown(folder, capsys) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda folder: None, "no result.json that can be used below"),
-        (lambda folder: (folder / "result.json").write_text("{}"), "no result.json that can be used below"),
+        (lambda folder: None, "no usable result.json below"),
+        (lambda folder: (folder / "result.json").write_text("{}"), "no usable result.json below"),
         (lambda folder: folder.rmdir(), "is not a folder"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from objloc_ros.cli.evaluate import COLUMNS, table
+from objloc_ros.cli.evaluate import COLUMNS, format_table
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.evaluation import held_out_scenes as module
 from objloc_ros.evaluation.held_out_scenes import HeldOutScene, evaluate_baselines, evaluate_pipeline, make_scenes
@@ -50,7 +50,7 @@ def test_the_embedded_model_beats_what_needs_no_training():
 
 def test_the_table_has_a_dash_where_a_measure_does_not_apply():
     columns = {"lost": "LOST", "found": "FOUND"}
-    lines = table({"tiny": {"lost": 0.5, "found": 1.0}, "x": {"lost": 0.1}}, columns)
+    lines = format_table({"tiny": {"lost": 0.5, "found": 1.0}, "x": {"lost": 0.1}}, columns)
     assert lines.splitlines() == [
         "|  | LOST | FOUND |",
         "| --- | ---: | ---: |",

@@ -14,7 +14,7 @@ import torch
 from gate import Gate
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.labelling import labelled
+from objloc_ros.engine.heads.labelling import label_pixels
 from objloc_ros.engine.heads.segmentation import METHODS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
@@ -48,7 +48,7 @@ class StripedHead:
         classes = (1 + torch.arange(width) * len(labels) // width).repeat(height, 1)
         if options.background == "found":
             classes[torch.from_numpy(image.max(axis=2) < 128)] = 0
-        return labelled(classes, torch.full((height, width), self.sure), labels, geometry, options)
+        return label_pixels(classes, torch.full((height, width), self.sure), labels, geometry, options)
 
 
 class SlowEncoder(PromptEncoder):

@@ -23,8 +23,8 @@ from objloc_ros.training.dinoiser_data import DinoiserTraining, MixedScenes, aug
         ({"size": 0}, "size must be at least 1, got 0"),
         ({"gamma": 1.5}, r"gamma must lie in \[0, 1\], got 1.5"),
         ({"brightness": -0.5}, r"brightness must lie in \[0, 1\], got -0.5"),
-        ({"projection_rate": 0.0}, "projection_rate must be positive, got 0.0"),
-        ({"background_rate": float("nan")}, "background_rate must be positive, got nan"),
+        ({"projection_rate": 0.0}, "projection_rate must be above 0, got 0.0"),
+        ({"background_rate": float("nan")}, "background_rate must be above 0, got nan"),
     ],
 )
 def test_senseless_settings_are_refused(setting: dict, match: str) -> None:

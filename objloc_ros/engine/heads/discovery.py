@@ -24,20 +24,21 @@ from objloc_ros.ops.regions import BoolMap, extent
 from objloc_ros.types import Detections, Features, Image
 
 Objects = list[list[PatchObject]]
-"""Objects of each image of a batch."""
+"""The objects of each image of a batch."""
 
 
 def _lost(features: Features, options: LostOptions) -> Objects:
-    return [[found] for found in lost(features.keys, features.grid, k_patches=options.k_patches)]
+    return [[patch_object] for patch_object in lost(features.keys, features.grid, k_patches=options.k_patches)]
 
 
 def _tokencut(features: Features, options: TokenCutOptions) -> Objects:
-    found = tokencut(features.keys, features.grid, tau=options.tau, eps=options.eps, binary=options.binary)
-    return [[one] for one in found]
+    objects = tokencut(features.keys, features.grid, tau=options.tau, eps=options.eps, binary=options.binary)
+    return [[patch_object] for patch_object in objects]
 
 
 def _deep_spectral(features: Features, options: DeepSpectralOptions) -> Objects:
-    return [[r.object()] for r in deep_spectral(features.keys, features.grid, n_vectors=options.n_vectors)]
+    results = deep_spectral(features.keys, features.grid, n_vectors=options.n_vectors)
+    return [[spectral.object()] for spectral in results]
 
 
 def _maskcut(features: Features, options: MaskCutOptions) -> Objects:
@@ -45,8 +46,8 @@ def _maskcut(features: Features, options: MaskCutOptions) -> Objects:
 
 
 def _dino_seg(features: Features, options: DinoSegOptions) -> Objects:
-    found = dino_seg(features.cls_attention, features.grid, head=options.head, mass=options.mass)
-    return [[one] for one in found]
+    objects = dino_seg(features.cls_attention, features.grid, head=options.head, mass=options.mass)
+    return [[patch_object] for patch_object in objects]
 
 
 METHODS: dict[str, tuple[type, Callable[[Features, Any], Objects]]] = {
@@ -76,12 +77,12 @@ class DiscoveryHead:
         self.default_options = options()
 
     def reads_features(self, options: Any) -> bool:
-        """Always."""
+        """Return True: every discovery method reads keys or attention."""
         return True
 
     def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
-        """One result per image of the batch; a video's next frame is answered in agreement with its earlier ones."""
-        features = batch.seen()
+        """Return one result per image of the batch; with a memory, in agreement with earlier frames."""
+        features = batch.require_features()
         found = self._find(features, options)
         memory = batch.memories.get(self._method)
         if memory is not None:
@@ -89,15 +90,16 @@ class DiscoveryHead:
             (objects,), (keys,) = found, features.keys
             determined = [patch_object for patch_object in objects if not patch_object.degenerate]
             found = [memory.update(keys, features.grid, determined, several=several)]
-        each = zip(found, features.keys, batch.images, batch.geometries, strict=True)
         with stage(f"{self._method}.pixels", is_part=True):
             return [
-                result(objects, keys, image, geometry, post=options.post, crf=self._crf)
-                for objects, keys, image, geometry in each
+                score_objects(objects, keys, image, geometry, post=options.post, crf=self._crf)
+                for objects, keys, image, geometry in zip(
+                    found, features.keys, batch.images, batch.geometries, strict=True
+                )
             ]
 
 
-def result(
+def score_objects(
     objects: Sequence[PatchObject],
     keys: Tensor,
     image: Image,
@@ -116,9 +118,9 @@ def result(
         post: Refinement of the masks.
         crf: The model of the refinement "crf".
     """
-    objects = [one for one in objects if not one.degenerate and one.mask.any()]
-    scores = separation(keys, [one.mask for one in objects])
-    masks = [_pixels(one, geometry) for one in objects]
+    determined = [found for found in objects if not found.degenerate and found.mask.any()]
+    scores = separation(keys, [found.mask for found in determined])
+    masks = [_to_pixels(found, geometry) for found in determined]  # each h' w'
     if post != "none":
         masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
     boxes = [extent(mask) for mask in masks]
@@ -126,13 +128,13 @@ def result(
     instances = np.zeros(geometry.resized, np.uint16)
     for rank, i in reversed(list(enumerate(order, start=1))):  # where refined masks overlap, the better object stays
         instances[masks[i]] = rank
-    chosen = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
-    detections = Detections.class_free(boxes_to_source(chosen, geometry), scores[order].astype(np.float32))
+    ordered = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
+    detections = Detections.class_free(boxes_to_source(ordered, geometry), scores[order].astype(np.float32))
     return InstanceResult(detections, geometry, instances > 0, instances)
 
 
-def _pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
-    """The object's patches as pixels of the processed image, bool [h', w']."""
+def _to_pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
+    """Return the object's patches as pixels of the processed image, bool [h', w']."""
     patches: npt.NDArray[np.bool_] = found.mask.cpu().numpy()
     height, width = geometry.resized
     return patches.repeat(geometry.patch, axis=0).repeat(geometry.patch, axis=1)[:height, :width]

@@ -39,7 +39,7 @@ class FoundHead:
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Return saliency, mask and boxes of each image."""
-        logits = self.logits(batch.seen()).cpu()  # B h w
+        logits = self.logits(batch.require_features()).cpu()  # B h w
         results = []
         with stage("found.pixels", is_part=True):
             for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):

@@ -1,4 +1,4 @@
-"""From maps of how well each prompt fits to one label per pixel, and from labels to regions."""
+"""From cosines of prompts at each pixel to one label per pixel, and from labels to regions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from objloc_ros.types import UNLABELLED, Detections, Image, LabelSet
 
 Background = Literal["found", "prompt", "none"]
 
-TEMPERATURE = 100.0
-"""Factor of the cosines in CLIP's softmax."""
+LOGIT_SCALE = 100.0
+"""CLIP's factor of cosines before the softmax."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class SegmentationOptions(Options):
     min_area: float = option(0.001, "Smallest reported region as a fraction of the image.", low=0, high=1)
 
 
-def choose(
+def choose_classes(
     cosines: Tensor, saliency: Tensor | None, background: Background, *, signed: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The class of each pixel and how sure it is.
+    """Choose the class of each pixel, and say how confident the choice is.
 
     Args:
         cosines: float32 [1 + P, h, w], the background's first.
@@ -55,23 +55,23 @@ def choose(
         the saliency where that decides.
     """
     if background == "prompt":
-        sure, best = (TEMPERATURE * cosines).softmax(0).max(0)
-        return best, sure
-    prompts = (TEMPERATURE * cosines[1:]).softmax(0)
+        confidence, best = (LOGIT_SCALE * cosines).softmax(0).max(0)  # each h w
+        return best, confidence
+    prompts = (LOGIT_SCALE * cosines[1:]).softmax(0)  # P h w
     if background == "none":
-        sure, best = prompts.max(0)
-        return best + 1, sure
+        confidence, best = prompts.max(0)
+        return best + 1, confidence
     assert saliency is not None
     fitting = (1 + cosines) / 2 if signed else cosines
     best = gated(fitting[None], saliency[None])[0].argmax(0)
-    sure = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]
-    return best, torch.where(best > 0, sure * saliency, 1 - saliency)
+    confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
+    return best, torch.where(best > 0, confidence * saliency, 1 - saliency)
 
 
-def labelled(
+def label_pixels(
     classes: Tensor, confidence: Tensor, labels: LabelSet, geometry: Geometry, options: SegmentationOptions
 ) -> SemanticResult:
-    """Put ids in the place of classes, and describe the regions.
+    """Turn the classes of pixels into ids, and describe the regions of each id.
 
     Args:
         classes: int64 [h', w'], 0 for the background, i + 1 for the i-th prompt.
@@ -83,28 +83,28 @@ def labelled(
     background = [number for number, prompt in labels.names().items() if is_background(prompt)]
     ids = [background[0] if background else UNLABELLED, *labels.ids]
     table = np.array(ids, np.uint8)
-    sure = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
+    confidence_map = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
     ids_map = table[classes.cpu().numpy()]
-    ids_map[sure < options.threshold] = UNLABELLED
-    sure = np.where(ids_map == UNLABELLED, np.float32(0), sure)
-    detections = regions(ids_map, sure, labels, geometry, min_area=options.min_area)
-    return SemanticResult(detections, geometry, ids_map != UNLABELLED, labels, ids_map, sure)
+    ids_map[confidence_map < options.threshold] = UNLABELLED
+    confidence_map = np.where(ids_map == UNLABELLED, np.float32(0), confidence_map)
+    detections = find_regions(ids_map, confidence_map, labels, geometry, min_area=options.min_area)
+    return SemanticResult(detections, geometry, ids_map != UNLABELLED, labels, ids_map, confidence_map)
 
 
 def is_background(prompt: str) -> bool:
-    """Whether a prompt is the word background, which the text tower reads without regard to case and spaces."""
+    """Return whether a prompt is the word background; the text tower ignores case and surplus spaces."""
     return " ".join(prompt.lower().split()) == BACKGROUND
 
 
-def regions(
+def find_regions(
     ids: Image, confidence: npt.NDArray[np.float32], labels: LabelSet, geometry: Geometry, *, min_area: float
 ) -> Detections:
-    """The 4-connected regions of each label as detections, scored by their mean confidence, best first.
+    """Return the 4-connected regions of each label as detections, scored by their mean confidence, best first.
 
     Args:
         ids: uint8 [h', w'].
         confidence: float32 [h', w'].
-        labels: The prompts; regions of the word background are none.
+        labels: The prompts; regions of the word background are left out.
         geometry: Maps this size to the source image.
         min_area: Smallest region as a fraction of the image.
     """

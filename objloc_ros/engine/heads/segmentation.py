@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.found import FoundHead
-from objloc_ros.engine.heads.labelling import SegmentationOptions, choose, labelled
+from objloc_ros.engine.heads.labelling import SegmentationOptions, choose_classes, label_pixels
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
@@ -92,7 +92,7 @@ class SegmentationHead:
     Args:
         method: A key of `METHODS`.
         towers: What it runs on.
-        device: Where that is.
+        device: Where the towers are.
     """
 
     def __init__(self, method: str, towers: Towers, device: torch.device) -> None:
@@ -108,13 +108,13 @@ class SegmentationHead:
         self.default_options = METHODS[method]()
 
     def reads_features(self, options: SegmentationOptions) -> bool:
-        """For FOUND's map of the background, and for CLIP-DINOiser's correlations without training."""
+        """Return whether FOUND's map of the background or CLIP-DINOiser's untrained correlations are wanted."""
         if isinstance(options, DinoiserOptions):
-            return not self._asks_head(options)
+            return not self._uses_head(options)
         return options.background == "found"
 
     def __call__(self, batch: Batch, options: Any) -> list[SemanticResult]:
-        """Labels of each image.
+        """Label the pixels of each image.
 
         Raises:
             ParameterError: If there are no prompts, or CLIP-DINOiser lacks its head.
@@ -124,57 +124,59 @@ class SegmentationHead:
         return self._run(batch, batch.prompts, options)
 
     def _clip_diy(self, batch: Batch, prompts: ActivePrompts, options: ClipDiyOptions) -> list[SemanticResult]:
-        squares = np.stack([cv2.resize(i, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for i in batch.images])
-        pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)
-        cut = resized_windows(pixels, self._clip.side)
+        squares = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for image in batch.images])
+        pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)  # B 3 SIDE SIDE
+        windows = resized_windows(pixels, self._clip.side)  # B*windows 3 S S
         mean, std = (
-            torch.tensor(v, device=self._device)[:, None, None] * 255 for v in (self._clip.mean, self._clip.std)
+            torch.tensor(values, device=self._device)[:, None, None] * 255
+            for values in (self._clip.mean, self._clip.std)
         )
         with self._autocast:
-            embedded = self._clip((cut.float() - mean) / std)
-        scales = split_windows(embedded, len(squares), windows_per_row())
-        maps = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)
-        geometries = [Geometry(size_of(i), (SIDE, SIDE), (SIDE, SIDE), self._clip.patch) for i in batch.images]
+            embedded = self._clip((windows.float() - mean) / std)  # B*windows D
+        scales = split_windows(embedded, len(squares), windows_per_row())  # for each scale: B n n D
+        cosines = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)  # B 1+P SIDE SIDE
+        square = (SIDE, SIDE)
+        geometries = [Geometry(size_of(image), square, square, self._clip.patch) for image in batch.images]
         with stage("clip_diy.pixels", is_part=True):
-            return self._decided(maps, geometries, batch, prompts, options)
+            return self._label(cosines, geometries, batch, prompts, options)
 
     def _maskclip(self, batch: Batch, prompts: ActivePrompts, options: MaskClipOptions) -> list[SemanticResult]:
         results = []
         for number, image in enumerate(batch.images):
-            inputs, geometry = self._input(image)
+            inputs, geometry = self._prepare(image)
             with self._autocast:
-                features = value_features(self._clip, self._clip.tokens(inputs))
-            cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT
+                features = value_features(self._clip, self._clip.tokens(inputs))  # 1 N D
+            cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT  # 1 1+P N
             with stage("maskclip.pixels", is_part=True):
-                maps = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)
-                results += self._decided(maps, [geometry], _single(batch, number), prompts, options)
+                cosines = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)  # 1 1+P h' w'
+                results += self._label(cosines, [geometry], _take_one(batch, number), prompts, options)
         return results
 
     def _dinoiser(self, batch: Batch, prompts: ActivePrompts, options: DinoiserOptions) -> list[SemanticResult]:
         texts = prompts.texts[1:] if options.background == "none" else prompts.texts
         results = []
         for number, image in enumerate(batch.images):
-            inputs, geometry = self._input(image)
+            inputs, geometry = self._prepare(image)
             with self._autocast:
                 tokens = self._clip.tokens(inputs)
-                features = value_features(self._clip, tokens)
-            correlations, background = self._relations(tokens.middle, geometry.grid, _single(batch, number), options)
-            pooled = dinoiser.pooled(features, correlations, gamma=options.gamma)
-            probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)
+                features = value_features(self._clip, tokens)  # 1 N D
+            correlations, background = self._relate(tokens.middle, geometry.grid, _take_one(batch, number), options)
+            pooled = dinoiser.pooled(features, correlations, gamma=options.gamma)  # 1 N D
+            probabilities = dinoiser.probabilities(pooled, texts).unflatten(2, geometry.grid)  # 1 texts h w
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
             with stage("clip_dinoiser.pixels", is_part=True):
-                sure, best = _to_pixels(probabilities, geometry)[0].max(0)
+                confidence, best = _to_pixels(probabilities, geometry)[0].max(0)  # each h' w'
                 classes = best + int(options.background == "none")
-                results.append(labelled(classes, sure, prompts.labels, geometry, options))
+                results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
 
-    def _asks_head(self, options: DinoiserOptions) -> bool:
+    def _uses_head(self, options: DinoiserOptions) -> bool:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
-    def _relations(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
+    def _relate(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
         """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or DINO and FOUND."""
-        if self._asks_head(options):
+        if self._uses_head(options):
             if self._dinoiser_head is None:
                 raise ParameterError(
                     "there is no CLIP-DINOiser head for this CLIP model: train one with `objloc train dinoiser`, or "
@@ -182,48 +184,51 @@ class SegmentationHead:
                 )
             correlations, logits = self._dinoiser_head(middle, grid)
             return correlations, logits <= 0
-        features = single.seen()
-        values = features.values.mT.unflatten(2, features.grid)
-        values = F.interpolate(values, size=grid, mode="bilinear", align_corners=False).flatten(2).mT
-        background = F.interpolate(
-            self._found.logits(features)[:, None], size=grid, mode="bilinear", align_corners=False
-        )
-        return dinoiser.dino_correlations(values), background[:, 0] <= 0
+        features = single.require_features()
+        values = features.values.mT.unflatten(2, features.grid)  # 1 C h w on DINO's grid
+        values = F.interpolate(values, size=grid, mode="bilinear", align_corners=False).flatten(2).mT  # 1 N C on CLIP's
+        logits = self._found.logits(features)[:, None]
+        logits = F.interpolate(logits, size=grid, mode="bilinear", align_corners=False)[:, 0]  # 1 h w on CLIP's
+        return dinoiser.dino_correlations(values), logits <= 0
 
-    def _decided(
+    def _label(
         self,
-        maps: Tensor,
+        cosine_maps: Tensor,
         geometries: Sequence[Geometry],
         batch: Batch,
         prompts: ActivePrompts,
         options: SegmentationOptions,
     ) -> list[SemanticResult]:
-        """Label the pixels of cosine maps [B, 1 + P, h', w']."""
-        saliencies: Sequence[Tensor | None] = [None] * len(maps)
+        """Label the pixels of cosine maps float32 [B, 1 + P, h', w'] of these geometries."""
+        saliencies: Sequence[Tensor | None] = [None] * len(cosine_maps)
         if options.background == "found":
-            logits = self._found.logits(batch.seen()).cpu()
-            each = zip(logits, batch.geometries, geometries, strict=True)
-            saliencies = [self._saliency(one, seen, wanted.resized) for one, seen, wanted in each]
+            logits = self._found.logits(batch.require_features()).cpu()  # B h w
+            saliencies = [
+                self._resize_saliency(image_logits, found_geometry, geometry.resized)
+                for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
+            ]
         results = []
-        for cosines, saliency, geometry in zip(maps, saliencies, geometries, strict=True):
-            classes, sure = choose(cosines, saliency, options.background, signed=self._clip.spec.signed)
-            results.append(labelled(classes, sure, prompts.labels, geometry, options))
+        for cosines, saliency, geometry in zip(cosine_maps, saliencies, geometries, strict=True):
+            classes, confidence = choose_classes(
+                cosines, saliency, options.background, signed=self._clip.spec.signed
+            )  # each h' w'
+            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
 
-    def _saliency(self, logits: Tensor, seen: Geometry, size: Size) -> Tensor:
-        """FOUND's soft map of one image, resized."""
-        saliency = cv2.resize(upsampled_saliency(logits, seen), size[::-1], interpolation=cv2.INTER_LINEAR)
+    def _resize_saliency(self, logits: Tensor, geometry: Geometry, size: Size) -> Tensor:
+        """Bring FOUND's saliency of one image from its own size to another: float32 [h', w'] in [0, 1]."""
+        saliency = cv2.resize(upsampled_saliency(logits, geometry), size[::-1], interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(saliency).to(self._device)
 
-    def _input(self, image: Image) -> tuple[Tensor, Geometry]:
-        """The whole image as the tower takes it."""
+    def _prepare(self, image: Image) -> tuple[Tensor, Geometry]:
+        """Return the whole image as the tower takes it, float32 [1, 3, Hp, Wp], and how it came to be."""
         geometry = plan(size_of(image), patch=self._clip.patch, short_side=self._clip.spec.short_side)
         clip = self._clip
         return to_input(image, geometry, clip.mean, clip.std, self._device, black=True), geometry
 
 
-def _single(batch: Batch, number: int) -> Batch:
-    """One image of a batch."""
+def _take_one(batch: Batch, number: int) -> Batch:
+    """Return a batch of one image of a batch."""
     features = None if batch.features is None else batch.features.image(number)
     return Batch([batch.images[number]], [batch.geometries[number]], features, batch.prompts)
 

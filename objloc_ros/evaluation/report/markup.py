@@ -20,7 +20,7 @@ PROTOCOLS = (
 
 
 def format_percent(fraction: float) -> str:
-    """A fraction in percent, with the papers' one decimal."""
+    """Write a fraction in percent, with the papers' one decimal."""
     return f"{100 * fraction:.1f}"
 
 
@@ -30,7 +30,7 @@ def format_published(published: Published | None) -> str:
 
 
 def format_cell(cell: TableCell | None) -> str:
-    """Measured / published; nothing where there is neither."""
+    """Write measured / published; nothing where there is neither."""
     if cell is None:
         return ""
     measured = NONE if cell.measured is None else format_percent(cell.measured)
@@ -39,24 +39,24 @@ def format_cell(cell: TableCell | None) -> str:
 
 
 def list_headers(table: ReportTable) -> list[str]:
-    """Names of the columns of numbers, the data set's and the metric's, or only the data set's in a table of one."""
+    """List the names of the columns of numbers: data set and metric, or only the data set in a table of one metric."""
     metrics = KINDS[table.name].metrics
     return [place.title + (f" {metrics[metric]}" if len(metrics) > 1 else "") for place, metric in table.columns]
 
 
 def list_label_columns(table: ReportTable) -> list[str]:
-    """Names of the columns in front of the numbers; that of settings is left out where there are none."""
+    """List the names of the columns in front of the numbers; that of settings is left out where there are none."""
     return ["method", "backbone", *(["settings"] if any(row.settings for row in table.rows) else [])]
 
 
 def list_labels(table: ReportTable) -> list[list[str]]:
-    """What stands in front of the numbers of each row."""
+    """List what stands in front of the numbers of each row."""
     width = len(list_label_columns(table))
     return [[METHODS.get(row.method, row.method), row.backbone, row.settings][:width] for row in table.rows]
 
 
 def list_notes(table: ReportTable) -> list[str]:
-    """What has to be said below a table."""
+    """List what has to be said below a table."""
     cells = [cell for row in table.rows for cell in row.cells if cell is not None]
     lines = ["Percent, measured / published."]
     sources = dict.fromkeys(cell.published.source for cell in cells if cell.published is not None)
@@ -70,14 +70,14 @@ def list_notes(table: ReportTable) -> list[str]:
 
 
 def format_part_note(places: list[Place]) -> str:
-    """What n stands for, with the sizes of the whole data sets."""
+    """Say what n stands for, with the sizes of the whole data sets."""
     sizes = [f"{place.title} has {place.images}" for place in places if place.images is not None]
     said = f" ({', '.join(sizes)})" if sizes else ""
     return f"n: number of images of a run that is not known to be of the whole data set{said}."
 
 
 def list_remarks(report: TableReport) -> list[str]:
-    """What has to be said below all tables."""
+    """List what has to be said below all tables."""
     lines = [f"In no table, for want of a column: {folder}" for folder in report.left_out]
     return lines + [f"Could not be used: {path}: {reason}" for path, reason in report.refused]
 
@@ -103,7 +103,7 @@ _LATEX = {
 
 
 def format_markdown(report: TableReport) -> str:
-    """Headings, tables and notes in GitHub's Markdown."""
+    """Write headings, tables and notes in GitHub's Markdown."""
     blocks = []
     for table in report.tables:
         heads = [*list_label_columns(table), *list_headers(table)]
@@ -120,7 +120,7 @@ def format_markdown(report: TableReport) -> str:
 
 
 def format_latex(report: TableReport) -> str:
-    """Floating tables with the rules of booktabs, to be put into a document."""
+    """Write floating tables with the rules of booktabs, to be put into a document."""
     blocks = [r"% needs \usepackage{booktabs}"]
     blocks += ["\n".join(_format_latex_table(table)) for table in report.tables]
     blocks += [f"% {_to_line(remark)}" for remark in list_remarks(report)]
@@ -128,7 +128,7 @@ def format_latex(report: TableReport) -> str:
 
 
 def to_json(report: TableReport) -> dict[str, Any]:
-    """The tables for programs: fractions, None where there is no number."""
+    """Return the tables for programs: fractions, None where there is no number."""
     return {
         "tables": {
             table.name: [_row_to_json(table, number) for number in range(len(table.rows))] for table in report.tables
@@ -139,18 +139,18 @@ def to_json(report: TableReport) -> dict[str, Any]:
 
 
 def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
+    """Make text that Markdown shows as it is, in one line."""
     safe = _to_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", safe)
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is, in one line."""
+    """Make text that LaTeX sets as it is, in one line."""
     return "".join(_LATEX.get(character, character) for character in _to_line(text))
 
 
 def _to_line(text: str) -> str:
-    """One line of printable characters."""
+    """Reduce text to one line of printable characters."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
@@ -172,7 +172,7 @@ def _format_latex_table(table: ReportTable) -> list[str]:
 
 
 def _format_latex_groups(table: ReportTable, start: int) -> list[str]:
-    """The data sets above their metrics, and the rules below them."""
+    """Write the data sets above their metrics, and the rules below them."""
     heads, rules = [""] * start, []
     for place, columns in groupby(table.columns, key=lambda column: column[0]):
         width = len(list(columns))

@@ -70,7 +70,7 @@ _DROPPED = re.compile(r"<metadata>.*?</metadata>|<\?xml[^>]*>|<!DOCTYPE[^>]*>|<!
 
 
 def draw_histogram(scores: Sequence[float], label: str) -> str:
-    """How many images have which score.
+    """Draw how many images have which score.
 
     Args:
         scores: Finite; at least one.
@@ -93,7 +93,7 @@ def draw_histogram(scores: Sequence[float], label: str) -> str:
 
 
 def draw_curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str:
-    """Fractions over thresholds.
+    """Draw fractions over thresholds.
 
     Args:
         lines: By name, [T] each: the value at threshold i / T.
@@ -110,7 +110,7 @@ def draw_curves(lines: Mapping[str, npt.NDArray[np.float64]], label: str) -> str
 
 
 def draw_bars(values: Mapping[str, float | None], label: str) -> str:
-    """A horizontal bar of a fraction for each name, the highest on top; without one there is no bar.
+    """Draw a horizontal bar of a fraction for each name, the highest on top; without one there is no bar.
 
     Args:
         values: In [0, 1] by name; at least one.
@@ -166,7 +166,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def render_tables(report: TableReport, title: str = "Evaluation results") -> str:
-    """All tables of a report as one page."""
+    """Render all tables of a report as one page."""
     return render(
         "tables.html", title=title, tables=[_describe_table(t) for t in report.tables], remarks=list_remarks(report)
     )
@@ -238,7 +238,7 @@ def write_page(
 
 
 def render_page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Callable[[str], Image]) -> str:
-    """The text of the page; arguments as for `write_page`."""
+    """Render the text of the page; arguments as for `write_page`."""
     scored = _parse_scores(images)
     ordered = sorted(scored, key=lambda image: -image.score)  # stable: the data set's order among equals
     few = min(PICTURES, (len(ordered) + 1) // 2)
@@ -264,7 +264,7 @@ def render_page(run: RunResult, images: Sequence[Mapping[str, Any]], picture: Ca
 
 
 def _parse_scores(images: Sequence[Mapping[str, Any]]) -> list[_ScoredImage]:
-    """The images that have a score, checked."""
+    """Check the images and return those that have a score."""
     scored = []
     for number, image in enumerate(images):
         key, score = image.get("key"), image.get("score")
@@ -278,7 +278,7 @@ def _parse_scores(images: Sequence[Mapping[str, Any]]) -> list[_ScoredImage]:
 
 
 def _warn_of_part(run: RunResult) -> str:
-    """A warning where the run is of a part of its data set; nothing where it is of all, or of data of one's own."""
+    """Return a warning where the run is of a part of its data set; nothing where it is of all or of other data."""
     place, whole = find_place(run), find_place(run).images
     if whole is None or run.images == whole:
         return ""
@@ -288,7 +288,7 @@ def _warn_of_part(run: RunResult) -> str:
 
 
 def _list_metrics(run: RunResult, published: Mapping[str, Published]) -> list[dict[str, str]]:
-    """Rows of the table; on a part of the data set there is no difference to speak of."""
+    """List the rows of the table; on a part of the data set there is no difference to speak of."""
     order = list(_NAMES)
     names = sorted({*run.metrics, *published}, key=lambda n: (order.index(n) if n in order else len(order), n))
     return [
@@ -352,7 +352,7 @@ def _draw_plots(
 
 
 def _average_curves(images: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
-    """Means over the images that have both curves; none if no image has."""
+    """Average over the images that have both curves; none if no image has."""
     having = [image for image in images if image.get("precision") is not None and image.get("recall") is not None]
     if not having:
         return {}

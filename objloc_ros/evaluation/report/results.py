@@ -33,7 +33,7 @@ class RunResult:
         metrics: Finite numbers by metric, mostly fractions in [0, 1].
         options: Options of the method.
         protocol: Which of several conventions the metrics follow.
-        failed: Why, by the key of each image without an answer.
+        failed: Why, by the key of each image that failed.
         seconds: Duration of the run.
         machine: Where it ran, in words.
         software: What ran.
@@ -105,7 +105,7 @@ def find_results(folder: Path) -> tuple[list[RunResult], dict[str, str]]:
         be used.
 
     Raises:
-        InputError: If the folder is none.
+        InputError: If it is not a folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
@@ -120,7 +120,7 @@ def find_results(folder: Path) -> tuple[list[RunResult], dict[str, str]]:
 
 
 def _find_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """Result files below a folder, and the folders that cannot be read."""
+    """Find the result files below a folder, and the folders that cannot be read."""
     found: list[Path] = []
     refused: dict[str, str] = {}
 

@@ -150,7 +150,7 @@ def assemble(
 
 
 def find_place(result: RunResult) -> Place:
-    """The columns a result belongs to."""
+    """Find the columns that a result belongs to."""
     benchmark = find_benchmark(result.dataset, result.split)
     if benchmark is None:
         return Place(f"{result.dataset} {result.split}".strip())
@@ -158,12 +158,12 @@ def find_place(result: RunResult) -> Place:
 
 
 def count_if_partial(result: RunResult) -> int | None:
-    """The number of images of a result, if they are a part of its data set or that is not known; None for all."""
+    """Return the number of images of a result if they may be a part of its data set; None for all of it."""
     return None if result.images == find_place(result).images else result.images
 
 
 def describe_settings(result: RunResult) -> str:
-    """Options of a run that are not the method's defaults, in words."""
+    """Put the options of a run that are not the method's defaults into words."""
     usual = default_options(result.method)
     special = {name: value for name, value in result.options.items() if name not in usual or usual[name] != value}
     return _join_words({name: value for name, value in special.items() if value is not None})
@@ -192,7 +192,7 @@ def _make_table(name: str, results: Sequence[RunResult], others: bool) -> Report
 
 
 def _measured_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[TableRow]:
-    """Results that differ in the data set only share a row; two that would share a cell do not."""
+    """Make rows of results: those that differ in the data set only share one; two that would share a cell do not."""
     conventions = _describe_conventions(results)
     groups: dict[tuple[str, str, str, str], dict[Place, list[RunResult]]] = defaultdict(lambda: defaultdict(list))
     for result, convention in zip(results, conventions, strict=True):
@@ -219,7 +219,7 @@ def _make_cell(run: RunResult | None, place: Place, metric: str, like: RunResult
 
 
 def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str]]) -> list[TableRow]:
-    """Published rows beside which nothing was measured."""
+    """Make rows of the published ones beside which nothing was measured."""
     beside = [
         row
         for result in results
@@ -235,7 +235,7 @@ def _other_rows(results: Sequence[RunResult], columns: Sequence[tuple[Place, str
 
 
 def _describe_conventions(results: Sequence[RunResult]) -> list[str]:
-    """What tells the conventions of each result from those of others on the same data; mostly nothing."""
+    """Say what tells the conventions of each result from those of others on the same data; mostly nothing."""
     seen: dict[Place, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     names = {find_place(result): set[str]() for result in results}
     for result in results:
