@@ -11,7 +11,7 @@ import torch
 from waiting import PATIENCE_S
 
 from objloc_ros.benchmark.results import read_run
-from objloc_ros.benchmark.run import ROUND_FRAMES, Measured
+from objloc_ros.benchmark.run import ROUND_FRAMES, Measurements
 from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
 from objloc_ros.errors import ObjlocError
@@ -25,7 +25,7 @@ def smoke(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
     methods = "found,maskcut,clip_diy,maskclip,clip_dinoiser"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("objloc_ros.benchmark.ros.ARRIVAL_S", PATIENCE_S)
+        patch.setattr("objloc_ros.benchmark.ros.ARRIVAL_LIMIT_S", PATIENCE_S)
         assert main(["bench", "--smoke", "--methods", methods, "--threads", "1", "--out", str(out)]) == 0
     return out
 
@@ -35,7 +35,7 @@ def stored(smoke, monkeypatch):
     """Whatever is to be measured, it is one row of the smoke run, with rounds of which all took equally long."""
     row = read_run(smoke / "bench.json").rows[0]
     row = replace(row, rounds={stage: [5.0 if stage == "frame" else 0.5] * 3 for stage in row.rounds})
-    measured = Measured([row], [], SimpleNamespace(listed=list))
+    measured = Measurements([row], [], SimpleNamespace(to_json=list))
     monkeypatch.setattr(bench, "measure", lambda cells, ends, **options: measured)
 
 
