@@ -41,10 +41,11 @@ from torch import Tensor, nn
 from objloc_ros.backbones.clip_text import ClipText
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
-from objloc_ros.engine.prompts import BACKGROUND, DEFAULT_TEMPLATES, IMAGENET, EncodedPrompts, check_prompts, expanded
+from objloc_ros.engine.prompts import IMAGENET, EncodedPrompts, check_prompts, expanded
 from objloc_ros.io.tables import text_table
 from objloc_ros.methods.clip_diy import PATCH_SIZES
 from objloc_ros.scenes.video import drive_video
+from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES
 
 BATCH = 8
 PARTS = ("literal", "frames", "prompts", "node", "gpu")

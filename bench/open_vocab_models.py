@@ -22,7 +22,7 @@ from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.pipeline import Pipeline
-from objloc_ros.engine.prompts import BACKGROUND, EncodedPrompts
+from objloc_ros.engine.prompts import EncodedPrompts
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_dinoiser import DinoiserHead
 from objloc_ros.methods.clip_diy import PATCH_SIZES, SIDE, fuse, resized_windows, similarity, split_windows
@@ -30,7 +30,7 @@ from objloc_ros.methods.clip_diy import windows_per_row as per_row
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import COLOURS, PATTERNS, SHAPES
 from objloc_ros.scenes.video import drive_video
-from objloc_ros.types import Image, Size
+from objloc_ros.types import BACKGROUND, Image, Size
 
 CPU = torch.device("cpu")
 

@@ -114,6 +114,13 @@ LONGEST_PROMPT = 500
 """In characters; the text towers read far less, and say so."""
 
 
+BACKGROUND = "background"
+"""The text of what is not asked for; the papers' first class."""
+
+DEFAULT_TEMPLATES = ("a photo of a {}",)
+"""CLIP-DIY's."""
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Prompts and the numbers that stand for them in a mask, checked on construction.

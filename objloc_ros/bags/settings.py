@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError

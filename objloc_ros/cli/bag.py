@@ -25,13 +25,13 @@ from objloc_ros.cli.options import (
     add_engine_options,
     add_flags,
     add_pipeline_options,
-    given_options,
+    collect_options,
     parse_limits,
     parse_methods,
     parse_pipeline,
     run_shards,
 )
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
@@ -236,7 +236,7 @@ def _parse_common(args: argparse.Namespace) -> dict[str, Any]:
     """
     sets, args = _parse_sets(args), argparse.Namespace(**vars(args))
     args.prompts = ",".join(sets[0].prompts) if sets else None  # for the check whether the methods need prompts
-    video = replace(DISCOVERY_VIDEO, **given_options(args, VideoOptions))
+    video = replace(DISCOVERY_VIDEO, **collect_options(args, VideoOptions))
     if args.n_masks is None:
         args.n_masks = video.max_objects
     return {

@@ -40,7 +40,7 @@ FULL = {
     "devices": "cpu",
     "rounds": "11",
 }
-"""What is measured unless something else is said: five to ten minutes on two cores."""
+"""Default axes: five to ten minutes on two cores."""
 
 SMOKE = FULL | {
     "methods": "found,lost,maskclip",
@@ -49,7 +49,7 @@ SMOKE = FULL | {
     "cameras": "1,2",
     "rounds": "3",
 }
-"""What --smoke measures: some seconds, to show that everything runs."""
+"""Axes of --smoke: some seconds, to show that everything runs."""
 
 HELP = {
     "methods": f"of {', '.join(HEADS)}",
@@ -62,95 +62,7 @@ HELP = {
 }
 
 MAX_VALUE = 4096
-"""Largest side, batch and number of rounds or cameras."""
-
-
-def add_axes(parser: argparse.ArgumentParser) -> None:
-    """Declare the axes, whose defaults depend on --smoke."""
-    for name, text in HELP.items():
-        metavar = "N" if name == "rounds" else "LIST"
-        parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} (default: {FULL[name]})")
-
-
-def complete_axes(args: argparse.Namespace) -> dict[str, str]:
-    """Return the list of each axis, as given or by default."""
-    defaults = SMOKE if args.smoke else FULL
-    given = {name: getattr(args, name) for name in defaults}
-    return {name: defaults[name] if text is None else text for name, text in given.items()}
-
-
-def parse_methods(text: str) -> list[str]:
-    """Split a list of methods.
-
-    Raises:
-        ParameterError: If one is unknown or named twice.
-    """
-    return _split(text, "methods", lambda name: _check_known(name, "method", list(HEADS)))
-
-
-def parse_backbones(text: str) -> list[str]:
-    """Split a list of backbones; ParameterError if one is unknown or named twice."""
-
-    def check(name: str) -> str:
-        architecture(name)
-        return name
-
-    return _split(text, "backbones", check)
-
-
-def parse_sizes(text: str) -> list[Size]:
-    """Split a list of sizes such as 640x480 into heights and widths; ParameterError if one has another form."""
-
-    def parse(size: str) -> Size:
-        sides = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size)
-        if sides is None or max(int(sides[1]), int(sides[2])) > MAX_VALUE:
-            raise ParameterError(f"sizes must look like 640x480, with sides from 1 to {MAX_VALUE}, got {size!r}")
-        return int(sides[2]), int(sides[1])
-
-    return _split(text, "sizes", parse)
-
-
-def parse_numbers(text: str, name: str) -> list[int]:
-    """Split a list of numbers from 1 to `MAX_VALUE`; ParameterError if one is something else."""
-
-    def parse(number: str) -> int:
-        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_VALUE:
-            raise ParameterError(f"{name} must be numbers from 1 to {MAX_VALUE}, got {number!r}")
-        return int(number)
-
-    return _split(text, name, parse)
-
-
-def parse_devices(text: str) -> list[str]:
-    """Split a list of devices.
-
-    Raises:
-        ParameterError: If one is not there; the message names those that are.
-    """
-    there = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
-
-    def device(one: str) -> str:
-        try:
-            return str(resolve_device(one))
-        except ParameterError as error:
-            raise ParameterError(f"{error}; this machine has {', '.join(there)}") from error
-
-    return _split(text, "devices", device)
-
-
-def _split(text: str, name: str, read: Callable[[str], T]) -> list[T]:
-    """Split at commas and read every part."""
-    values = [read(part.strip()) for part in text.split(",")]
-    if len(set(values)) != len(values):
-        raise ParameterError(f"{name} must be different, got {text!r}")
-    return values
-
-
-def _check_known(name: str, what: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise ParameterError(f"unknown {what} {name!r}; known: {', '.join(names)}")
-    return name
-
+"""Greatest side, batch and number of rounds or cameras."""
 
 EXIT_REGRESSED = 3
 """Exit status when something has become slower than in the saved run."""
@@ -187,11 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write, print and compare; 3 if something has become slower.
+    """Measure, write, print and compare.
+
+    Returns:
+        0; 3 if something has become slower.
 
     Raises:
-        InputError: If the saved run cannot be read or the output cannot be written.
-        ParameterError: If an option is out of range, a device is not there, nothing can be measured, or the saved run
+        InputError: The saved run cannot be read or the output cannot be written.
+        ParameterError: An option is out of range, a device is not there, nothing can be measured, or the saved run
             is of another machine.
     """
     if args.threads is not None and not 1 <= args.threads <= MAX_VALUE:
@@ -201,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     axes = complete_axes(args)
     devices = parse_devices(axes["devices"])
     before = None if args.compare is None else read_run(args.compare)
-    with _threads(args.threads):
+    with _limit_threads(args.threads):
         facts = describe_machine(_name_gpus(devices))
         if before is not None:
             check_machines(before.machine, facts, any_machine=args.any_machine)
@@ -245,8 +160,8 @@ def _measure(
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch, OpenCV and NumPy's BLAS use so many threads."""
+def _limit_threads(count: int | None) -> Iterator[None]:
+    """Let torch, OpenCV and NumPy's BLAS use this many threads inside the block."""
     torch_before, cv2_before = torch.get_num_threads(), cv2.getNumThreads()
     count = torch_before if count is None else count
     torch.set_num_threads(count)
@@ -319,3 +234,90 @@ def _print(done: BenchmarkRun, compared: Comparison | None, args: argparse.Names
 
 def _to_json(done: BenchmarkRun, compared: Comparison | None) -> dict[str, Any]:
     return done.to_json() | ({} if compared is None else {"comparison": compared.to_json()})
+
+
+def add_axes(parser: argparse.ArgumentParser) -> None:
+    """Declare the axes, whose defaults depend on --smoke."""
+    for name, text in HELP.items():
+        metavar = "N" if name == "rounds" else "LIST"
+        parser.add_argument(f"--{name}", metavar=metavar, help=f"{text} (default: {FULL[name]})")
+
+
+def complete_axes(args: argparse.Namespace) -> dict[str, str]:
+    """Return the list of each axis, as given or by default."""
+    defaults = SMOKE if args.smoke else FULL
+    given = {name: getattr(args, name) for name in defaults}
+    return {name: defaults[name] if text is None else text for name, text in given.items()}
+
+
+def parse_methods(text: str) -> list[str]:
+    """Split a list of methods.
+
+    Raises:
+        ParameterError: A method is unknown or named twice.
+    """
+    return _split(text, "methods", lambda name: _check_known(name, "method", list(HEADS)))
+
+
+def parse_backbones(text: str) -> list[str]:
+    """Split a list of backbones; ParameterError if one is unknown or named twice."""
+
+    def check(name: str) -> str:
+        architecture(name)
+        return name
+
+    return _split(text, "backbones", check)
+
+
+def parse_sizes(text: str) -> list[Size]:
+    """Split a list of sizes such as 640x480 into heights and widths; ParameterError if one has another form."""
+
+    def parse(size: str) -> Size:
+        sides = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", size)
+        if sides is None or max(int(sides[1]), int(sides[2])) > MAX_VALUE:
+            raise ParameterError(f"sizes must look like 640x480, with sides from 1 to {MAX_VALUE}, got {size!r}")
+        return int(sides[2]), int(sides[1])
+
+    return _split(text, "sizes", parse)
+
+
+def parse_numbers(text: str, name: str) -> list[int]:
+    """Split a list of numbers from 1 to `MAX_VALUE`; ParameterError if one is something else."""
+
+    def parse(number: str) -> int:
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MAX_VALUE:
+            raise ParameterError(f"{name} must be numbers from 1 to {MAX_VALUE}, got {number!r}")
+        return int(number)
+
+    return _split(text, name, parse)
+
+
+def parse_devices(text: str) -> list[str]:
+    """Split a list of devices.
+
+    Raises:
+        ParameterError: A device is missing; the message names those that are present.
+    """
+    present = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+
+    def resolve(device: str) -> str:
+        try:
+            return str(resolve_device(device))
+        except ParameterError as error:
+            raise ParameterError(f"{error}; this machine has {', '.join(present)}") from error
+
+    return _split(text, "devices", resolve)
+
+
+def _split(text: str, name: str, read: Callable[[str], T]) -> list[T]:
+    """Split at commas and read every part."""
+    values = [read(part.strip()) for part in text.split(",")]
+    if len(set(values)) != len(values):
+        raise ParameterError(f"{name} must be different, got {text!r}")
+    return values
+
+
+def _check_known(name: str, what: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise ParameterError(f"unknown {what} {name!r}; known: {', '.join(names)}")
+    return name

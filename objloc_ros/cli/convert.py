@@ -7,14 +7,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import dataset_parsers, given_dataset, note_count
+from objloc_ros.cli.options import add_dataset_parsers, parse_dataset, warn_of_count
 from objloc_ros.data import to_coco
 from objloc_ros.io.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare a command per data set."""
-    for dataset_parser in dataset_parsers(
+    for dataset_parser in add_dataset_parsers(
         parser.add_subparsers(metavar="NAME", required=True), "this data set as COCO JSON"
     ):
         dataset_parser.add_argument(
@@ -29,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
         InputError: The data set is incomplete or damaged; nothing is written.
         ParameterError: An option is out of range.
     """
-    dataset, _ = given_dataset(args)
+    dataset, _ = parse_dataset(args)
     if args.limit is None:
-        note_count(dataset)
+        warn_of_count(dataset)
     else:
         dataset = dataset.first(args.limit)
     dataset.check()

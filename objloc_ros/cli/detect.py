@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
@@ -27,19 +27,19 @@ from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
 
 CELL = (240, 320)
-"""Height and width of a picture on the sheet in pixels."""
+"""Height and width of a picture on the contact sheet, in pixels."""
 
-MOST_ROWS = 60
-"""Images on the sheet; more would make a page that no viewer opens."""
+MAX_ROWS = 60
+"""Greatest number of images on the contact sheet: viewers do not open larger ones."""
 
 
-class Output:
+class MethodOutput:
     """The pictures and records of one method, below one folder.
 
     Args:
-        folder: Where they go.
+        folder: Where the files go.
         method: The method.
-        pipeline: What runs it.
+        pipeline: Runs the method.
     """
 
     def __init__(self, folder: Path, method: str, pipeline: Pipeline) -> None:
@@ -57,14 +57,14 @@ class Output:
         else:
             self.records = CocoRecords(info)
 
-    def draw(self, image: Image, found: HeadResult, file_name: str, **extra: Any) -> Image:
-        """Record what was found in an image, and return its picture with it drawn in."""
-        self.records.add(file_name, (image.shape[0], image.shape[1]), found.detections, **extra)
-        return found.draw(image)
+    def draw(self, image: Image, result: HeadResult, file_name: str, **extra: Any) -> Image:
+        """Record the detections of an image, and return the image with the result drawn in."""
+        self.records.add(file_name, (image.shape[0], image.shape[1]), result.detections, **extra)
+        return result.draw(image)
 
-    def write(self, name: str, found: HeadResult, picture: Image) -> None:
+    def write(self, name: str, result: HeadResult, picture: Image) -> None:
         """Write the masks and the picture of an image."""
-        for suffix, pixels in found.files().items():
+        for suffix, pixels in result.files().items():
             write_image(self.folder / f"{name}_{suffix}.png", pixels)
         write_image(self.folder / f"{name}_overlay.png", picture)
 
@@ -73,84 +73,92 @@ class Output:
         (self.folder / "detections.json").write_text(json.dumps(self.records.document(), indent=1) + "\n")
 
 
-class Outputs:
-    """The outputs of all methods, in folders of their own where there are several, and the sheet.
+class DetectOutputs:
+    """The outputs of all methods, each in a folder of its own if there are several, and the contact sheet.
 
     Args:
-        folder: Below which everything goes.
-        pipeline: What runs the methods.
-        compare: Whether to draw the sheet.
+        folder: Folder of all files.
+        pipeline: Runs the methods.
+        compare: Whether to draw the contact sheet.
     """
 
     def __init__(self, folder: Path, pipeline: Pipeline, *, compare: bool) -> None:
         self.folder, self.compare = folder, compare
         several = len(pipeline.methods) > 1
-        self._each = [Output(folder / m if several else folder, m, pipeline) for m in pipeline.methods]
+        self._outputs = [
+            MethodOutput(folder / method if several else folder, method, pipeline) for method in pipeline.methods
+        ]
         self._names: set[str] = set()
         self._cells: list[Image] = []
         self._captions: list[str] = []
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Make the folders, and write records and sheet in any case: an interrupted run keeps what it has."""
+        """Make the folders; write records and contact sheet at the end of the block, even of an interrupted run."""
         try:
-            for output in self._each:
+            for output in self._outputs:
                 output.folder.mkdir(parents=True, exist_ok=True)
             try:
                 yield
             finally:
-                for output in self._each:
+                for output in self._outputs:
                     output.close()
                 if self._cells:
-                    sheet = make_contact_sheet(self._cells, self._captions, columns=len(self._each), cell=CELL)
+                    sheet = make_contact_sheet(self._cells, self._captions, columns=len(self._outputs), cell=CELL)
                     write_image(self.folder / "compare.png", sheet)
         except OSError as error:
             raise InputError(f"cannot write to {self.folder}: {error.strerror}") from error
 
-    def image(self, path: Path, image: Image, result: Result) -> None:
-        """Take the results of an image."""
-        name = self._target(path)
-        for output in self._each:
-            found = result[output.method]
-            picture = output.draw(image, found, str(path))
-            output.write(name, found, picture)
-            self._compare(path, output.method, found.detections, picture)
+    def write_image(self, path: Path, image: Image, result: Result) -> None:
+        """Write the results of an image."""
+        name = self._choose_name(path)
+        for output in self._outputs:
+            own = result[output.method]
+            picture = output.draw(image, own, str(path))
+            output.write(name, own, picture)
+            self._add_to_sheet(path, output.method, own.detections, picture)
 
-    def video(self, path: Path, fps: float, frames: Iterator[tuple[Image, Result]]) -> Mapping[str, Sequence[int]]:
-        """Take the results of a video's frames, the first frame for the sheet; returns the objects of each frame."""
-        counts: dict[str, list[int]] = {output.method: [] for output in self._each}
-        target = f"{self._target(path)}_overlay.mp4"
+    def write_video(
+        self, path: Path, fps: float, frames: Iterator[tuple[Image, Result]]
+    ) -> Mapping[str, Sequence[int]]:
+        """Write the results of a video's frames, the first of which goes to the contact sheet.
+
+        Returns:
+            The number of objects in each frame, by method.
+        """
+        counts: dict[str, list[int]] = {output.method: [] for output in self._outputs}
+        target = f"{self._choose_name(path)}_overlay.mp4"
         with ExitStack() as stack:
-            writers = [stack.enter_context(VideoWriter(output.folder / target, fps)) for output in self._each]
+            writers = [stack.enter_context(VideoWriter(output.folder / target, fps)) for output in self._outputs]
             for number, (image, result) in enumerate(frames):
-                for output, writer in zip(self._each, writers, strict=True):
-                    found = result[output.method]
-                    picture = output.draw(image, found, str(path), frame=number)
+                for output, writer in zip(self._outputs, writers, strict=True):
+                    own = result[output.method]
+                    picture = output.draw(image, own, str(path), frame=number)
                     writer.write(picture)
-                    counts[output.method].append(len(found.detections))
+                    counts[output.method].append(len(own.detections))
                     if number == 0:
-                        self._compare(path, output.method, found.detections, picture)
+                        self._add_to_sheet(path, output.method, own.detections, picture)
         return counts
 
     def fail(self, path: Path, reason: str) -> None:
         """Record a file that could not be used."""
-        for output in self._each:
+        for output in self._outputs:
             output.records.fail(str(path), reason)
 
     def document(self) -> dict[str, Any]:
-        """The records: of the one method, or of each by its name."""
-        documents = {output.method: output.records.document() for output in self._each}
+        """Return the records of the only method, or those of each method by its name."""
+        documents = {output.method: output.records.document() for output in self._outputs}
         return documents if len(documents) > 1 else next(iter(documents.values()))
 
-    def _target(self, path: Path) -> str:
+    def _choose_name(self, path: Path) -> str:
         """Choose a name for the outputs of a file, numbered where another file has the same."""
         return take_free_name(path.stem, self._names)
 
-    def _compare(self, path: Path, method: str, found: Detections, picture: Image) -> None:
-        if self.compare and len(self._cells) < MOST_ROWS * len(self._each):
+    def _add_to_sheet(self, path: Path, method: str, detections: Detections, picture: Image) -> None:
+        if self.compare and len(self._cells) < MAX_ROWS * len(self._outputs):
             self._cells.append(fit_image(picture, CELL))
-            scores = " ".join(f"{score:.2f}" for score in found.scores)
-            about = ", ".join(dict.fromkeys(found.labels)) if method in SEGMENTATION else scores
+            scores = " ".join(f"{score:.2f}" for score in detections.scores)
+            about = ", ".join(dict.fromkeys(detections.labels)) if method in SEGMENTATION else scores
             self._captions.append(f"{method}: {about or 'nothing'} ({path.name})")
 
 
@@ -174,97 +182,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in videos, let discovery methods keep objects from frame to frame, as the discovery node does",
     )
-    parser.add_argument("--compare", action="store_true", help="also draw compare.png, a column per method")
+    parser.add_argument(
+        "--compare", action="store_true", help="also draw compare.png, a contact sheet with a column per method"
+    )
     parser.add_argument("--json", action="store_true", help="print the content of detections.json, nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect in every input; 1 if some of them could not be read.
+    """Detect in every input.
+
+    Returns:
+        0; 1 if some inputs could not be read.
 
     Raises:
-        InputError: If a folder holds nothing to read or the output cannot be written.
-        ParameterError: If a method is unknown or an option out of range.
-        WeightsError: If weights are missing or refused.
+        InputError: A folder holds nothing to read or the output cannot be written.
+        ParameterError: A method is unknown or an option out of range.
+        WeightsError: Weights are missing or refused.
     """
     config = parse_pipeline(args)
     files = expand(args.inputs)
     pipeline = build_pipeline(config)
     warn_of_unknown_words(pipeline, config.clip)
-    job = Job(pipeline, Outputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json)
-    with job.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
+    detection = DetectRun(
+        pipeline, DetectOutputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json
+    )
+    with detection.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
-            _try_file(job, path, bar)
+            _try_file(detection, path, bar)
     if args.json:
-        print(json.dumps(job.outputs.document(), indent=1))
+        print(json.dumps(detection.outputs.document(), indent=1))
     else:
-        print(f"results in {args.out}" + (f"; {job.failures} of {len(files)} files unusable" if job.failures else ""))
-    return int(job.failures > 0)
+        print(
+            f"results in {args.out}"
+            + (f"; {detection.failures} of {len(files)} files unusable" if detection.failures else "")
+        )
+    return int(detection.failures > 0)
 
 
 @dataclass
-class Job:
-    """One run of the command: what works, where results go, and how many files could not be used."""
+class DetectRun:
+    """One run of the command.
+
+    Args:
+        pipeline: Processes the images.
+        outputs: Where results go.
+        temporal: Whether discovery methods keep objects from frame to frame of a video.
+        quiet: Whether to print no line per file.
+        failures: Number of files that could not be used.
+    """
 
     pipeline: Pipeline
-    outputs: Outputs
+    outputs: DetectOutputs
     temporal: bool = False
     quiet: bool = False
     failures: int = 0
 
-    def say(self, path: Path, about: dict[str, str]) -> None:
+    def print_summary(self, path: Path, summaries: dict[str, str]) -> None:
         """Print a line per method above the progress bar."""
-        for method, text in about.items():
+        for method, text in summaries.items():
             if not self.quiet:
-                tqdm.write(f"{path}: {text}" if len(about) == 1 else f"{path}: {method}: {text}")
+                tqdm.write(f"{path}: {text}" if len(summaries) == 1 else f"{path}: {method}: {text}")
 
 
-def _try_file(job: Job, path: Path, bar: tqdm[Any]) -> None:
-    """Process one input; one that cannot be used is reported and counted, the others go on."""
+def _try_file(run: DetectRun, path: Path, bar: tqdm[Any]) -> None:
+    """Process one input; report and count one that cannot be used."""
     try:
         if is_video(path):
-            _detect_video(job, path, bar)
+            _detect_video(run, path, bar)
         else:
-            _detect_image(job, path)
+            _detect_image(run, path)
             bar.update()
     except InputError as error:
-        job.failures += 1
-        job.outputs.fail(path, str(error))
+        run.failures += 1
+        run.outputs.fail(path, str(error))
         bar.update()
         tqdm.write(f"objloc: {error}", file=sys.stderr)
 
 
-def _detect_image(job: Job, path: Path) -> None:
+def _detect_image(run: DetectRun, path: Path) -> None:
     image = read_image(path)
-    result = job.pipeline.run(image)
-    job.outputs.image(path, image, result)
-    job.say(path, {method: _said(result[method]) for method in job.pipeline.methods})
+    result = run.pipeline.run(image)
+    run.outputs.write_image(path, image, result)
+    run.print_summary(path, {method: _summarise(result[method]) for method in run.pipeline.methods})
 
 
-def _detect_video(job: Job, path: Path, bar: tqdm[Any]) -> None:
+def _detect_video(run: DetectRun, path: Path, bar: tqdm[Any]) -> None:
     reader = VideoReader(path)
     bar.total += max(0, reader.length - 1)
-    tracker = VideoTracker(job.pipeline, options=VideoOptions(temporal=job.temporal), tracked=())
+    tracker = VideoTracker(run.pipeline, options=VideoOptions(temporal=run.temporal), tracked=())
 
     def results() -> Iterator[tuple[Image, Result]]:
         for image in reader:
             yield image, tracker(image)
             bar.update()
 
-    counts = job.outputs.video(path, reader.fps, results())
-    job.say(path, {m: f"{_count(len(n), 'frame')}, {_count(sum(n), 'object')}" for m, n in counts.items()})
+    counts = run.outputs.write_video(path, reader.fps, results())
+    run.print_summary(
+        path,
+        {
+            method: f"{_count(len(objects), 'frame')}, {_count(sum(objects), 'object')}"
+            for method, objects in counts.items()
+        },
+    )
 
 
-def _said(found: HeadResult) -> str:
-    """The objects of a method, or how much of the image each prompt covers."""
-    if found.prompts is None:
-        return _objects(found.detections.scores)
-    listed = ", ".join(f"{prompt} {share:.0%}" for prompt, share in found.shares().items() if share > 0)
-    return listed or "none of the prompts"
-
-
-def _objects(scores: Any) -> str:
-    listed = " ".join(f"{score:.2f}" for score in scores)
-    return _count(len(scores), "object") + (f" ({listed})" if listed else "")
+def _summarise(result: HeadResult) -> str:
+    """Summarise the objects of a method, or the part of the image that each prompt covers."""
+    if result.prompts is None:
+        scores = " ".join(f"{score:.2f}" for score in result.detections.scores)
+        return _count(len(result.detections), "object") + (f" ({scores})" if scores else "")
+    shares = ", ".join(f"{prompt} {share:.0%}" for prompt, share in result.shares().items() if share > 0)
+    return shares or "none of the prompts"
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
-from objloc_ros.cli.options import add_flags, given_networks
+from objloc_ros.cli.options import add_flags, collect_networks
 from objloc_ros.engine.config import NETWORKS, PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
     methods = tuple(DISCOVERY) if args.video else ("found",)
-    pipeline = build_pipeline(PipelineConfig(methods=methods, **given_networks(args)))
+    pipeline = build_pipeline(PipelineConfig(methods=methods, **collect_networks(args)))
     rows, columns = _evaluate_videos(pipeline, count, args) if args.video else _evaluate_scenes(pipeline, count, args)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
@@ -133,7 +133,7 @@ def _evaluate_prompts(args: argparse.Namespace) -> int:
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
     methods = tuple(dict.fromkeys(method for method, _ in VARIANTS.values()))
-    config = PipelineConfig(methods=methods, **given_networks(args))
+    config = PipelineConfig(methods=methods, **collect_networks(args))
     pipeline = build_pipeline(config)
     device = pipeline.device
     bank = make_bank(args.seed)

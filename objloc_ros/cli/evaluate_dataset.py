@@ -17,18 +17,18 @@ import numpy as np
 from objloc_ros.benchmark.results import describe_machine
 from objloc_ros.cli.evaluate_files import BELOW, format_metrics
 from objloc_ros.cli.options import (
+    add_dataset_parsers,
     add_engine_options,
     add_pipeline_options,
-    dataset_parsers,
-    failed_limits,
-    given_dataset,
-    note_count,
+    find_failed_limits,
+    parse_dataset,
     parse_limits,
     parse_pipeline,
     run_shards,
+    warn_of_count,
 )
 from objloc_ros.data import Dataset
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.report.results import RESULT_FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, cut_shards, read_images, write_result
@@ -49,7 +49,7 @@ SUFFIXES = {".md": "markdown", ".tex": "latex", ".html": "html", ".htm": "html"}
 
 def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare a command per data set."""
-    for parser in dataset_parsers(kinds, "a method on this data set, from its published layout"):
+    for parser in add_dataset_parsers(kinds, "a method on this data set, from its published layout"):
         parser.add_argument(
             "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_METHOD_BACKBONE)"
         )
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     _write_page(folder, evaluation, dataset, result)
     numbers = {name: value for name, value in result["metrics"].items() if isinstance(value, (int, float))}
     print(json.dumps(result, indent=1) if args.json else f"{format_metrics(numbers)}\n\nwrote {folder}/report.html")
-    failed = failed_limits(numbers, limits)
+    failed = find_failed_limits(numbers, limits)
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else int(bool(result["failed"]))
@@ -119,7 +119,7 @@ def _parse_evaluation(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
     """Parse the evaluation, with the data set's classes as prompts if the method has prompts, and open the data set."""
     if args.threads < 1:
         raise ParameterError(f"threads must be at least 1, got {args.threads}")
-    dataset, given = given_dataset(args)
+    dataset, given = parse_dataset(args)
     if args.prompts is not None:
         raise ParameterError(f"the prompts are the classes of {args.dataset}: --prompts cannot be given")
     if (args.method in SEGMENTATION) != (dataset.kind == "semantic"):
@@ -128,7 +128,7 @@ def _parse_evaluation(args: argparse.Namespace) -> tuple[Evaluation, Dataset]:
     if dataset.kind == "semantic":
         args.prompts = "object"  # replaced below by the classes, which may contain commas
     if args.limit is None:
-        note_count(dataset)
+        warn_of_count(dataset)
     config = replace(parse_pipeline(args, several=False), prompts=dataset.classes[1:])
     evaluation = Evaluation(args.dataset, args.root.absolute(), config, given, args.limit, args.threads)
     return evaluation, evaluation.open()

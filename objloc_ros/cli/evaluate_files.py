@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import failed_limits, parse_limits
+from objloc_ros.cli.options import find_failed_limits, parse_limits
 from objloc_ros.data.base import pair_maps, read_map
 from objloc_ros.data.coco_document import add_masks, read_predictions, read_truth, select_best_boxes
 from objloc_ros.errors import InputError, ParameterError
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     limits = parse_limits(args.fail_under)
     metrics = args.measure(args)
     numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
-    failed = failed_limits(numbers, limits)
+    failed = find_failed_limits(numbers, limits)
     if args.out is not None:
         write_json(args.out, metrics)
     print(json.dumps(metrics, indent=1) if args.json else format_metrics(numbers))

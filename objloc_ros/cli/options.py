@@ -1,4 +1,4 @@
-"""Command-line options that several commands share: method and networks, data set, where work is done, limits.
+"""Command-line options that several commands share: method and networks, data set, engine, limits.
 
 Those of methods and networks are made from their descriptions, see `objloc_ros.options`.
 """
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from objloc_ros.data import DATASETS, Dataset, list_options, open_dataset
 from objloc_ros.data.coco_json import KINDS
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS, PipelineConfig
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
@@ -29,6 +29,32 @@ from objloc_ros.options import Option, Options, describe
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 """What flags are added to."""
+
+PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
+"""Options of a pipeline that only methods with prompts read."""
+
+DatasetOptions = tuple[tuple[str, Any], ...]
+"""Options of a data set that were given: names and values."""
+
+DATASET_FLAGS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "split": ("--split", {"help": "list of images, such as train, or several: trainval+test (default: the papers')"}),
+    "no_hard": ("--no-hard", {"action": "store_true", "help": "leave out difficult and truncated objects"}),
+    "chosen": ("--list", {"metavar": "FILE", "help": "the images (default: coco_20k_filenames.txt in DIR)"}),
+    "annotations": ("--annotations", {"metavar": "FILE", "required": True, "help": "the COCO document"}),
+    "kind": ("--kind", {"choices": KINDS, "help": "what the truth is (default: as the document says, else boxes)"}),
+    "convention": (
+        "--convention",
+        {
+            "choices": ("mmseg", "clip_diy"),
+            "help": "mmseg: mIoU at full size, absent classes left out; clip_diy: at a shorter side of 448, absent "
+            "classes count as 0 (default: the data set's, else that of the method's paper)",
+        },
+    ),
+}
+"""The flag of each option of a data set, and its arguments for argparse."""
+
+Engine = Callable[..., Outcome]
+"""`run_here` or its counterpart on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
 
 
 def add_options(parser: argparse.ArgumentParser, methods: Mapping[str, type[Options]]) -> None:
@@ -64,7 +90,7 @@ def add_flags(parser: Parser, kind: type[Options], *names: str, **defaults: Any)
         add_flag(parser, {"": replace(option, default=defaults.get(name, option.default))})
 
 
-def given_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
+def collect_options(args: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
     """Collect the options that were given on the command line; the others keep the dataclass's defaults."""
     values = {name: getattr(args, name, None) for name in describe(kind)}
     return {name: value for name, value in values.items() if value is not None}
@@ -93,7 +119,7 @@ def add_flag(parser: Parser, owners: Mapping[str, Option]) -> None:
 
 
 def _merge(texts: Mapping[str, str], separator: str) -> str:
-    """Texts of several methods as one, which says whose they are where they differ."""
+    """Merge the texts of several methods; where they differ, say whose they are."""
     methods: dict[str, list[str]] = {}
     for method, text in texts.items():
         methods.setdefault(text, []).append(method)
@@ -104,9 +130,6 @@ def _merge(texts: Mapping[str, str], separator: str) -> str:
 
 def _to_words(option: Option) -> str:
     return option.unset if option.default is None else str(option.default)
-
-
-PROMPTED_ONLY = ("templates", "clip", "clip_weights", "dinoiser_weights")
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = True, sets: bool = False) -> None:
@@ -130,7 +153,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = Tru
 
 
 def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
-    """Declare what only the open-vocabulary methods read."""
+    """Declare the options of methods with prompts."""
     group = parser.add_argument_group(f"prompts, for {', '.join(SEGMENTATION)}")
     group.add_argument(
         "--prompts",
@@ -147,14 +170,14 @@ def _add_prompts(parser: argparse.ArgumentParser, sets: bool) -> None:
 
 
 def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> PipelineConfig:
-    """Describe the pipeline that was asked for.
+    """Parse the configuration of a pipeline.
 
     Args:
         args: Parsed arguments of a parser that `add_pipeline_options` has seen.
         several: Whether the command runs more than one method.
 
     Raises:
-        ParameterError: If a method is unknown, an option out of range, or prompts are missing or not called for.
+        ParameterError: A method is unknown, an option is out of range, or prompts are missing or not needed.
     """
     methods = parse_methods(args.method)
     if len(methods) > 1 and not several:
@@ -166,16 +189,16 @@ def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> Pipelin
         raise ParameterError(f"--{option} is for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
     return PipelineConfig(
         methods=tuple(methods),
-        options=tuple(tuple(given_options(args, HEADS[method]).items()) for method in methods),
+        options=tuple(tuple(collect_options(args, HEADS[method]).items()) for method in methods),
         prompts=tuple(prompts),
         templates=tuple(args.templates or PipelineConfig.templates),
-        **given_networks(args),
+        **collect_networks(args),
     )
 
 
-def given_networks(args: argparse.Namespace) -> dict[str, Any]:
+def collect_networks(args: argparse.Namespace) -> dict[str, Any]:
     """Collect what was given of a pipeline's networks; other processes may have another working directory."""
-    given = {name: value for name, value in given_options(args, PipelineConfig).items() if name in NETWORKS}
+    given = {name: value for name, value in collect_options(args, PipelineConfig).items() if name in NETWORKS}
     return given | {name: given[name].absolute() for name in WEIGHTS if name in given}
 
 
@@ -183,7 +206,7 @@ def parse_methods(text: str) -> list[str]:
     """Split `lost,tokencut` and check every name.
 
     Raises:
-        ParameterError: If a name is unknown or occurs twice.
+        ParameterError: A name is unknown or occurs twice.
     """
     methods = [name.strip() for name in text.split(",")]
     if len(set(methods)) != len(methods) or any(name not in HEADS for name in methods):
@@ -192,10 +215,10 @@ def parse_methods(text: str) -> list[str]:
 
 
 def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
-    """Split `red car, traffic cone`; what the prompts themselves must be like, the pipeline knows.
+    """Split `red car, traffic cone`; the pipeline checks the prompts themselves.
 
     Raises:
-        ParameterError: If an open-vocabulary method has no prompts, or no method looks for those that were given.
+        ParameterError: An open-vocabulary method has no prompts, or no method looks for those that were given.
     """
     prompted = [method for method in methods if method in SEGMENTATION]
     if prompted and text is None:
@@ -206,52 +229,32 @@ def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
 
 
 def warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
-    """Say on stderr which words of the prompts the text tower has never met."""
+    """Warn on stderr of words in the prompts that the text tower does not know."""
     unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
     if unknown:
-        print(f"objloc: {clip} has never met {unknown}: it will guess", file=sys.stderr)
-
-
-Given = tuple[tuple[str, Any], ...]
-
-OPTIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "split": ("--split", {"help": "list of images, such as train, or several: trainval+test (default: the papers')"}),
-    "no_hard": ("--no-hard", {"action": "store_true", "help": "leave out difficult and truncated objects"}),
-    "chosen": ("--list", {"metavar": "FILE", "help": "the images (default: coco_20k_filenames.txt in DIR)"}),
-    "annotations": ("--annotations", {"metavar": "FILE", "required": True, "help": "the COCO document"}),
-    "kind": ("--kind", {"choices": KINDS, "help": "what the truth is (default: as the document says, else boxes)"}),
-    "convention": (
-        "--convention",
-        {
-            "choices": ("mmseg", "clip_diy"),
-            "help": "mmseg: mIoU at full size, absent classes left out; clip_diy: at a shorter side of 448, absent "
-            "classes count as 0 (default: the data set's, else that of the method's paper)",
-        },
-    ),
-}
-"""The flag of each option of a data set, and what argparse has to know about it."""
+        print(f"objloc: {clip} does not know {unknown}: it will guess", file=sys.stderr)
 
 
 def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:
     """Declare the folder and the options of a data set."""
-    images = "the folder that file_name is below" if name == "coco_json" else "the folder it was unpacked in"
+    images = "folder below which file_name is" if name == "coco_json" else "folder in which it was unpacked"
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=images)
-    parser.add_argument("--limit", type=int, metavar="N", help="the first images only")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     for option in list_options(name):
-        flag, about = OPTIONS[option]
+        flag, about = DATASET_FLAGS[option]
         parser.add_argument(flag, dest=option, **about)
     parser.set_defaults(dataset=name)
 
 
-def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
-    """Open the data set as the options say.
+def parse_dataset(args: argparse.Namespace) -> tuple[Dataset, DatasetOptions]:
+    """Open the data set that the options describe.
 
     Returns:
-        All of it, and the options that were given.
+        The whole data set, and its options that were given.
 
     Raises:
-        InputError: If the folder has another layout.
-        ParameterError: If an option is out of range.
+        InputError: The folder has another layout.
+        ParameterError: An option is out of range.
     """
     if args.limit is not None and args.limit < 1:
         raise ParameterError(f"limit must be at least 1, got {args.limit}")
@@ -261,8 +264,8 @@ def given_dataset(args: argparse.Namespace) -> tuple[Dataset, Given]:
     return open_dataset(args.dataset, args.root.absolute(), **options), tuple(options.items())
 
 
-def note_count(dataset: Dataset) -> None:
-    """Say on stderr if a data set has not as many images as the published one."""
+def warn_of_count(dataset: Dataset) -> None:
+    """Warn on stderr if a data set has another number of images than the published one."""
     benchmark = find_benchmark(dataset.name, dataset.split)
     if benchmark is not None and benchmark.images not in (None, len(dataset.samples)):
         print(
@@ -271,7 +274,7 @@ def note_count(dataset: Dataset) -> None:
         )
 
 
-def dataset_parsers(
+def add_dataset_parsers(
     kinds: argparse._SubParsersAction[argparse.ArgumentParser], help_text: str
 ) -> Iterator[argparse.ArgumentParser]:
     """Declare a command for each data set, with its options; yields their parsers."""
@@ -281,31 +284,31 @@ def dataset_parsers(
         yield parser
 
 
-Engine = Callable[..., Outcome]
-"""`run_here`, or what does the same on a cluster: (shards, task, folder, on_done=...) -> Outcome."""
-
-
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare where shards are processed."""
     group = parser.add_argument_group("engine")
-    group.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: %(default)s)")
     group.add_argument(
-        "--address", metavar="HOST:PORT", help="of a running Ray cluster; one on this machine by default"
+        "--engine", choices=("local", "ray"), default="local", help="where to work (default: %(default)s)"
     )
-    group.add_argument("--workers", type=int, metavar="N", help="Ray tasks at a time; as many as fit by default")
+    group.add_argument(
+        "--address", metavar="HOST:PORT", help="address of a running Ray cluster (default: start one on this machine)"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="greatest number of Ray tasks at a time (default: as many as fit)"
+    )
     group.add_argument("--cpus", type=float, default=1, help="processors per Ray task (default: %(default)g)")
     group.add_argument("--gpus", type=float, default=0, help="GPUs per Ray task, or a part (default: %(default)g)")
 
 
-def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
-    """What does shards where the options say.
+def choose_engine(args: argparse.Namespace, *, networks: bool = True) -> Engine:
+    """Choose what processes shards: this process or a Ray cluster.
 
     Args:
         args: Parsed arguments of a parser that `add_engine_options` has seen.
-        networks: Whether the work runs some; if not, it asks for no GPU.
+        networks: Whether the task runs networks; if not, it asks for no GPU.
 
     Raises:
-        ParameterError: If an option is out of range or for another engine.
+        ParameterError: An option is out of range or for another engine.
     """
     if args.engine == "local" and (args.address is not None or args.workers is not None):
         raise ParameterError("--address and --workers are for --engine ray")
@@ -323,13 +326,13 @@ def engine_of(args: argparse.Namespace, *, networks: bool = True) -> Engine:
 def run_shards(
     args: argparse.Namespace, shards: Sequence[Shard], task: ShardTask, folder: Path, *, unit: str
 ) -> Outcome:
-    """Do what is left of the shards, where the options say.
+    """Process what is left of the shards, where the options say, with a bar that counts them.
 
     Raises:
-        ParameterError: If an option is out of range or for another engine.
-        InputError: If the folder cannot be written or the cluster cannot be joined.
+        ParameterError: An option is out of range or for another engine.
+        InputError: The folder cannot be written or the cluster cannot be joined.
     """
-    engine = engine_of(args)
+    engine = choose_engine(args)
     with tqdm(total=len(shards), unit=unit, disable=None, leave=False) as bar:
         bar.update(sum((folder / shard.name).exists() for shard in shards))
         outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
@@ -339,10 +342,10 @@ def run_shards(
 
 
 def parse_limits(texts: Iterable[str]) -> dict[str, float]:
-    """Read texts such as "corloc=0.6".
+    """Parse limits such as "corloc=0.6".
 
     Raises:
-        ParameterError: If a text is of another form or its value is no finite number.
+        ParameterError: A text is of another form or its value is no finite number.
     """
     limits = {}
     for text in texts:
@@ -356,11 +359,11 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     return limits
 
 
-def failed_limits(metrics: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
+def find_failed_limits(metrics: Mapping[str, float], limits: Mapping[str, float]) -> list[str]:
     """Say which metrics are below their limits.
 
     Raises:
-        ParameterError: If a limit is for a metric that was not measured.
+        ParameterError: A limit is for a metric that was not measured.
     """
     unknown = sorted(set(limits) - set(metrics))
     if unknown:

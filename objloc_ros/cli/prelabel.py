@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import Engine, add_engine_options, add_pipeline_options, engine_of, parse_pipeline
+from objloc_ros.cli.options import Engine, add_engine_options, add_pipeline_options, choose_engine, parse_pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.jobs.shards import Outcome, Shard, run_here
 from objloc_ros.prelabels.coco import Totals, write_coco
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         WeightsError: Weights are missing or refused.
     """
     recordings = _parse_exports(args.export)
-    task, engine, plain_engine = _parse_task(args), engine_of(args), engine_of(args, networks=False)
+    task, engine, plain_engine = _parse_task(args), choose_engine(args), choose_engine(args, networks=False)
     if args.block < 1:
         raise ParameterError(f"block must be at least 1 image, got {args.block}")
     sources = find_sources(args.inputs, out=args.out)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
-from objloc_ros.cli.options import add_flag, add_flags, given_options
+from objloc_ros.cli.options import add_flag, add_flags, collect_options
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
@@ -137,7 +137,7 @@ def _train_clip(args: argparse.Namespace) -> None:
 
 
 def _train_found(args: argparse.Namespace) -> None:
-    settings = HeadTraining(**given_options(args, HeadTraining))
+    settings = HeadTraining(**collect_options(args, HeadTraining))
     backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
     images: Sequence[Item]
     if args.images is None:
@@ -162,7 +162,7 @@ def _train_found(args: argparse.Namespace) -> None:
 
 def _train_dinoiser(args: argparse.Namespace) -> None:
     settings = TINY if args.clip == "tiny_clip" else DinoiserTraining()
-    settings = replace(settings, **given_options(args, DinoiserTraining))
+    settings = replace(settings, **collect_options(args, DinoiserTraining))
     device = resolve_device(args.device)
     dino_name, found_name = DINOISER_TEACHERS.get(args.clip, PAPER_TEACHERS)
     dino_name, found_name = args.dino or dino_name, args.found or found_name

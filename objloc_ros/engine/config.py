@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.options import Options, describe, option
-from objloc_ros.types import check_prompt_texts
+from objloc_ros.types import DEFAULT_TEMPLATES, check_prompt_texts
 from objloc_ros.version import __version__
 
 HEADS: dict[str, type[Options]] = {

@@ -17,7 +17,7 @@ from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head

@@ -16,13 +16,13 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.loader import Loader
-from objloc_ros.engine.prompts import DEFAULT_TEMPLATES, ActivePrompts, EncodedPrompts, PromptEncoder
+from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
-from objloc_ros.types import Image, LabelSet, Size, check_image, size_of
+from objloc_ros.types import DEFAULT_TEMPLATES, Image, LabelSet, Size, check_image, size_of
 
 NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
 

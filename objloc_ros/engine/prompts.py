@@ -16,13 +16,7 @@ from objloc_ros.backbones.clip import clip_spec
 from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, filled
 from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.errors import ParameterError
-from objloc_ros.types import LabelSet, check_prompt_texts
-
-BACKGROUND = "background"
-"""The text of what is not asked for; the papers' first class."""
-
-DEFAULT_TEMPLATES = ("a photo of a {}",)
-"""CLIP-DIY's."""
+from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prompt_texts
 
 IMAGENET = "imagenet"
 """In place of templates: OpenAI's 80, which CLIP-DINOiser uses."""

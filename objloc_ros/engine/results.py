@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.engine.prompts import ActivePrompts
-from objloc_ros.engine.temporal import Memory
 from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
 from objloc_ros.types import Detections, Features, Image, LabelSet, Size
+
+if TYPE_CHECKING:  # these import what takes seconds; a node reads the options of methods before it needs them
+    from objloc_ros.engine.prompts import ActivePrompts
+    from objloc_ros.engine.temporal import Memory
 
 
 class Maps(Mapping[str, npt.NDArray[Any]]):

@@ -12,8 +12,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.labelling import SegmentationOptions
-from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.engine.heads.labelling import METHODS, SegmentationOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,

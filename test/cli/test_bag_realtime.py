@@ -177,14 +177,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_node_that_dies_ends_the_run_with_its_last_words(film: Path, tmp_path: Path, forked_children: Any) -> None:
-    work = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))
+    task = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))
 
     def kill() -> None:
         (node,) = [child for child in forked_children if "objloc_ros.nodes.found" in child.args]
         os.kill(node.pid, signal.SIGKILL)
 
     with pytest.raises(ChildFailedError, match=r"front_found ended with exit code -9(.|\n)*loaded tiny on cpu"):
-        while_playing(lambda: work(film, tmp_path / "out"), tmp_path / "out", kill)
+        while_playing(lambda: task.run(None, film, tmp_path / "out"), tmp_path / "out", kill)
     assert forked_children.ended()
     assert not (tmp_path / "out" / "realtime" / "outputs").exists()
     assert not (tmp_path / "out" / "realtime.json").exists()
@@ -195,10 +195,10 @@ def test_a_bag_that_is_cut_off_while_it_is_played(film: Path, tmp_path: Path, fo
     path.mkdir()
     for file in film.iterdir():
         (path / file.name).write_bytes(file.read_bytes())
-    work = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))()
+    task = Realtime(config=PipelineConfig(methods=("found",), device="cpu"))
     out, file = tmp_path / "out", path / "film.db3"
     with pytest.raises(ChildFailedError, match=r"player ended with exit code 2(.|\n)*cannot read bag .* after \d+ m"):
-        while_playing(lambda: work(path, out), out, lambda: os.truncate(file, 8192))
+        while_playing(lambda: task.run(None, path, out), out, lambda: os.truncate(file, 8192))
     assert forked_children.ended()
 
 
@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_nothing(film: Path, tmp_path: Path, number: signal.
         (("--late-ms", "-1"), "late_ms must be positive, got -1.0"),
         (("--engine", "ray"), "it is for --engine local"),
         (("--method", "maskcut", "--tau", "0.5"), "the discovery node has no parameter tau"),
-        (("--overlay", "--no-outputs"), "films are made of the outputs"),
+        (("--overlay", "--no-outputs"), "overlay videos are made of the outputs"),
         (("--pace", "lockstep", "--rate", "2"), "--rate is for --pace realtime"),
         (("--pace", "lockstep", "--late-ms", "100"), "--late-ms is for --pace realtime"),
     ],

@@ -10,7 +10,7 @@ from objloc_ros.cli.detect import CELL
 from objloc_ros.cli.main import main
 from objloc_ros.engine.config import HEADS
 from objloc_ros.engine.heads.discovery import METHODS
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.io.contact_sheet import make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut

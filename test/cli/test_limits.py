@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from objloc_ros.cli.options import failed_limits, parse_limits
+from objloc_ros.cli.options import find_failed_limits, parse_limits
 from objloc_ros.errors import ParameterError
 
 
@@ -21,10 +21,10 @@ def test_other_forms(text: str) -> None:
 
 def test_what_is_below_is_said() -> None:
     metrics = {"corloc": 0.59994, "ap50": 0.5}
-    assert failed_limits(metrics, {"corloc": 0.6, "ap50": 0.5}) == ["corloc is 0.5999, below 0.6"]
-    assert failed_limits(metrics, {}) == []
+    assert find_failed_limits(metrics, {"corloc": 0.6, "ap50": 0.5}) == ["corloc is 0.5999, below 0.6"]
+    assert find_failed_limits(metrics, {}) == []
 
 
 def test_an_unknown_metric_is_no_success() -> None:
     with pytest.raises(ParameterError, match="no metric corlok; there are corloc"):
-        failed_limits({"corloc": 1.0}, {"corlok": 0.5})
+        find_failed_limits({"corloc": 1.0}, {"corlok": 0.5})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from objloc_ros.cli.options import add_flags, add_options, given_options
+from objloc_ros.cli.options import add_flags, add_options, collect_options
 from objloc_ros.options import Options, option
 
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     ],
 )
 def test_only_given_options_are_collected(parser, line: str, given: dict) -> None:
-    assert given_options(parser.parse_args(line.split()), Sample) == given
+    assert collect_options(parser.parse_args(line.split()), Sample) == given
 
 
 @pytest.mark.parametrize("line", ["--mode none", "--max-items 1.5", "--threshold high"])
@@ -75,7 +75,7 @@ def test_a_flag_of_several_methods_says_where_they_differ() -> None:
     assert "(0 to 1 for sample; -1 to 1 for other, third; default: 0.5 for sample, 0.0 for other, third)" in text
     assert "--mode {multi,single,none} Keep all or one (default: multi)" in text
     assert "options of other, third: --file FILE File of weights (default: the registered one)" in text
-    assert given_options(parser.parse_args(["--file", "x", "--max-items", "3"]), Other) == {"file": Path("x")}
+    assert collect_options(parser.parse_args(["--file", "x", "--max-items", "3"]), Other) == {"file": Path("x")}
 
 
 def test_a_command_may_take_some_options_with_other_defaults() -> None:
@@ -84,4 +84,4 @@ def test_a_command_may_take_some_options_with_other_defaults() -> None:
     assert "Most items (at least 1; default: 7)" in " ".join(parser.format_help().split())
     args = parser.parse_args([])
     assert vars(args) == {"max_items": None}
-    assert given_options(args, Sample) == {}
+    assert collect_options(args, Sample) == {}

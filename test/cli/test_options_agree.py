@@ -13,10 +13,10 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from objloc_ros.cli.options import add_flags, add_pipeline_options, given_options, parse_pipeline
+from objloc_ros.cli.options import add_flags, add_pipeline_options, collect_options, parse_pipeline
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
-from objloc_ros.engine.heads.segmentation import METHODS as SEGMENTATION
+from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
@@ -165,7 +165,7 @@ def test_options_of_videos_are_the_same_everywhere(name: str) -> None:
         assert takes(VideoOptions, **{name: value}) == allowed, value
         assert takes(table.check, {name: value}) == allowed, value
         if not isinstance(value, bool):
-            given = given_options(parser.parse_args([f"--{name.replace('_', '-')}={value}"]), VideoOptions)
+            given = collect_options(parser.parse_args([f"--{name.replace('_', '-')}={value}"]), VideoOptions)
             assert takes(VideoOptions, **given) == allowed, value
     assert row("Node `discovery`", name)[2] == option.allowed
 

@@ -8,7 +8,7 @@ from segmentation_making import PROMPTS, normalised, picture
 import objloc_ros
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import SPECIAL, byte_pairs
-from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.engine.heads.labelling import METHODS
 from objloc_ros.methods.maskclip import value_features
 
 

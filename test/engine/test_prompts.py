@@ -17,7 +17,6 @@ from objloc_ros.backbones.weights import load_clip_text
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import (
-    DEFAULT_TEMPLATES,
     IMAGENET,
     MOST_TEMPLATES,
     PromptEncoder,
@@ -25,7 +24,7 @@ from objloc_ros.engine.prompts import (
     expanded,
 )
 from objloc_ros.errors import ParameterError, WeightsError
-from objloc_ros.types import LabelSet
+from objloc_ros.types import DEFAULT_TEMPLATES, LabelSet
 
 CPU = torch.device("cpu")
 WORDS = "a background blue circle object of photo red the triangle"

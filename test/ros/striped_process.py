@@ -14,8 +14,7 @@ import torch
 from gate import Gate
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.labelling import label_pixels
-from objloc_ros.engine.heads.segmentation import METHODS
+from objloc_ros.engine.heads.labelling import METHODS, label_pixels
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.nodes import diagnostics, process

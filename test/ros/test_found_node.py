@@ -107,7 +107,6 @@ def test_a_live_parameter_holds_from_the_next_frame_on(peer, node, detections, d
     ("values", "words"),
     [
         ({"threshold": 1.5}, ("threshold", "1.5", "1")),
-        ({"threshold": 0.0}, ("threshold", "0.0", "between 0 and 1")),
         ({"threshold": float("nan")}, ("threshold", "nan")),
         ({"threshold": "high"}, ("DOUBLE", "STRING")),
         ({"mode": "several"}, ("mode", "several", "multi, single")),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,61 +14,25 @@ from torch.nn import functional as F
 from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.found import FoundHead
-from objloc_ros.engine.heads.labelling import SegmentationOptions, choose_classes, label_pixels
+from objloc_ros.engine.heads.labelling import (
+    METHODS,
+    ClipDiyOptions,
+    DinoiserOptions,
+    MaskClipOptions,
+    SegmentationOptions,
+    choose_classes,
+    label_pixels,
+)
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
-from objloc_ros.methods.clip_diy import SIDE, Placement, resized_windows, similarity, split_windows, windows_per_row
+from objloc_ros.methods.clip_diy import SIDE, resized_windows, similarity, split_windows, windows_per_row
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.ops.geometry import Geometry, plan, to_input
-from objloc_ros.options import option
 from objloc_ros.types import Image, Size, size_of
-
-Correlations = Literal["auto", "head", "dino"]
-
-
-@dataclass(frozen=True)
-class ClipDiyOptions(SegmentationOptions):
-    """CLIP-DIY's choices."""
-
-    placement: Placement = option(
-        "centred",
-        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it, `nearest` "
-        "tiled without interpolation.",
-        choices=get_args(Placement),
-    )
-
-
-@dataclass(frozen=True)
-class MaskClipOptions(SegmentationOptions):
-    """MaskCLIP's choices."""
-
-
-@dataclass(frozen=True)
-class DinoiserOptions(SegmentationOptions):
-    """CLIP-DINOiser's choices."""
-
-    gamma: float = option(0.2, "Correlations of patches below this are cut to 0.", low=0, high=1)
-    delta: float = option(
-        0.99, "A background pixel stays unlabelled if no prompt is more probable than this.", low=0, high=1
-    )
-    correlations: Correlations = option(
-        "auto",
-        "`head` takes those of the trained convolutions, `dino` those of the backbone's values without any training, "
-        "`auto` the head's if there is one.",
-        choices=get_args(Correlations),
-    )
-
-
-METHODS: dict[str, type[SegmentationOptions]] = {
-    "clip_diy": ClipDiyOptions,
-    "maskclip": MaskClipOptions,
-    "clip_dinoiser": DinoiserOptions,
-}
-"""Open-vocabulary methods by name, with their options."""
 
 
 class Towers(NamedTuple):
