@@ -10,8 +10,7 @@ import torch
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
-from objloc_ros.engine import loader as loader_module
-from objloc_ros.engine import prompts
+from objloc_ros.engine import loader, prompts
 from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.nodes.camera import Frame
@@ -26,8 +25,8 @@ def networks_of_their_own(networks):
     """What nodes let go of, nobody else holds."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (loader_module, "load_backbone"),
-            (loader_module, "load_clip_image"),
+            (loader, "load_backbone"),
+            (loader, "load_clip_image"),
             (prompts, "load_clip_text"),
         ):
             patch.setattr(module, name, getattr(module, name).__wrapped__)
