@@ -1,15 +1,52 @@
 """What tests of every kind share."""
 
 import fcntl
+import functools
+import os
 import random
 import signal
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from objloc_ros.backbones.registry import REGISTRY
+
+# Threads of OpenMP that wait for each other in a loop keep those off the processor that they wait for, where it is
+# wanted by others: ten times as long and as much. Read when the library is loaded, so before anything else is.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # A background job inherits SIGINT as ignored and would hand that on to the processes that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def load_once(load):
+    """A loader of networks that loads each file in the registry only once; others as ever."""
+    loaded = {}
+
+    @functools.wraps(load)
+    def load_known(name, *, path=None, device="cpu"):
+        entry = REGISTRY.get(name)
+        if path is not None or str(device) != "cpu" or entry is None or not entry.path.is_file():
+            return load(name, path=path, device=device)
+        key = name, entry.path, entry.path.stat().st_mtime_ns
+        if key not in loaded:
+            loaded[key] = load(name, path=path, device=device)
+        return loaded[key]
+
+    return load_known
+
+
+@pytest.fixture(scope="session", autouse=True)
+def networks():
+    """Pipelines of all tests share the registered networks, which are frozen."""
+    from objloc_ros.engine import loader, prompts
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((loader, "load_backbone"), (loader, "load_clip_image"), (prompts, "load_clip_text")):
+            patch.setattr(module, name, load_once(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +65,11 @@ def domain():
     pytest.fail("all ROS domains are taken")
 
 
-@pytest.fixture
-def cluster():
-    """A Ray cluster on this machine whose head does no work: tests add nodes to it, and may lose some.
+@contextmanager
+def start_cluster():
+    """A Ray cluster on this machine whose head does no work.
 
-    It misses a lost one after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
+    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
     """
     health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
     from ray.cluster_utils import Cluster
@@ -44,3 +81,18 @@ def cluster():
         yield made
     finally:
         made.shutdown()
+
+
+@pytest.fixture
+def cluster():
+    """A Ray cluster for this test alone, which adds nodes to it, and may lose some."""
+    with start_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def steady_cluster():
+    """A Ray cluster with a node of two processors, which nobody may lose."""
+    with start_cluster() as cluster:
+        cluster.add_node(num_cpus=2)
+        yield cluster

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 PACKAGE = Path(__file__).resolve().parents[1] / "objloc_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -141,7 +142,7 @@ def test_light_modules_do_without_torch(path: Path) -> None:
 )
 def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str]) -> None:
     code = f"{statement}; import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert absent & set(done.stdout.split()) == set()
 
 
@@ -156,4 +157,4 @@ def test_nodes_judge_their_parameters_before_they_load_what_takes_seconds() -> N
 def test_the_engine_is_reached_lazily_from_the_package(name: str) -> None:
     before, after = ("'torch' not in sys.modules", "'torch' in sys.modules")
     code = f"import objloc_ros, sys; assert {before}; objloc_ros.{name}; assert {after}"
-    subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
+    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, check=True)

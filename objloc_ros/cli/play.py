@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.wait_for_subscribers < 0 or not args.linger >= 0:
         raise InputError(
-            f"subscribers and seconds must not be negative, got {args.wait_for_subscribers} and {args.linger}"
+            f"subscribers and seconds at the end must be 0 or more, got {args.wait_for_subscribers} and {args.linger}"
         )
     if args.linger > MAX_LINGER_S:
         raise ParameterError(f"--linger must be {MAX_LINGER_S:g} s at most, got {args.linger}")

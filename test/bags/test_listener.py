@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,9 +12,18 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.serialization import serialize_message
 
+from objloc_ros.bags import listener as module
 from objloc_ros.bags.listener import Listener, NodeAccount
 
 START = 1_000_000_000_000
+NOW_NS, STEADY_NS = 7_000_000_000_000, 50_000_000_000
+"""What the system's clocks say throughout."""
+
+
+@pytest.fixture(autouse=True)
+def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = SimpleNamespace(time_ns=lambda: NOW_NS, monotonic_ns=lambda: STEADY_NS)
+    monkeypatch.setattr(module, "time", clocks)
 
 
 class Written(list[tuple[str, int]]):
@@ -31,23 +40,22 @@ def make_listener(tmp_path: Path, written: Written) -> Listener:
 def say(listener: Listener, ago_s: float = 0.0, name: str = "/front/found: perception", **counts: int) -> None:
     pairs = [KeyValue(key=key.replace("__", "."), value=str(n)) for key, n in counts.items()]
     message = DiagnosticArray(status=[DiagnosticStatus(name=name, values=[*pairs, KeyValue(key="state", value="x")])])
-    listener.receive("/diagnostics", DiagnosticArray, serialize_message(message), time.time_ns() - round(ago_s * 1e9))
+    listener.receive("/diagnostics", DiagnosticArray, serialize_message(message), NOW_NS - round(ago_s * 1e9))
 
 
 def test_answers_have_the_bags_time_of_their_arrival(tmp_path: Path) -> None:
     written = Written()
     listener = make_listener(tmp_path, written)
-    listener.receive("/front/found/label_info", object, b"", time.time_ns())
+    listener.receive("/front/found/label_info", object, b"", NOW_NS)
     assert (listener.playback, listener.read_player_account()) == (None, None)
-    origin = time.monotonic_ns() - 2_000_000_000
+    origin = STEADY_NS - 2_000_000_000
     facts = {"schedule": {"start_ns": START, "origin_ns": origin, "rate": 3.0}}
     (tmp_path / "player.json").write_text(json.dumps(facts))
-    listener.receive("/front/found/detections", object, b"", time.time_ns() - 500_000_000)
-    listener.receive("/front/found/mask", object, b"", time.time_ns())
+    listener.receive("/front/found/detections", object, b"", NOW_NS - 500_000_000)
+    listener.receive("/front/found/mask", object, b"", NOW_NS)
     assert written[0] == ("/front/found/label_info", START)  # the bag had not begun
     assert [topic for topic, _ in written[1:]] == ["/front/found/detections", "/front/found/mask"]
-    assert (written[1][1] - START) / 1e9 == pytest.approx(3 * 1.5, abs=0.2)
-    assert (written[2][1] - START) / 1e9 == pytest.approx(3 * 2.0, abs=0.2)
+    assert [(at_ns - START) / 1e9 for _, at_ns in written[1:]] == [3 * 1.5, 3 * 2.0]
     assert listener.predictions == {"/front/found": 1}
     assert listener.read_player_account() is None
     (tmp_path / "player.json").write_text(json.dumps(facts | {"sent": {"/front/image": 4}}))
@@ -77,7 +85,7 @@ def test_all_is_done_when_the_nodes_say_so(
     tmp_path: Path, since_s: float, in_flight: int, published: int, done: bool
 ) -> None:
     listener = make_listener(tmp_path, Written())
-    ended = time.monotonic() - since_s
+    ended = STEADY_NS / 1e9 - since_s
     assert not listener.is_complete(ended)
     say(listener, received=published + in_flight, published=published, in_flight=in_flight)
     assert listener.is_complete(ended) is done

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 
 import pytest
+from waiting import wait_for
 
 from objloc_ros.bags.prefetch import QUEUE_ITEMS, prefetch
 
@@ -51,10 +52,8 @@ def test_only_a_few_wait() -> None:
     source = Source(100)
     with prefetch(source.items()) as items:
         next(items)
-        deadline = time.monotonic() + 5
-        while source.made < QUEUE_ITEMS + 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.05)
+        wait_for(lambda: source.made >= QUEUE_ITEMS + 2)
+        time.sleep(0.05)  # for one too many
         assert source.made == QUEUE_ITEMS + 2, "one taken, some waiting, one in hand"
     assert source.closed
 

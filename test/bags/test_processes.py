@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 pytest.importorskip("rclpy")
 
@@ -21,13 +21,6 @@ def child(tmp_path, code):
     return Child("worker", [sys.executable, "-S", "-c", code], log=tmp_path / "worker.log")
 
 
-def wait_for(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -36,14 +29,14 @@ def alive(pid):
 
 
 def pid_in(path):
-    assert wait_for(lambda: path.exists() and path.read_text().strip())
+    wait_for(lambda: path.exists() and path.read_text().strip())
     return int(path.read_text())
 
 
 def test_a_failure_is_told_with_the_last_words(tmp_path):
     code = "import sys; print('\\n'.join(map(str, range(100)))); sys.exit('out of coffee')"
     with child(tmp_path, code) as worker:
-        assert wait_for(lambda: not worker.running)
+        wait_for(lambda: not worker.running)
         with pytest.raises(ChildFailedError, match=r"worker ended with exit code 1(.|\n)*out of coffee") as error:
             worker.check(may_end=True)
     assert " 99\n" in str(error.value)
@@ -52,16 +45,16 @@ def test_a_failure_is_told_with_the_last_words(tmp_path):
 
 def test_an_early_end_is_a_failure_unless_allowed(tmp_path):
     with child(tmp_path, "") as worker:
-        assert wait_for(lambda: not worker.running)
+        wait_for(lambda: not worker.running)
         worker.check(may_end=True)
         with pytest.raises(ChildFailedError, match=r"exit code 0(.|\n)*\(nothing\)"):
             worker.check()
 
 
 def test_a_running_child_is_fine_and_is_interrupted_at_the_end(tmp_path):
-    code = "import time\ntry: print('up', flush=True), time.sleep(60)\nexcept KeyboardInterrupt: print('bye')"
+    code = "import time\ntry: print('up', flush=True), time.sleep(3600)\nexcept KeyboardInterrupt: print('bye')"
     with child(tmp_path, code) as worker:
-        assert wait_for(lambda: "up" in worker.log.read_text())
+        wait_for(lambda: "up" in worker.log.read_text())
         worker.check()
     assert worker.log.read_text().split() == ["up", "bye"]
 
@@ -71,15 +64,15 @@ def test_a_deaf_child_and_its_own_children_are_killed(tmp_path, monkeypatch):
     code = (
         "import pathlib, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "inner = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)'])\n"
+        "inner = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(3600)'])\n"
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(inner.pid))\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     with child(tmp_path, code) as worker:
         inner = pid_in(tmp_path / "pid")
         assert alive(inner)
     assert not worker.running
-    assert wait_for(lambda: not alive(inner))
+    wait_for(lambda: not alive(inner))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
@@ -87,9 +80,9 @@ def test_killing_the_parent_ends_the_child(tmp_path):
     code = (
         "import pathlib, sys, time\n"
         "from objloc_ros.bags.processes import Child\n"
-        "sleeper = [sys.executable, '-S', '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)']\n"
+        "sleeper = [sys.executable, '-S', '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(3600)']\n"
         f"Child('sleeper', sleeper, log=pathlib.Path({str(tmp_path / 'pid')!r}))\n"
-        "time.sleep(60)\n"
+        "time.sleep(3600)\n"
     )
     root = Path(__file__).resolve().parents[2]
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=root)
@@ -98,7 +91,7 @@ def test_killing_the_parent_ends_the_child(tmp_path):
     finally:
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-    assert wait_for(lambda: not alive(sleeper))
+    wait_for(lambda: not alive(sleeper))
 
 
 def test_command_lines() -> None:

@@ -2,12 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import pytest
 import torch
+from waiting import PATIENCE_S
 
-from objloc_ros.benchmark.run import ROUND_FRAMES
+from objloc_ros.benchmark.results import read_run
+from objloc_ros.benchmark.run import ROUND_FRAMES, Measurements
 from objloc_ros.cli import bench
 from objloc_ros.cli.main import main
 from objloc_ros.errors import ObjlocError
@@ -20,8 +24,19 @@ def smoke(tmp_path_factory):
     """Folder of a smoke run of all methods, one of them skipped."""
     out = tmp_path_factory.mktemp("bench")
     methods = "found,maskcut,clip_diy,maskclip,clip_dinoiser"
-    assert main(["bench", "--smoke", "--methods", methods, "--threads", "1", "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("objloc_ros.benchmark.ros.ARRIVAL_LIMIT_S", PATIENCE_S)
+        assert main(["bench", "--smoke", "--methods", methods, "--threads", "1", "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture
+def stored(smoke, monkeypatch):
+    """Whatever is to be measured, it is one row of the smoke run, with rounds of which all took equally long."""
+    row = read_run(smoke / "bench.json").rows[0]
+    row = replace(row, rounds={stage: [5.0 if stage == "frame" else 0.5] * 3 for stage in row.rounds})
+    measured = Measurements([row], [], SimpleNamespace(to_json=list))
+    monkeypatch.setattr(bench, "measure", lambda cells, ends, **options: measured)
 
 
 def document(folder):
@@ -76,7 +91,7 @@ def test_picture_and_markdown_are_there(smoke):
     assert (smoke / "bench.md").read_text().count("\n| found | tiny | 96x64 |") == 3
 
 
-def test_table_json_and_markdown_on_stdout(tmp_path, capsys):
+def test_table_json_and_markdown_on_stdout(stored, tmp_path, capsys):
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     table = capsys.readouterr().out
     assert max(map(len, table.splitlines())) <= 120
@@ -120,19 +135,20 @@ def planted(folder, name, factor, **machine):
     return str(path)
 
 
-def test_a_planted_regression_gives_status_3(tmp_path, capsys):
+def test_a_planted_regression_gives_status_3(stored, tmp_path, capsys):
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
-    fast, slow = planted(tmp_path, "fast.json", 1e-3), planted(tmp_path, "slow.json", 1e3)
+    fast, slow = planted(tmp_path, "fast.json", 0.9), planted(tmp_path, "slow.json", 1.1)
     capsys.readouterr()
     assert main([*SMALL, "--out", str(tmp_path / "new"), "--compare", fast]) == 3
     assert "slower: found, tiny, 96x64, batch 1, 1 camera, cpu" in capsys.readouterr().out
     assert len(document(tmp_path / "new")["comparison"]["slower"]) == 1
     assert main([*SMALL, "--out", str(tmp_path / "new"), "--compare", slow]) == 0
     assert "0 of 1 slower" in capsys.readouterr().out
-    assert main([*SMALL, "--out", str(tmp_path), "--compare", fast, "--margin-floor", "1e9"]) == 0
+    assert main([*SMALL, "--out", str(tmp_path), "--compare", planted(tmp_path, "same.json", 1.0)]) == 0
+    assert main([*SMALL, "--out", str(tmp_path), "--compare", fast, "--margin-floor", "0.2"]) == 0
 
 
-def test_another_machine_is_refused_before_anything_runs(tmp_path, capsys, smoke):
+def test_another_machine_is_refused_before_anything_runs(tmp_path, capsys, smoke, stored):
     other = planted(smoke, "other.json", 1.0, cpu="abacus")
     assert main([*SMALL, "--out", str(tmp_path), "--compare", other]) == 2
     assert "cpu was 'abacus' and is " in capsys.readouterr().err
@@ -163,14 +179,14 @@ def test_without_ros_the_engine_is_measured(tmp_path, monkeypatch):
     assert set(done["rows"][0]["stages"]) == {"frame", "upload", "pre", "vit", "head", "post"}
 
 
-def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_there_is_no_picture(stored, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     assert "objloc: no bench.png: " in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
 
 
-def test_threads_are_given_back(tmp_path):
+def test_threads_are_given_back(stored, tmp_path):
     before = torch.get_num_threads(), cv2.getNumThreads()
     assert main([*SMALL, "--threads", "2", "--out", str(tmp_path)]) == 0
     assert document(tmp_path)["machine"]["threads"] == 2
@@ -203,7 +219,7 @@ def test_bad_usage_is_one_line(arguments, complaint, tmp_path, capsys):
     assert complaint in error.replace("\r", "\n").splitlines()[-1]
 
 
-def test_output_that_cannot_be_written_is_said(tmp_path, capsys):
+def test_output_that_cannot_be_written_is_said(stored, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([*SMALL, "--out", str(tmp_path / "file")]) == 2
     assert "cannot write to" in capsys.readouterr().err

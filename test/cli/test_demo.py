@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from waiting import PATIENCE_S, wait_for
 
 pytest.importorskip("rclpy")
 
@@ -25,19 +25,22 @@ DRIVER = Path(__file__).with_name("demo_driver.py")
 STAND_IN = ROOT / "test" / "ros" / "found_process.py"
 """The real node around a tiny engine, for which bright pixels are the object."""
 
-LIMIT_S = 90
-
 
 class Demo:
     """A demo in a process of its own, its descendants marked so that none is overlooked."""
 
-    def __init__(self, out, *arguments, node=(STAND_IN, "5")):
+    def __init__(self, out, *arguments, node=(STAND_IN,)):
         self.mark = uuid.uuid4().hex
         self.out = out
         self.process = subprocess.Popen(
             [sys.executable, DRIVER, *node, "--", "--out", out, *arguments],
             cwd=ROOT,
-            env={**os.environ, "OBJLOC_TEST_MARK": self.mark, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "OBJLOC_TEST_MARK": self.mark,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -45,14 +48,15 @@ class Demo:
         )
 
     def finish(self):
-        output, errors = self.process.communicate(timeout=LIMIT_S)
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, output, errors
 
     def wait_for_children(self, count):
-        deadline = time.monotonic() + 30
-        while len(self.alive()) < 1 + count:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: len(self.alive()) >= 1 + count, f"{count} children")
+
+    def wait_for_node(self):
+        self.wait_for_children(2)
+        wait_for(lambda: "loaded" in (self.out / "found.log").read_text(), "the node")
 
     def alive(self):
         pids = []
@@ -81,27 +85,29 @@ def start(tmp_path):
 
 
 def no_traces(demo):
-    deadline = time.monotonic() + 5
-    while demo.alive() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert demo.alive() == []
+    wait_for(lambda: not demo.alive(), "the end of all processes")
     assert {path.name for path in demo.out.iterdir()} <= {"found.log", "image_source.log"}
 
 
-def test_a_scene_goes_through(start):
-    demo = start("--frames", "20", "--rate", "10", "--size", "320x240", "--json")
-    code, output, errors = demo.finish()
-    assert code == 0, errors
-    report = json.loads(output)
-    assert report == json.loads((demo.out / "demo.json").read_text())
+@pytest.fixture
+def out(tmp_path, forked_children):
+    """Where a demo in this process with the node's stand-in puts its results."""
+    forked_children.stand_ins["objloc_ros.nodes.found"] = STAND_IN
+    return tmp_path / "out"
+
+
+def test_a_scene_goes_through(out, capsys, forked_children):
+    assert main(["demo", "--out", str(out), "--frames", "20", "--rate", "10", "--size", "320x240", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((out / "demo.json").read_text())
     frames = report["frames"]
-    assert frames["in"] == frames["received"] == frames["recorded"] == 20
+    assert frames["in"] == frames["recorded"] == 20 >= frames["received"], "the node asks for the newest only"
     assert frames["received"] == frames["published"] + sum(frames["dropped"].values())
     assert frames["out"] == frames["published"] == len(report["boxes_per_frame"]["counts"]) > 0
-    assert 0 < report["age_ms"]["p50"] <= report["age_ms"]["p95"] < 5000
+    assert 0 < report["age_ms"]["p50"] <= report["age_ms"]["p95"]
     assert report["mask_iou"]["frames"] == frames["out"]
-    assert demo.alive() == []
-    check_files(demo.out, frames)
+    assert forked_children.ended()
+    check_files(out, frames)
 
 
 def check_files(out, frames):
@@ -123,24 +129,23 @@ def check_files(out, frames):
         assert counts[f"/camera/found/{topic}"] == frames["out"]
 
 
-def test_a_picture_goes_through_twice_into_the_same_folder(start, tmp_path):
+def test_a_picture_goes_through_twice_into_the_same_folder(out, tmp_path, capsys):
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8))
     for _ in range(2):
-        demo = start("--source", path, "--frames", "4", "--rate", "10")
-        code, output, errors = demo.finish()
-        assert code == 0, errors
+        assert main(["demo", "--out", str(out), "--source", str(path), "--frames", "4", "--rate", "10"]) == 0
+        output = capsys.readouterr().out
         assert "4 in" in output
         assert "mask IoU" not in output
-        assert str(demo.out / "contact_sheet.png") in output
-    image = next(read_bag(demo.out / "bag", ["/camera/image"])).message
+        assert str(out / "contact_sheet.png") in output
+    image = next(read_bag(out / "bag", ["/camera/image"])).message
     assert (image.width, image.height) == (640, 480)
 
 
 def test_the_embedded_model_goes_through(tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", "--frames", "10", "--rate", "5", "--out", out]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", "--frames", "6", "--rate", "3", "--out", out]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "demo.json").read_text())["mask_iou"]["mean"] > 0.2
 
@@ -157,11 +162,7 @@ def test_a_node_that_dies_is_quoted(start):
 
 def test_a_node_that_dies_in_the_middle_is_quoted(start):
     demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
-    demo.wait_for_children(2)
-    deadline = time.monotonic() + 30
-    while "loaded" not in (demo.out / "found.log").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    demo.wait_for_node()
     for pid in demo.alive():
         if str(STAND_IN).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") and pid != demo.process.pid:
             os.kill(pid, signal.SIGKILL)
@@ -183,8 +184,7 @@ def test_a_source_that_cannot_be_read_is_quoted(start):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(start, number):
     demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
-    demo.wait_for_children(2)
-    time.sleep(1.0)
+    demo.wait_for_node()
     demo.process.send_signal(number)
     code, _, errors = demo.finish()
     assert code == 130
@@ -198,10 +198,7 @@ def test_a_kill_leaves_no_process(start):
     demo.wait_for_children(2)
     demo.process.kill()
     demo.process.communicate()
-    deadline = time.monotonic() + 5
-    while demo.alive() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert demo.alive() == []
+    wait_for(lambda: not demo.alive(), "the end of all processes")
 
 
 @pytest.mark.parametrize("arguments", [["--frames", "0"], ["--rate", "0"], ["--rate", "nan"], ["--size", "big"]])

@@ -9,8 +9,16 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.cli.main import main
 from objloc_ros.evaluation.held_out_prompts import VARIANTS
 from objloc_ros.scenes.attributes import AttributeBank
+from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.found_head import save_head
 from objloc_ros.training.tiny import save_backbone
+
+
+@pytest.fixture(autouse=True)
+def small_bank(monkeypatch):
+    """Few pictures: drawing those for thousands of scenes would take most of the time."""
+    bank = lambda seed, **numbers: Bank(seed, backgrounds=30, sprites=80)  # noqa: E731
+    monkeypatch.setattr("objloc_ros.evaluation.held_out_scenes.Bank", bank)
 
 
 @pytest.fixture(scope="module")

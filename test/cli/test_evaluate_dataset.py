@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import miniature as mini
 import pytest
+from waiting import wait_for
 
 from objloc_ros.cli.main import main
 
@@ -66,26 +64,13 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_count(tmp_path: Pa
     assert "not a whole image" in got["failed"][0]["reason"]
 
 
-def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path) -> None:
-    program = [
-        sys.executable,
-        "-m",
-        "objloc_ros.cli.main",
-        "evaluate",
-        "voc07",
-        "--root",
-        str(voc),
-        "--method",
-        "tokencut",
-    ]
+def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path, start_objloc: Any) -> None:
     blocks = tmp_path / "killed" / "blocks"
-    child = subprocess.Popen([*program, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (blocks.is_dir() and any(p.suffix == ".jsonl" and p.is_file() for p in blocks.iterdir())):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    words = ("evaluate", "voc07", "--root", voc, "--method", "tokencut", "--out", tmp_path / "killed")
+    child = start_objloc(*words)
+    wait_for(lambda: list(blocks.glob("0*.jsonl")), "the first block")
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.end()
     before = {path.name: path.stat().st_mtime_ns for path in blocks.iterdir() if path.is_file()}
     assert evaluate("voc07", voc, tmp_path / "killed", "--method", "tokencut") == 0
     assert {name: (blocks / name).stat().st_mtime_ns for name in before} == before, "what was done stays"
@@ -94,13 +79,18 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path
     assert result(tmp_path / "whole")["images"] == 45
 
 
-@pytest.mark.timeout(240)
 def test_a_cluster_that_loses_a_node_gives_the_same_numbers(cluster: Any, voc: Path, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1)
     doomed = cluster.add_node(num_cpus=1)
-    Timer(4, lambda: cluster.remove_node(doomed, allow_graceful=False)).start()
-    status = evaluate("voc07", voc, tmp_path / "ray", "--engine", "ray", "--address", cluster.address)
-    assert status == 0
+
+    def lose_a_node() -> None:
+        wait_for(lambda: list((tmp_path / "ray" / "blocks").glob("*")), "the first block, begun or done")
+        cluster.remove_node(doomed, allow_graceful=False)
+
+    with ThreadPoolExecutor(1) as threads:
+        losing = threads.submit(lose_a_node)
+        assert evaluate("voc07", voc, tmp_path / "ray", "--engine", "ray", "--address", cluster.address) == 0
+        losing.result()
     assert evaluate("voc07", voc, tmp_path / "here") == 0
     for name in ("images.jsonl", "blocks/00000000.jsonl", "blocks/00000040.jsonl"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()

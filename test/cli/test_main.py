@@ -6,6 +6,7 @@ import sys
 import types
 
 import pytest
+from waiting import PATIENCE_S
 
 from objloc_ros import __version__
 from objloc_ros.cli import main as cli
@@ -93,7 +94,7 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
 def test_help_is_quick_and_light() -> None:
     check = "assert 'torch' not in sys.modules"
     code = f"import sys; from objloc_ros.cli.main import main\ntry: main(['--help'])\nfinally: {check}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     for name in cli.SUBCOMMANDS:
         assert name in done.stdout

@@ -85,9 +85,9 @@ def test_a_bag_that_is_cut_off_is_played_as_far_as_it_can_be_read(play: Any, tmp
     [
         (("--rate", "0"), "rate must lie in"),
         (("--clock", "0"), "clock_hz must lie in"),
-        (("--wait-for-subscribers", "-1"), "subscribers and seconds must not be negative"),
+        (("--wait-for-subscribers", "-1"), "subscribers and seconds at the end must be 0 or more"),
         (("--linger", "inf"), "--linger must be 1e+09 s at most, got inf"),
-        (("--linger", "nan"), "seconds at the end, got 0 and nan"),
+        (("--linger", "nan"), "seconds at the end must be 0 or more, got 0 and nan"),
         (("--topics", "/none"), "has no topic /none; it has /front/image"),
     ],
 )

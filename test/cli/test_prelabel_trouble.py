@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -115,34 +114,32 @@ def test_another_command_into_the_same_folder_is_refused(prelabel, tmp_path: Pat
     assert "made of other inputs (images_00000000)" in capsys.readouterr().err
 
 
-FULL = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
-from objloc_ros.cli.main import main
-sys.exit(main(sys.argv[2:]))
-"""
+@pytest.fixture
+def run_with_full_disk(tmp_path: Path, start_objloc) -> Callable[..., tuple[int, str]]:
+    """The command in a process whose files cannot grow beyond a number of bytes; returns exit code and what it said."""
 
+    def run(most_bytes: int, *options: str) -> tuple[int, str]:
+        words = ("prelabel", tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu", *options)
+        return start_objloc(*words, most_bytes=most_bytes).end()
 
-def run_with_full_disk(tmp_path: Path, most: int, *options: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process whose files cannot grow beyond a number of bytes."""
-    command = [sys.executable, "-c", FULL, str(most), "prelabel", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    return subprocess.run([*command, "--device", "cpu", *options], capture_output=True, text=True, timeout=120)
+    return run
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of files")
 @pytest.mark.parametrize("export", ["rerun", "foxglove"])
-def test_a_disk_that_is_full_leaves_no_half_of_a_recording(prelabel, tmp_path: Path, export: str) -> None:
+def test_a_disk_that_is_full_leaves_no_half_of_a_recording(
+    prelabel, run_with_full_disk, tmp_path: Path, export: str
+) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     folder = tmp_path / "in"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(6):
         write_image(folder / f"{number}.png", rng.integers(0, 256, (200, 300, 3), np.uint8))  # 180 kB each
-    done = run_with_full_disk(tmp_path, 500_000, "--export", f"coco,{export}")
-    assert done.returncode == 1, done.stderr
+    code, said = run_with_full_disk(500_000, "--export", f"coco,{export}")
+    assert code == 1, said
     name = {"rerun": "images_00000000.rrd", "foxglove": "images_00000000.mcap"}[export]
-    assert f"objloc: {name}: cannot write " in done.stderr
+    assert f"objloc: {name}: cannot write " in said
     assert os.listdir(tmp_path / "out" / export) == []
     assert COCO(str(tmp_path / "out" / COCO_FILE)).getImgIds() == [1, 2, 3, 4, 5, 6]
     assert prelabel("--export", f"coco,{export}") == 0, "the same command goes on when there is room again"
@@ -150,17 +147,17 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_recording(prelabel, tmp_path: P
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of files")
-def test_a_disk_that_is_full_leaves_no_half_of_the_labels(prelabel, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_leaves_no_half_of_the_labels(prelabel, run_with_full_disk, tmp_path: Path) -> None:
     pictures(tmp_path / "in", *(f"{n:03d}.png" for n in range(40)))
-    done = run_with_full_disk(tmp_path, 3000)
-    assert done.returncode == 1
-    assert "objloc: images_00000000: cannot write " in done.stderr
+    code, said = run_with_full_disk(3000)
+    assert code == 1, said
+    assert "objloc: images_00000000: cannot write " in said
     assert os.listdir(tmp_path / "out" / "parts") == ["plan.json"]
     assert document(tmp_path / "out")["images"] == []
     assert prelabel() == 0
     before = (tmp_path / "out" / COCO_FILE).read_bytes()
-    done = run_with_full_disk(tmp_path, 3000)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "objloc: error: cannot write " in done.stderr
+    code, said = run_with_full_disk(3000)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "objloc: error: cannot write " in said
     assert (tmp_path / "out" / COCO_FILE).read_bytes() == before, "the old one stays"
     assert os.listdir(tmp_path / "out" / "annotations") == [COCO_FILE.name]

@@ -36,10 +36,10 @@ def test_crowds_are_ignored_and_boxes_kept_as_they_are(tmp_path: Path) -> None:
     assert dataset.rounded, "CorLoc rounds: 8.5 to 8, the even neighbour"
     objects = dataset.objects(first)
     assert stack_boxes(objects, ignored=True).tolist() == [[50, 40, 64, 48]]
-    assert [one.label for one in objects] == ["car", "person", "person", "cat"]
+    assert [item.label for item in objects] == ["car", "person", "person", "cat"]
     assert objects[0].mask is not None
     np.testing.assert_array_equal(decode(objects[0].mask), mini.truth_mask() == 255)
-    assert [int(decode(one.mask).sum()) for one in objects if one.mask][::3] == [32 * 24, 14 * 8]
+    assert [int(decode(item.mask).sum()) for item in objects if item.mask][::3] == [32 * 24, 14 * 8]
 
 
 def test_the_list_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_losts_selection_is_taken_where_there_is_one(tmp_path: Path) -> None:
     dataset = open_dataset("coco20k", tmp_path)
     assert [sample.truth.name for sample in dataset.samples] == ["instances_train2014_sel20k.json"]
     assert len(dataset.objects(dataset.samples[0])) == len(
-        [one for one in document["annotations"] if one["image_id"] == 11]
+        [record for record in document["annotations"] if record["image_id"] == 11]
     )
 
 
@@ -169,7 +169,7 @@ def test_kitti_counts_all_that_was_labelled(tmp_path: Path) -> None:
     assert (dataset.kind, first.key, dataset.masks) == ("boxes", "000000", False)
     assert dataset.boxes(first).tolist() == [[8, 6, 40, 30], [1.25, 2.5, 5.75, 20.1]], "occluded and truncated ones too"
     assert stack_boxes(dataset.objects(first), ignored=True).tolist() == [[44, 2, 60, 12]]
-    assert [one.label for one in dataset.objects(first)] == ["Car", "Pedestrian", "DontCare"]
+    assert [item.label for item in dataset.objects(first)] == ["Car", "Pedestrian", "DontCare"]
 
 
 @pytest.mark.parametrize("folder", ["training/image_2", "training/label_2"])

@@ -96,7 +96,7 @@ def test_saliency_survives(tmp_path: Path) -> None:
     for rule in RULES.values():
         np.testing.assert_array_equal(rule(again.mask(again.samples[1])), rule(soft))
     annotations = json.loads((tmp_path / "all.json").read_text())["annotations"]
-    assert [one["image_id"] for one in annotations] == [1, 2], "nothing is in the third"
+    assert [annotation["image_id"] for annotation in annotations] == [1, 2], "nothing is in the third"
     assert annotations[0]["bbox"] == [8, 6, 32, 24]
     assert "levels" not in annotations[0]
 
@@ -150,9 +150,9 @@ def test_class_maps_survive(tmp_path: Path, name: str, make: Callable[[Path], Pa
 def test_pixels_without_truth_are_a_crowd(tmp_path: Path) -> None:
     document = to_coco(open_dataset("voc_seg", voc_with_border(tmp_path)), tmp_path)
     assert document["categories"][-1] == {"id": 255, "name": "unlabelled"}
-    one = next(one for one in document["annotations"] if one["category_id"] == 255)
-    assert (one["iscrowd"], one["ignore"], one["bbox"], one["area"]) == (1, 1, [0, 0, 64, 6], 384)
-    assert decode(one["segmentation"])[:6].all()
+    crowd = next(record for record in document["annotations"] if record["category_id"] == 255)
+    assert (crowd["iscrowd"], crowd["ignore"], crowd["bbox"], crowd["area"]) == (1, 1, [0, 0, 64, 6], 384)
+    assert decode(crowd["segmentation"])[:6].all()
 
 
 def foreign(root: Path, **image: Any) -> Path:

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
+from waiting import PATIENCE_S, wait_for
 
 from objloc_ros.engine.batcher import MIN_GOOD_BATCHES, DynamicBatcher, OutOfMemoryError
 from objloc_ros.errors import ParameterError
@@ -13,10 +15,12 @@ class Device:
     """Runs batches once it is let, remembers them, and has room for so many items."""
 
     def __init__(self, room=100):
-        self.room, self.calls, self.gate = room, [], threading.Event()
+        self.room, self.calls = room, []
+        self.entered, self.gate = threading.Event(), threading.Event()
 
     def run(self, kind, items, exclusive):
-        self.gate.wait(5)
+        self.entered.set()
+        assert self.gate.wait(PATIENCE_S)
         if len(items) > self.room:
             raise MemoryError(f"no room for {len(items)}")
         self.calls.append((kind, list(items)))
@@ -40,14 +44,13 @@ def make(device):
 
     yield make
     device.gate.set()
-    assert [batcher.stop(5) for batcher in batchers] == [True] * len(batchers)
+    assert [batcher.stop(PATIENCE_S) for batcher in batchers] == [True] * len(batchers)
 
 
 def occupied(batcher, device):
     """A request that keeps the worker busy until the gate opens."""
     first = batcher.submit("first", "warm", 0)
-    while batcher._waiting:
-        time.sleep(0.001)
+    assert device.entered.wait(PATIENCE_S)
     return first
 
 
@@ -56,7 +59,7 @@ def test_what_waits_goes_together_if_it_is_alike(make, device):
     occupied(batcher, device)
     futures = [batcher.submit(f"camera{i}", "small" if i % 2 else "large", i) for i in range(5)]
     device.gate.set()
-    assert [future.result(5) for future in futures] == [("small" if i % 2 else "large", i) for i in range(5)]
+    assert [future.result(PATIENCE_S) for future in futures] == [("small" if i % 2 else "large", i) for i in range(5)]
     assert device.calls == [("warm", [0]), ("large", [0, 2, 4]), ("small", [1, 3])]
 
 
@@ -65,7 +68,7 @@ def test_a_batch_has_a_largest_size(make, device):
     occupied(batcher, device)
     futures = [batcher.submit(f"camera{i}", "k", i) for i in range(5)]
     device.gate.set()
-    assert [future.result(5)[1] for future in futures] == list(range(5))
+    assert [future.result(PATIENCE_S)[1] for future in futures] == list(range(5))
     assert [len(items) for _, items in device.calls] == [1, 2, 2, 1]
 
 
@@ -75,35 +78,43 @@ def test_a_fast_client_does_not_starve_a_slow_one(make, device):
     greedy = [batcher.submit("60 Hz", "k", f"fast{i}") for i in range(20)]
     slow = batcher.submit("5 Hz", "k", "slow")
     device.gate.set()
-    slow.result(5)
-    greedy[-1].result(5)
+    slow.result(PATIENCE_S)
+    greedy[-1].result(PATIENCE_S)
     order = [items[0] for _, items in device.calls]
     assert order.index("slow") <= 2  # at most one of the others, which came first, and none after it
 
 
-def test_every_client_gets_its_turn(make, device):
-    device.gate.set()
-    served = {"60 Hz": 0, "5 Hz": 0, "other size": 0}
-    batcher = DynamicBatcher(lambda kind, items, exclusive: (time.sleep(0.002), items)[1], max_batch=1)
-    end = time.monotonic() + 0.6
+def test_every_client_gets_its_turn():
+    """Two clients ask again as soon as they are answered, one of them in another size; a third one now and then."""
+    kinds = {"60 Hz": "k", "other size": "l", "5 Hz": "k"}
+    asked, order = {}, []
+    entered, leave = threading.Semaphore(0), threading.Semaphore(0)
 
-    def camera(name, period, kind):
-        while time.monotonic() < end:
-            batcher.submit(name, kind, name).result(5)
-            served[name] += 1
-            time.sleep(period)
+    def run(kind, items, exclusive):
+        order.extend(items)
+        entered.release()
+        assert leave.acquire(timeout=PATIENCE_S)
+        return items
 
-    threads = [
-        threading.Thread(target=camera, args=case)
-        for case in (("60 Hz", 0.0, "k"), ("5 Hz", 0.1, "k"), ("other size", 0.0, "l"))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(5)
-    batcher.stop()
-    assert served["5 Hz"] >= 4  # of about 6 that it asked for
-    assert min(served["60 Hz"], served["other size"]) > 0.5 * max(served["60 Hz"], served["other size"])
+    def ask(name):
+        asked[name] = batcher.submit(name, kinds[name], name)
+
+    batcher = DynamicBatcher(run, max_batch=1)
+    ask("60 Hz")
+    ask("other size")
+    for turn in range(40):
+        assert entered.acquire(timeout=PATIENCE_S)
+        if turn % 10 == 5:
+            ask("5 Hz")
+        leave.release()
+        name = order[turn]
+        assert asked[name].result(PATIENCE_S) == name
+        if name != "5 Hz":
+            ask(name)  # while the next one runs
+    leave.release()
+    assert batcher.stop(PATIENCE_S)
+    assert [turn for turn, name in enumerate(order[:40]) if name == "5 Hz"] == [6, 16, 26, 36], "it had waited longest"
+    assert all(one != other for one, other in pairwise(name for name in order if name != "5 Hz"))
 
 
 def test_an_error_hits_its_own_batch_only(make, device):
@@ -113,9 +124,9 @@ def test_an_error_hits_its_own_batch_only(make, device):
     device.gate.set()
     for future in (bad, beside):
         with pytest.raises(ArithmeticError, match="bad item"):
-            future.result(5)
-    assert other.result(5) == ("l", 2)
-    assert batcher.submit("a", "k", 3).result(5) == ("k", 3)
+            future.result(PATIENCE_S)
+    assert other.result(PATIENCE_S) == ("l", 2)
+    assert batcher.submit("a", "k", 3).result(PATIENCE_S) == ("k", 3)
 
 
 def test_a_device_without_room_gets_smaller_batches(make, device):
@@ -124,7 +135,7 @@ def test_a_device_without_room_gets_smaller_batches(make, device):
     occupied(batcher, device)
     futures = [batcher.submit(f"camera{i}", "k", i) for i in range(6)]
     device.gate.set()
-    assert [future.result(5)[1] for future in futures] == list(range(6))
+    assert [future.result(PATIENCE_S)[1] for future in futures] == list(range(6))
     assert max(len(items) for _, items in device.calls) <= 2
     assert batcher.limit <= 3
 
@@ -133,12 +144,12 @@ def test_no_room_for_one_is_said_and_passes_when_memory_returns(make, device):
     device.room, batcher = 0, make()
     device.gate.set()
     with pytest.raises(OutOfMemoryError, match="no memory for a single frame: no room for 1") as caught:
-        batcher.submit("a", "k", 1).result(5)
+        batcher.submit("a", "k", 1).result(PATIENCE_S)
     assert caught.value.cause == "out_of_memory"
     assert batcher.limit == 1
     device.room = 100
     for number in range(4 * MIN_GOOD_BATCHES):
-        assert batcher.submit("a", "k", number).result(5) == ("k", number)
+        assert batcher.submit("a", "k", number).result(PATIENCE_S) == ("k", number)
     assert batcher.limit == 8
 
 
@@ -151,8 +162,8 @@ def test_stopping_cancels_what_waits_and_finishes_what_runs(device):
     with pytest.raises(RuntimeError, match="stopped"):
         batcher.submit("b", "k", 2)
     device.gate.set()
-    assert running.result(5) == ("warm", 0)
-    assert batcher.stop(5)
+    assert running.result(PATIENCE_S) == ("warm", 0)
+    assert batcher.stop(PATIENCE_S)
 
 
 @pytest.mark.parametrize("what", ["max_batch", "workers"])
@@ -166,19 +177,17 @@ def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
 
     def run(kind, items, exclusive):
         calls.append((items[0], exclusive))
-        gates[items[0]].wait(5)
+        assert gates[items[0]].wait(PATIENCE_S)
         return items
 
     def called(count):
-        limit = time.monotonic() + 5
-        while len(calls) < count and time.monotonic() < limit:
-            time.sleep(0.001)
+        wait_for(lambda: len(calls) >= count, f"call number {count}")
         time.sleep(0.05)  # for one too many
         return calls[:]
 
     batcher = DynamicBatcher(run, max_batch=1, workers=2)
     gates["0"].set()
-    batcher.submit("camera a", "k", "0").result(5)
+    batcher.submit("camera a", "k", "0").result(PATIENCE_S)
     first = batcher.submit("camera a", "k", "a")
     assert called(2) == [("0", False), ("a", True)]  # a client that nobody came between
     others = [batcher.submit(f"camera {item}", "k", item) for item in "bcd"]
@@ -189,8 +198,8 @@ def test_several_workers_run_side_by_side_unless_one_has_the_device_to_itself():
     assert called(5)[4] == ("d", False)  # the other worker is not done
     gates["c"].set()
     gates["d"].set()
-    assert [future.result(5) for future in (first, *others)] == list("abcd")
+    assert [future.result(PATIENCE_S) for future in (first, *others)] == list("abcd")
     gates["e"].set()
-    batcher.submit("camera a", "k", "e").result(5)
+    batcher.submit("camera a", "k", "e").result(PATIENCE_S)
     assert calls[-1] == ("e", False)  # others were here a moment ago
-    assert batcher.stop(5)
+    assert batcher.stop(PATIENCE_S)

@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+from waiting import PATIENCE_S
 
 from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
@@ -60,7 +61,7 @@ class Head:
 
     def __call__(self, batch, options):
         self.entered.set()
-        assert self.go.wait(30)
+        assert self.go.wait(PATIENCE_S)
         return [batch.prompts] * len(batch.images)
 
 
@@ -271,11 +272,10 @@ def test_a_run_ends_with_the_prompts_it_began_with(setup):
     seen = []
     thread = threading.Thread(target=lambda: seen.append(setup.run()))
     thread.start()
-    assert setup.head.entered.wait(30)
+    assert setup.head.entered.wait(PATIENCE_S)
     second = setup.pipeline.set_prompts(["blue", "red circle"])
     setup.head.go.set()
-    thread.join(30)
-    assert not thread.is_alive()
+    thread.join()
     assert seen[0].labels is first
     assert len(seen[0].texts) == 2
     assert setup.run().labels is second

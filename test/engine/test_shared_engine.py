@@ -7,9 +7,10 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from waiting import PATIENCE_S
 
 from objloc_ros.backbones.vit import build_vit
-from objloc_ros.engine.batcher import OutOfMemoryError
+from objloc_ros.engine.batcher import DynamicBatcher, OutOfMemoryError
 from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.video_tracker import VideoTracker
@@ -51,7 +52,7 @@ class Passes:
     def note(self, module, inputs, output):
         self.batches.append(len(inputs[0]))
         self.entered.set()
-        self.gate.wait(10)
+        assert self.gate.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def together(*tasks):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     return results
 
 
@@ -163,6 +164,23 @@ def test_other_sizes_and_other_backbones_do_not_share(make, files, tmp_path):
     assert (passes.batches, others.batches) == ([1, 1], [1])
 
 
+def open_after(monkeypatch, requests, gate):
+    """Open a gate once so many passes have been asked for from now on."""
+    submit, submitted = DynamicBatcher.submit, threading.Semaphore(0)
+
+    def count(batcher, *request):
+        answer = submit(batcher, *request)
+        submitted.release()
+        return answer
+
+    def wait_and_open():
+        assert all(submitted.acquire(timeout=PATIENCE_S) for _ in range(requests))
+        gate.set()
+
+    monkeypatch.setattr(DynamicBatcher, "submit", count)
+    threading.Thread(target=wait_and_open).start()
+
+
 def test_ready_frames_of_several_cameras_go_together_where_batches_pay(make, monkeypatch):
     monkeypatch.setattr("objloc_ros.engine.shared_backbone.batches_pay", lambda device: True)
     cameras = [make(f"camera{number}") for number in range(4)]
@@ -171,15 +189,14 @@ def test_ready_frames_of_several_cameras_go_together_where_batches_pay(make, mon
     passes.gate.clear()
     first = threading.Thread(target=lambda: cameras[0].run(picture(9)))
     first.start()
-    passes.entered.wait(10)
+    assert passes.entered.wait(PATIENCE_S)
 
     def camera(number):
         return lambda: cameras[number].run(picture(number))["found"].saliency
 
-    opener = threading.Timer(0.5, passes.gate.set)
-    opener.start()
+    open_after(monkeypatch, 4, passes.gate)
     results = together(*map(camera, range(4)))
-    first.join(10)
+    first.join()
     assert passes.batches == [1, 4]
     for got, expected in zip(results, alone, strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-4)
@@ -241,7 +258,7 @@ def test_features_go_with_the_key(make):
     assert len(cache) == 0
 
 
-def test_one_image_has_all_processors_and_several_have_one_each(files):
+def test_one_image_has_all_processors_and_several_have_one_each(files, monkeypatch):
     loader, seen, entered, gate = SharedLoader(threads=2), [], threading.Event(), threading.Event()
     cameras = [load_pipeline(device="cpu", short_side=64, loader=loader.client(n), **files) for n in range(4)]
     alone = [cameras[0].run(picture(number))["found"].saliency for number in range(3)]
@@ -250,7 +267,7 @@ def test_one_image_has_all_processors_and_several_have_one_each(files):
     def note(module, inputs, output):
         seen.append((len(inputs[0]), torch.get_num_threads()))
         entered.set()
-        gate.wait(10)
+        assert gate.wait(PATIENCE_S)
 
     cameras[0].backbone.vit.register_forward_hook(note)
 
@@ -259,10 +276,10 @@ def test_one_image_has_all_processors_and_several_have_one_each(files):
 
     first = threading.Thread(target=lambda: cameras[3].run(picture(9)))
     first.start()
-    entered.wait(10)
-    threading.Timer(0.5, gate.set).start()
+    assert entered.wait(PATIENCE_S)
+    open_after(monkeypatch, 3, gate)
     results = together(*(caller(number) for number in range(3)))
-    first.join(10)
+    first.join()
     assert seen[:3] == [(1, 2), (1, 1), (1, 1)]
     for (saliency, threads), expected in zip(results, alone, strict=True):
         assert threads == 1

@@ -1,6 +1,7 @@
 """Coarse times hold stages; fine ones their parts, too, and wait for the device around each."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 
 def test_a_stage_that_comes_again_adds_up_and_is_shared_out(monkeypatch):
     clock = iter([1.0, 1.25, 7.0, 7.75])
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     with Stopwatch(4) as stopwatch:
         for _ in range(2):
             with stage("vit"):

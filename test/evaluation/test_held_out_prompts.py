@@ -65,7 +65,7 @@ def test_mean_iou_is_that_of_a_slow_count(bank, pipeline):
         wanted = UNLABELLED if shape is None else labels.ids[labels.prompts.index(shape)]
         both = either = 0
         for scene in scenes:
-            names = [None, *(one.shape for one in scene.objects)]
+            names = [None, *(attributes.shape for attributes in scene.objects)]
             truth = np.array([[names[i] == shape for i in row] for row in scene.identities])
             found = pipeline.run(scene.image, (method,))[method].classes_u8() == wanted
             both += np.count_nonzero(truth & found)

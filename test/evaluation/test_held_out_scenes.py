@@ -1,10 +1,19 @@
 """Held-out scenes: the truth they carry, the scores, and the embedded model well above what needs no training."""
 
 import numpy as np
+import pytest
 
 from objloc_ros.cli.evaluate import COLUMNS, format_table
 from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.evaluation import held_out_scenes as module
 from objloc_ros.evaluation.held_out_scenes import HeldOutScene, evaluate_baselines, evaluate_pipeline, make_scenes
+from objloc_ros.scenes.compose import Bank
+
+
+@pytest.fixture(autouse=True)
+def small_bank(monkeypatch):
+    """Few pictures: drawing those for thousands of scenes would take most of the time."""
+    monkeypatch.setattr(module, "Bank", lambda seed, **numbers: Bank(seed, backgrounds=30, sprites=80))
 
 
 def test_scenes_come_from_their_seed():
@@ -24,7 +33,7 @@ def test_truth_boxes_have_exclusive_maxima():
 
 def test_the_embedded_model_beats_what_needs_no_training():
     """Floors well under the model card's figures, on few scenes, beside the baselines of the same run."""
-    scenes = list(make_scenes(60, seed=11))
+    scenes = list(make_scenes(30, seed=11))
     pipeline = load_pipeline(device="cpu")
     scores = evaluate_pipeline(pipeline, scenes)
     baselines = evaluate_baselines(pipeline, scenes)

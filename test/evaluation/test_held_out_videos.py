@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.evaluation import held_out_scenes as module
 from objloc_ros.evaluation.held_out_scenes import VIDEO_FRAMES, HeldOutScene, VideoMetrics, evaluate_videos, make_videos
+from objloc_ros.scenes.compose import Bank
 from objloc_ros.types import Detections
+
+
+@pytest.fixture(autouse=True)
+def small_bank(monkeypatch):
+    """Few pictures: drawing those for thousands of scenes would take most of the time."""
+    monkeypatch.setattr(module, "Bank", lambda seed, **numbers: Bank(seed, backgrounds=30, sprites=80))
 
 
 def frame(*places, size=(40, 100)):

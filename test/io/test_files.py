@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import is_number, read_json, whole, write_json, write_text
@@ -67,7 +68,7 @@ def test_a_full_disk_leaves_no_half(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         f"write_text(pathlib.Path({str(tmp_path)!r}, 'a.txt'), 'x' * 100_000)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert f"InputError: cannot write {tmp_path}/a.txt: [Errno 27] File too large" in done.stderr
     assert list(tmp_path.iterdir()) == []

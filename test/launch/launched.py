@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = str(ROOT / "config/fastdds_shm.xml")
 DOMAIN = 60 + os.getpid() % 40
-TIMEOUT_S = 40.0
 
 # What `ros2 launch` does, where ros2cli may be missing.
 LAUNCHER = """
@@ -59,7 +59,7 @@ class Launched:
         """Ctrl-C, as from a terminal; returns the exit code."""
         try:
             self.process.send_signal(signal.SIGINT)
-            return self.process.wait(20)
+            return self.process.wait(PATIENCE_S)
         finally:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -67,7 +67,7 @@ class Launched:
 
 
 def wait_for(condition, launched):
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not (value := condition()):
         assert time.monotonic() < deadline, f"timed out; the launch said:\n{launched.log}"
         time.sleep(0.05)

@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
 sys.path.insert(0, str(Path(__file__).parent))
-from launched import PROFILE, TIMEOUT_S, call, parameters, wait_for
+from launched import PROFILE, call, parameters, wait_for
 from lifecycle_msgs.srv import GetState
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -68,4 +69,4 @@ def test_arguments_reach_every_node_and_frames_become_detections(start, peer):
 def test_bad_arguments_are_named(start, argument, complaint, peer):
     launched = start(argument)
     wait_for(lambda: complaint in launched.log, launched)
-    assert launched.process.wait(TIMEOUT_S) is not None
+    assert launched.process.wait(PATIENCE_S) is not None

@@ -12,11 +12,12 @@ import torch
 from launch import LaunchContext
 
 sys.path.insert(0, str(Path(__file__).parent))
-from launched import PROFILE, ROOT, TIMEOUT_S, call, parameters, wait_for
+from launched import PROFILE, ROOT, call, parameters, wait_for
 from lifecycle_msgs.srv import GetState
 from safetensors.torch import save_file
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
+from waiting import PATIENCE_S
 
 from objloc_ros.nodes import launching
 
@@ -94,7 +95,7 @@ def test_camera_frames_become_detections(start, peer, tmp_path):
 )
 def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
     launched = start(argument)
-    assert launched.process.wait(TIMEOUT_S) == 1
+    assert launched.process.wait(PATIENCE_S) == 1
     assert complaint in launched.log
     assert "process started" not in launched.log
 

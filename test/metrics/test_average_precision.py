@@ -68,7 +68,7 @@ def original(truth: dict[str, Any], results: list[dict[str, Any]], kind: str, *,
 def test_agrees_with_the_original(kind: str, agnostic: bool) -> None:
     truth, results = random_data(5)
     keep = {"image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation"}
-    results = [{name: value for name, value in one.items() if name in keep} for one in results]
+    results = [{name: value for name, value in result.items() if name in keep} for result in results]
     got = average_precision(truth, results, iou_type=kind, class_agnostic=agnostic)  # type: ignore[arg-type]
     expected = original(truth, results, kind, agnostic=agnostic)
     assert 0.05 < expected["ap50"] < 0.95

@@ -1,7 +1,7 @@
 import mmap
-import time
 
 import pytest
+from waiting import wait_for
 
 from objloc_ros.engine.frame_stats import FrameStats, Percentiles, Snapshot
 from objloc_ros.nodes.diagnostics import Diagnoser, Report, device_memory_mb
@@ -86,10 +86,7 @@ def test_memory_of_the_process_grows_with_what_it_holds():
     before = device_memory_mb("cpu")
     with mmap.mmap(-1, 64 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ballast:  # the heap may have room
         ballast.write(b"\1" * len(ballast))
-        deadline = time.monotonic() + 20  # some kernels and sandboxes count pages now and then
-        while device_memory_mb("cpu") - before <= 50 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert device_memory_mb("cpu") - before > 50
+        wait_for(lambda: device_memory_mb("cpu") - before > 50)  # some kernels and sandboxes count now and then
 
 
 def test_once_per_cause_and_minute():

@@ -1,12 +1,11 @@
 """Publishers that only work while somebody listens, with and without events about subscribers."""
 
-import time
-
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
+from waiting import wait_for
 
 from objloc_ros.engine.latest_slot import FrameDroppedError
 from objloc_ros.nodes import qos
@@ -27,10 +26,7 @@ def world(context):
     executor.add_node(node)
 
     def spin_until(condition):
-        deadline = time.monotonic() + 5
-        while not condition():
-            assert time.monotonic() < deadline
-            executor.spin_once(timeout_sec=0.05)
+        wait_for(lambda: executor.spin_once(timeout_sec=0.05) or condition())
 
     yield node, spin_until
     executor.shutdown()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_S
 
 vision_msgs = pytest.importorskip("vision_msgs.msg")
 from ament_index_python import get_package_share_directory  # noqa: E402
@@ -61,7 +62,7 @@ def built_here():
 def builder(*arguments, path=None):
     environment = None if path is None else {"PATH": str(path)}
     command = [sys.executable, str(ROOT / "resource/interfaces/build_wheel.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.skipif(not built_here(), reason="vision_msgs comes from elsewhere")

@@ -8,14 +8,19 @@ import threading
 import time
 from array import array
 from collections import deque
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
+from gate import FOLDER, Gate
+from waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "config" / "fastdds_shm.xml"
-TIMEOUT_S = 20.0
+PATIENT = ("-p", "max_age_ms:=0.0", "-p", "idle_priority:=false")
+"""On a busy machine every frame may be old, and nobody idle."""
 
 rclpy = pytest.importorskip("rclpy")
 
@@ -26,35 +31,49 @@ os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = os.environ["FASTDDS_DEFAULT_PROFI
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
-def wait_for(condition, timeout=TIMEOUT_S, what="the condition"):
-    """Poll until `condition()` is truthy and return its value."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {timeout} s"
-        time.sleep(0.01)
-    return value
-
-
 class Node:
-    """A found node in another process."""
+    """A found node, or a command of its own, in another process.
 
-    def __init__(self, domain, log, *arguments, delay_ms=0, command=None):
-        self.log_path = log
-        command = command or [str(Path(__file__).with_name("found_process.py")), str(delay_ms)]
-        command = [sys.executable, *command, *(["--ros-args"] if arguments else []), *arguments]
-        with log.open("w") as out:
-            self.process = subprocess.Popen(
-                command,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
-                cwd=ROOT,
-                start_new_session=True,
-            )
+    Unless it is to be `fresh`, that process has imported everything before it begins.
+    """
+
+    def __init__(self, domain, folder, *arguments, command=None, patient=True, fresh=False):
+        self.folder, self.log_path, self.began = folder, folder / "log.txt", time.monotonic()
+        command = command or [str(Path(__file__).with_name("found_process.py"))]
+        command = [*command, "--ros-args", *(PATIENT if patient else ()), *arguments]
+        env = {"ROS_DOMAIN_ID": str(domain), FOLDER: str(folder)}
+        if fresh:
+            env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+            with self.log_path.open("w") as out:
+                self.process = subprocess.Popen(
+                    [sys.executable, *command],
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **env},
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
+        else:
+            self.process = Forked(command, log=self.log_path, env=env, cwd=ROOT)
 
     @property
     def log(self):
         return self.log_path.read_text()
+
+    def says_once_a_minute(self, text):
+        """Whether the log has this text, and no more often than the minutes allow that have begun."""
+        return 1 <= self.log.count(text) <= 1 + (time.monotonic() - self.began) // 60
+
+    @contextmanager
+    def held_up(self, name, *, times=1):
+        """Close a gate in the process, once the caller has given it reason to get there so many times."""
+        gate = Gate(name, self.folder)
+        before = self.log.count(gate.word)
+        gate.close()
+        try:
+            yield lambda: wait_for(lambda: self.log.count(gate.word) >= before + times, f"{gate.word} x{times}")
+        finally:
+            gate.open()
 
     def kill(self, number):
         if self.process.poll() is None:
@@ -66,7 +85,7 @@ class Node:
             self.kill(number)
             time.sleep(0.02)
         try:
-            return self.process.wait(TIMEOUT_S)
+            return self.process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -111,7 +130,7 @@ class Peer:
 
     def close(self):
         self.executor.shutdown()
-        self.thread.join(5)
+        self.thread.join()
         self.node.destroy_node()
         self.context.try_shutdown()
 
@@ -155,17 +174,17 @@ class Peer:
             setattr(msg, name, value)
         return msg
 
-    def ask(self, inbox, make, topic="image", timeout=TIMEOUT_S):
+    def ask(self, inbox, make, topic="image"):
         """Publish fresh frames of `make()` until one is answered in `inbox`; returns (frame, answer)."""
-        asked, (answer,) = self.ask_all([inbox], make, topic, timeout)
+        asked, (answer,) = self.ask_all([inbox], make, topic)
         return asked, answer
 
-    def ask_all(self, inboxes, make, topic="image", timeout=TIMEOUT_S):
+    def ask_all(self, inboxes, make, topic="image"):
         """Publish fresh frames of `make()` until one is answered in every inbox; returns (frame, answers)."""
         asked = []
 
         def answered():
-            if not asked or time.monotonic() - asked[-1][0] > 0.5:
+            if not asked or time.monotonic() - asked[-1][0] > 0.2:
                 msg = make()
                 self.publisher(type(msg), topic).publish(msg)
                 asked.append((time.monotonic(), msg))
@@ -175,15 +194,15 @@ class Peer:
                     return msg, answers
             return None
 
-        return wait_for(answered, timeout, "an answer")
+        return wait_for(answered, "an answer")
 
     def call(self, service_type, name, request):
         if name not in self.clients:
             self.clients[name] = self.node.create_client(service_type, name)
         client = self.clients[name]
-        assert client.wait_for_service(TIMEOUT_S), f"no service {name}"
+        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
         future = client.call_async(request)
-        wait_for(future.done, what=f"an answer of {name}")
+        wait_for(future.done, f"an answer of {name}")
         return future.result()
 
     def set_parameters(self, node="/found", **values):
@@ -225,11 +244,11 @@ def peer(domain):
 
 @pytest.fixture(scope="module")
 def start(domain, tmp_path_factory):
-    """Start nodes: `start(*ros_arguments, delay_ms=0)`; all are ended with the module."""
+    """Start nodes: `start(*ros_arguments)`; all are ended with the module."""
     nodes = []
 
     def start(*arguments, **options):
-        nodes.append(Node(domain, tmp_path_factory.mktemp("node") / "log.txt", *arguments, **options))
+        nodes.append(Node(domain, tmp_path_factory.mktemp("node"), *arguments, **options))
         return nodes[-1]
 
     yield start
@@ -239,12 +258,12 @@ def start(domain, tmp_path_factory):
 
 
 @pytest.fixture
-def spawn(domain, tmp_path):
+def spawn(domain, tmp_path_factory):
     """Start a node that the test sees to the end of."""
     nodes = []
 
     def spawn(*arguments, **options):
-        nodes.append(Node(domain, tmp_path / f"log{len(nodes)}.txt", *arguments, **options))
+        nodes.append(Node(domain, tmp_path_factory.mktemp("node"), *arguments, **options))
         return nodes[-1]
 
     yield spawn
@@ -252,25 +271,53 @@ def spawn(domain, tmp_path):
         node.end()
 
 
+class Accounts:
+    """The latest diagnostics of each node, by its name; without one, of whichever was heard last."""
+
+    def __init__(self, peer):
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        self.latest, self.states = {}, {}
+        self.subscription = peer.node.create_subscription(DiagnosticArray, "/diagnostics", self.receive, 200)
+
+    def receive(self, msg):
+        at_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        for status in msg.status:
+            said = {name: getattr(status, name) for name in ("level", "message", "hardware_id", "name")}
+            facts = {"at_ns": at_ns, **said, **{pair.key: pair.value for pair in status.values}}
+            name = status.name.partition(":")[0]
+            self.latest[name] = self.latest[""] = facts
+            self.states.setdefault(name, []).append(facts["state"])
+
+    def __call__(self, name=""):
+        return self.latest.get(name, {})
+
+    def count(self, what, name=""):
+        return int(self(name).get(what, 0))
+
+    def settle(self, name=""):
+        """Wait until the node says that nothing is in flight any more; returns the facts."""
+        now_ns = time.time_ns()
+        settled = lambda: self(name).get("in_flight") == "0" and self(name)["at_ns"] > now_ns  # noqa: E731
+        wait_for(settled, f"the last frame of {name}")
+        return self(name)
+
+    def conserved(self, name=""):
+        """Whether each frame has an answer, a cause, or is still to come."""
+        facts = self(name)
+        return int(facts["received"]) == sum(int(facts[what]) for what in ("published", "dropped", "in_flight"))
+
+
 @pytest.fixture(scope="module")
-def facts(peer):
-    """The node's latest diagnostic values, as `facts()`."""
-    from diagnostic_msgs.msg import DiagnosticArray
+def accounts(peer):
+    """What the nodes say in their diagnostics."""
+    return Accounts(peer)
 
-    inbox = peer.subscribe(DiagnosticArray, "/diagnostics")
 
-    def latest():
-        if not inbox.messages:
-            return {}
-        status = inbox.messages[-1].status[0]
-        return {
-            "level": status.level,
-            "message": status.message,
-            "hardware_id": status.hardware_id,
-            "name": status.name,
-        } | {pair.key: pair.value for pair in status.values}
-
-    return latest
+@pytest.fixture(scope="module")
+def facts(accounts):
+    """The same, where there is one node."""
+    return accounts
 
 
 def disc(radius=20, brightness=255, size=(120, 160)):

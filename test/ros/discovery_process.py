@@ -1,18 +1,18 @@
 """A discovery node in a process of its own, around a small real engine: every bright region is an object.
 
-Run as `discovery_process.py DELAY_MS --ros-args ...`. The score is the brightness; "lost" finds only the best object. A
-memory marks that it was used by dimming all scores by a tenth.
+Run as `discovery_process.py --ros-args ...`. The score is the brightness; "lost" finds only the best object. A memory
+marks that it was used by dimming all scores by a tenth. The gate "engine" holds it up.
 """
 
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
+from gate import Gate
 
 from objloc_ros.engine.results import InstanceResult, Result
 from objloc_ros.methods.maskcut import MaskCutOptions
-from objloc_ros.nodes import process
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.ops.geometry import plan
@@ -23,15 +23,15 @@ from objloc_ros.types import Detections
 class BrightEngine:
     device = "cpu"
 
-    def __init__(self, delay_s):
-        self.delay_s, self.maskcut = delay_s, MaskCutOptions()
+    def __init__(self):
+        self.gate, self.maskcut = Gate("engine"), MaskCutOptions()
 
     def configure(self, method, **options):
         if method == "maskcut":
             self.maskcut = replace(self.maskcut, **options)
 
     def warm_up(self, size):
-        self.run(np.zeros((*size, 3), np.uint8), ("lost",))
+        pass
 
     def run(self, rgb, methods, key=None, memories=()):
         found = {method: self.find(rgb, method, 0.9 if method in memories else 1.0) for method in methods}
@@ -40,9 +40,7 @@ class BrightEngine:
     def find(self, rgb, method, factor):
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
-        end = time.monotonic() + self.delay_s
-        while time.monotonic() < end:  # busy, as a real engine would be
-            pass
+        self.gate.go_through()
         grey = rgb.max(axis=2).astype(np.float32) / 255
         regions = components(grey >= 0.5)
         scores = (regions.mean(grey) * factor).astype(np.float32)
@@ -55,5 +53,5 @@ class BrightEngine:
 
 
 if __name__ == "__main__":
-    delay_s = float(sys.argv[1]) / 1e3
-    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine(delay_s)))))
+    diagnostics.PERIOD_S = 0.1
+    sys.exit(process.run(lambda: PerceptionNode(DiscoveryAdapter(lambda config: BrightEngine()))))

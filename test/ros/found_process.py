@@ -1,16 +1,17 @@
 """A found node in a process of its own, around a small real engine: bright pixels are the object.
 
-Run as `found_process.py DELAY_MS --ros-args ...`. A top-left pixel of (1, 2, 3) makes the engine fail.
+Run as `found_process.py --ros-args ...`. A top-left pixel of (1, 2, 3) makes the engine fail; the gate "engine" holds
+it up. Diagnostics come ten times as often as else.
 """
 
 import sys
-import time
 
 import numpy as np
+from gate import Gate
 
 from objloc_ros.engine.results import SaliencyResult
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.nodes import process
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.found import FoundAdapter
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.ops.geometry import plan
@@ -32,37 +33,38 @@ def find(rgb, options):
 class BrightEngine:
     device = "cpu"
 
-    def __init__(self, delay_s):
-        self.delay_s, self.options = delay_s, FoundOptions()
+    def __init__(self):
+        self.gate, self.options = Gate("engine"), FoundOptions()
 
     def configure(self, method, **options):
         assert method == "found"
         self.options = FoundOptions(**options)
 
     def warm_up(self, size):
-        self.run(np.zeros((*size, 3), np.uint8))
+        pass
 
     def run(self, rgb, key=None):
         options = self.options
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
-        time.sleep(self.delay_s)
+        self.gate.go_through()
         return {"found": find(rgb, options)}
 
 
 class FlakyFactory:
     """Fails once where the backbone is called "flaky", as a disk that is mounted late would."""
 
-    def __init__(self, delay_s):
-        self.delay_s, self.failed = delay_s, False
+    def __init__(self):
+        self.failed = False
 
     def __call__(self, config):
         if config.backbone == "flaky" and not self.failed:
             self.failed = True
             raise FileNotFoundError("weights are not there yet")
-        return BrightEngine(self.delay_s)
+        return BrightEngine()
 
 
 if __name__ == "__main__":
-    factory = FlakyFactory(float(sys.argv[1]) / 1e3)
+    diagnostics.PERIOD_S = 0.1
+    factory = FlakyFactory()
     sys.exit(process.run(lambda: PerceptionNode(FoundAdapter(factory))))

@@ -1,7 +1,7 @@
-"""The perception process around a slow stub backbone: bright patches are objects.
+"""The perception process around a stub backbone: bright patches are objects.
 
-Run as `perception_process.py PASS_MS HEAD_MS --ros-args ...`: every forward pass takes PASS_MS, whatever its batch, and
-discovery HEAD_MS more. A top-left pixel of (1, 2, 3) makes discovery fail. The sizes of all batches go to the log.
+Run as `perception_process.py --ros-args ...`: the gate "pass" holds up every forward pass, "discovery" that head. A
+top-left pixel of (1, 2, 3) makes discovery fail. The sizes of all batches go to the log.
 """
 
 import sys
@@ -10,6 +10,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+from gate import Gate
 from torch.nn import functional as F
 
 from objloc_ros.engine import shared_backbone
@@ -18,23 +19,27 @@ from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.results import InstanceResult
-from objloc_ros.nodes import perception, process
+from objloc_ros.nodes import diagnostics, perception, process
 from objloc_ros.types import Features
 
 PATCH = 8
 
+PASS_S = 0.02
+"""Seconds that a pass takes at least, whatever its batch: so that cameras meet."""
 
-class SlowViT:
+
+class BrightViT:
     """Keys are the mean brightness of each patch, once positive and once negative."""
 
     patch, mean, std = PATCH, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     spec = SimpleNamespace(bfloat16=False, short_side=None)
 
-    def __init__(self, delay_s):
-        self.delay_s = delay_s
+    def __init__(self):
+        self.gate = Gate("pass")
 
     def __call__(self, inputs):
-        time.sleep(self.delay_s)
+        self.gate.go_through()
+        time.sleep(PASS_S)
         print(f"pass of {len(inputs)}", flush=True)
         brightness = F.avg_pool2d(inputs.mean(1, keepdim=True), PATCH)
         keys = torch.cat([brightness, -brightness], 1).flatten(2).mT
@@ -48,35 +53,32 @@ class BrightHead(FoundHead):
 
 
 class BrightDiscovery(DiscoveryHead):
-    def __init__(self, method, delay_s):
+    def __init__(self, method):
         super().__init__(method)
-        self.delay_s, self.found = delay_s, BrightHead()
+        self.gate, self.found = Gate("discovery"), BrightHead()
 
     def __call__(self, batch, options):
         if batch.images[0][0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("discovery does not like this frame")
-        time.sleep(self.delay_s)
+        self.gate.go_through()
         (found,) = self.found(batch, BrightHead.default_options)
         instances = found.mask.astype("uint16")
         return [InstanceResult(found.detections, found.geometry, found.mask, instances)]
 
 
 class StubLoader(Loader):
-    def __init__(self, pass_s, head_s):
-        self.pass_s, self.head_s = pass_s, head_s
-
     def backbone(self, config):
         if config.backbone == "missing":
             raise ValueError("this backbone cannot be loaded")
-        return Backbone(SlowViT(self.pass_s), name=config.backbone, device=torch.device(config.device), short_side=None)
+        return Backbone(BrightViT(), name=config.backbone, device=torch.device(config.device), short_side=None)
 
     def heads(self, config):
         make = {"found": BrightHead}
-        return {method: make.get(method, partial(BrightDiscovery, method, self.head_s))() for method in config.methods}
+        return {method: make.get(method, partial(BrightDiscovery, method))() for method in config.methods}
 
 
 if __name__ == "__main__":
     shared_backbone.batches_pay = lambda device: True  # as on a GPU
-    loader = StubLoader(*(float(word) / 1e3 for word in sys.argv[1:3]))
-    groups = partial(perception.make_groups, lambda max_batch: SharedLoader(max_batch, loader))
+    diagnostics.PERIOD_S = 0.1
+    groups = partial(perception.make_groups, lambda max_batch: SharedLoader(max_batch, StubLoader()))
     sys.exit(process.run_groups(groups))

@@ -1,8 +1,9 @@
 """A segmentation node in a process of its own, around a real pipeline with simple heads: every prompt is a stripe.
 
-Run as `striped_process.py FRAME_MS ENCODE_MS --ros-args ...`. The prompts share the columns of the image in their
-order, and the confidence tells the method; dark pixels are background for "found". A top-left pixel of
-(1, 2, 3) makes the heads fail, the prompt "unspeakable" makes the text tower fail the first time that it comes.
+Run as `striped_process.py FRAME_MS ENCODE_MS --ros-args ...`, which is how long both take at least; the gates "frame"
+and "prompts" hold them up. The prompts share the columns of the image in their order, and the confidence tells the
+method; dark pixels are background for "found". A top-left pixel of (1, 2, 3) makes the heads fail, the
+prompt "unspeakable" makes the text tower fail the first time that it comes.
 """
 
 import sys
@@ -10,23 +11,18 @@ import time
 from types import SimpleNamespace
 
 import torch
+from gate import Gate
 
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.heads.labelling import METHODS, label_pixels
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
-from objloc_ros.nodes import process
+from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.nodes.segmentation import SegmentationAdapter
 
 SURE = {"clip_diy": 0.2, "maskclip": 0.4, "clip_dinoiser": 0.6}
 CPU = torch.device("cpu")
-
-
-def work(seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:  # busy, but willing to share the processor
-        time.sleep(0.001)
 
 
 class StripedHead:
@@ -37,7 +33,8 @@ class StripedHead:
         return False
 
     def __call__(self, batch, options):
-        work(self.delay_s)
+        Gate("frame").go_through()
+        time.sleep(self.delay_s)
         return [
             self.answer(image, geometry, batch.prompts.labels, options)
             for image, geometry in zip(batch.images, batch.geometries, strict=True)
@@ -60,7 +57,8 @@ class SlowEncoder(PromptEncoder):
 
     def encode(self, prompts, *others):
         encoded = super().encode(prompts, *others)
-        work(self.delay_s)
+        Gate("prompts").go_through()
+        time.sleep(self.delay_s)
         if "unspeakable" in prompts and not self.failed:
             self.failed = True
             raise ArithmeticError("the text tower does not like this prompt")
@@ -76,5 +74,6 @@ def load(frame_s, encode_s):
 
 
 if __name__ == "__main__":
+    diagnostics.PERIOD_S = 0.1
     frame_s, encode_s = (float(word) / 1e3 for word in sys.argv[1:3])
     sys.exit(process.run(lambda: PerceptionNode(SegmentationAdapter(lambda config: load(frame_s, encode_s)))))

@@ -33,12 +33,12 @@ def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, 
     for name in ("found", "discovery"):
         start("-r", f"/diagnostics:=/diagnostics_{name}", command=["-m", f"objloc_ros.nodes.{name}"])
     inboxes = {name: peer.subscribe(kind, f"/{name}") for name, kind in OUTPUTS.items()}
-    peer.ask_all(list(inboxes.values()), lambda: peer.image(BLANK), timeout=60)  # then the nodes are there, and empty
+    peer.ask_all(list(inboxes.values()), lambda: peer.image(BLANK))  # then the nodes are there, and empty
 
     frames = [message for _, _, message in making.drive(12, truth=None)]
     for frame in frames:
         peer.publisher(Image).publish(frame)
-        wait_for(lambda: all(inbox.with_stamp(frame.header.stamp) for inbox in inboxes.values()), what="an answer")  # noqa: B023
+        wait_for(lambda: all(inbox.with_stamp(frame.header.stamp) for inbox in inboxes.values()), "an answer")  # noqa: B023
 
     path = making.write(tmp_path / "bag", [("/image", i, frame) for i, frame in enumerate(frames, start=1)])
     options = ((), (("post", "none"),))

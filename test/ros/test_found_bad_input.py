@@ -54,11 +54,11 @@ def dropped(facts, cause):
 
 
 def send_until(condition, publisher, msg, wait_for):
-    """Publish a frame every half second, since one may get lost or be superseded, until the condition holds."""
+    """Publish a frame again and again, since one may get lost or be superseded, until the condition holds."""
     last = [0.0]
 
     def holds():
-        if time.monotonic() - last[0] > 0.5:
+        if time.monotonic() - last[0] > 0.1:
             publisher.publish(msg)
             last[0] = time.monotonic()
         return condition()
@@ -84,14 +84,14 @@ def test_each_cause_is_logged_once_a_minute_and_the_books_balance(peer, node, de
         before = dropped(facts, "encoding")
         send_until(lambda: dropped(facts, "encoding") > before, peer.publisher(Image), bad, wait_for)  # noqa: B023
         peer.ask(detections, lambda: peer.image(disc()))
-    assert node.log.count("dropped a frame (encoding)") == 1
+    assert node.says_once_a_minute("dropped a frame (encoding)")
     assert "'fancy99'" in node.log or "''" in node.log
-    assert node.log.count("dropped a frame (size)") == 1
-    assert node.log.count("dropped a frame (processing_error)") == 1
+    assert node.says_once_a_minute("dropped a frame (size)")
+    assert node.says_once_a_minute("dropped a frame (processing_error)")
     assert "the engine does not like this frame" in node.log
-    latest = facts()
-    assert int(latest["received"]) == int(latest["published"]) + int(latest["dropped"]) + int(latest["in_flight"])
-    assert "the engine does not like" in latest["last_error"] or "fancy99" in latest["last_error"]
+    facts.settle()
+    assert facts.conserved()
+    assert any(words in facts()["last_error"] for words in ("the engine does not like", "fancy99"))
 
 
 USABLE = {
@@ -148,8 +148,8 @@ def test_time_that_jumps_back_and_a_recording_from_long_ago(peer, node, detectio
         detections.messages.clear()
         _, answer = peer.ask(detections, lambda: at(peer, disc, stamp))  # noqa: B023
         assert answer.header.stamp.sec == int(stamp)
-    assert node.log.count("time jumped back") == 1
-    assert node.log.count("far from this node's clock") == 1
+    assert node.says_once_a_minute("time jumped back")
+    assert node.says_once_a_minute("far from this node's clock")
     _, answer = peer.ask(detections, lambda: peer.image(disc()))
     assert len(answer.detections) == 1
 
@@ -177,4 +177,4 @@ def test_compressed_images_and_a_truncated_one(start, peer, facts, disc, wait_fo
         send_until(logged, peer.publisher(CompressedImage, topic), bad, wait_for)
         peer.ask(inbox, compressed, topic)
         assert inbox.with_stamp(bad.header.stamp) is None
-    assert node.log.count("dropped a frame (decode)") == 1
+    assert node.says_once_a_minute("dropped a frame (decode)")

@@ -43,7 +43,7 @@ def test_the_node_publishes_what_the_pipeline_finds(weights, start, peer):
         peer.subscribe(Image, "/found/mask"),
         peer.subscribe(Image, "/found/confidence"),
     ]
-    _, (answer, *images) = peer.ask_all(inboxes, lambda: peer.image(rgb), timeout=60)
+    _, (answer, *images) = peer.ask_all(inboxes, lambda: peer.image(rgb))
 
     boxes = [
         (d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.size_x, d.bbox.size_y) for d in answer.detections

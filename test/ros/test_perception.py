@@ -7,18 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from waiting import PATIENCE_S
 
 pytest.importorskip("vision_msgs")
 
-from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Image
-from std_msgs.msg import Float32
 from vision_msgs.msg import Detection2DArray
 
 PROCESS = str(Path(__file__).with_name("perception_process.py"))
-PASS_MS, HEAD_MS = 60, 150
-MARGIN_MS = 250
-"""For a busy machine; a queue of ten frames would be far beyond."""
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +37,7 @@ def configured(tmp_path_factory):
 @pytest.fixture(scope="module")
 def process(start, configured):
     options = configured("front", "rear", "side", perception={"front.methods": ["found", "discovery"]})
-    return start(*options, command=[PROCESS, str(PASS_MS), str(HEAD_MS)])
-
-
-@pytest.fixture(scope="module")
-def accounts(peer):
-    """The latest diagnostics of a node, as `accounts("/front/found")`; earlier ones as `accounts(name, -2)`..."""
-    inbox = peer.subscribe(DiagnosticArray, "/diagnostics", depth=200)
-
-    def latest(name, number=-1):
-        statuses = [status for msg in list(inbox.messages) for status in msg.status if status.name.startswith(name)]
-        if len(statuses) < abs(number):
-            return {}
-        status = statuses[number]
-        return {"level": status.level, "message": status.message} | {pair.key: pair.value for pair in status.values}
-
-    return latest
+    return start(*options, command=[PROCESS])
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +75,6 @@ def stamps(inbox):
     return [(msg.header.stamp.sec, msg.header.stamp.nanosec) for msg in list(inbox.messages)]
 
 
-def conserved(account):
-    return int(account["received"]) == int(account["published"]) + int(account["dropped"]) + int(account["in_flight"])
-
-
 def test_each_camera_gets_its_own_answers(process, peer, found, disc):
     small, large = disc(radius=16), disc(radius=40)
     for name, picture in (("front", small), ("rear", large)):
@@ -122,37 +99,65 @@ def test_parameters_are_each_nodes_own(process, peer):
     assert peer.set_parameters("/front/found", threshold=0.5) == (True, "")
 
 
+def send(peer, name, picture):
+    """Publish a frame of a camera; returns its stamp."""
+    msg = peer.image(picture)
+    peer.publisher(Image, f"/{name}/image_raw").publish(msg)
+    return msg.header.stamp.sec, msg.header.stamp.nanosec
+
+
 def test_under_overload_frames_are_fresh_and_all_accounted_for(process, peer, found, disc, accounts, wait_for):
-    ages = {name: peer.subscribe(Float32, f"/{name}/found/debug/age_ms") for name in found}
     slow = peer.subscribe(Detection2DArray, "/front/discovery/detections")
     pictures = {"front": disc(), "rear": disc(), "side": disc(size=(96, 96))}  # the last one needs a pass of its own
-    cameras = [Camera(peer, name, 40, lambda picture=picture: picture) for name, picture in pictures.items()]
+    nodes = {f"/{name}/found": name for name in pictures}
     peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
     for name, inbox in found.items():
         peer.ask(inbox, lambda name=name: peer.image(pictures[name]), f"/{name}/image_raw")
+    before = {node: accounts.settle(node) for node in (*nodes, "/front/discovery")}
+    for inbox in (*found.values(), slow):
         inbox.messages.clear()
-    for inbox in ages.values():
-        inbox.messages.clear()
-    with cameras[0], cameras[1], cameras[2]:
-        time.sleep(5)
-    nodes = ("/front/found", "/rear/found", "/side/found", "/front/discovery")
-    for node in nodes:
-        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", what=f"the last frame of {node}")
-        assert conserved(accounts(node)), node
-        assert int(accounts(node)["dropped.superseded"]) > 0
-    received = {node: int(accounts(node)["received"]) for node in nodes}
-    assert received["/front/discovery"] <= received["/front/found"]
-    assert received["/front/discovery"] > 0.9 * received["/front/found"] - 5  # skipped frames are received, too
-    for name, inbox in ages.items():
-        # Two kinds of pass take turns: a frame waits for both and then takes its own.
-        assert max(age.data for age in inbox.messages) < 3 * PASS_MS + 1000 / 40 + MARGIN_MS, name
-        assert len(inbox.messages) > 5000 / (2 * PASS_MS) / 2
-    answered = set(stamps(found["front"]))
-    followed = set(stamps(slow)) & set(cameras[0].stamps)
-    assert followed
-    assert followed <= answered, "discovery saw a frame that FOUND had skipped"
-    for inbox in (*ages.values(), slow):
-        peer.unsubscribe(inbox)
+
+    def change(node, what):
+        return accounts.count(what, node) - int(before[node].get(what, 0))
+
+    sent = {name: [] for name in pictures}
+    with process.held_up("pass") as reached:
+        for number in range(1, 5):
+            for node, name in nodes.items():
+                sent[name].append(send(peer, name, pictures[name]))
+                wait_for(lambda node=node, number=number: change(node, "received") == number, f"a frame of {node}")
+        reached()
+    for node, name in nodes.items():
+        wait_for(lambda name=name: sent[name][-1] in stamps(found[name]), f"the newest frame of {name}")
+        assert stamps(found[name]) == [sent[name][0], sent[name][-1]], "a frame waits for the one before it, no longer"
+        accounts.settle(node)
+        assert (change(node, "published"), change(node, "dropped.superseded")) == (2, 2)
+        assert accounts.conserved(node)
+    accounts.settle("/front/discovery")
+    assert change("/front/discovery", "received") == 4, "those that were skipped, too"
+    assert accounts.conserved("/front/discovery")
+    wait_for(lambda: sent["front"][-1] in stamps(slow), "discovery's newest frame")
+    assert set(stamps(slow)) <= set(stamps(found["front"])), "discovery saw a frame that FOUND had skipped"
+    peer.unsubscribe(slow)
+
+
+def test_a_slow_head_holds_up_no_other(process, peer, found, disc, accounts, wait_for):
+    slow = peer.subscribe(Detection2DArray, "/front/discovery/detections")
+    peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
+    accounts.settle("/front/discovery")
+    slow.messages.clear()
+    sent = []
+    with process.held_up("discovery") as reached:
+        for _ in range(5):
+            sent.append(send(peer, "front", disc()))
+            wait_for(lambda: sent[-1] in stamps(found["front"]), "FOUND's answer")
+            reached()
+        assert not slow.messages
+    wait_for(lambda: sent[-1] in stamps(slow), "discovery's newest frame")
+    assert stamps(slow) == [sent[0], sent[-1]]
+    accounts.settle("/front/discovery")
+    assert accounts.conserved("/front/discovery")
+    peer.unsubscribe(slow)
 
 
 def test_bursts_pauses_and_a_stop_in_mid_frame_lose_no_account(process, peer, found, disc, accounts, wait_for):
@@ -168,38 +173,35 @@ def test_bursts_pauses_and_a_stop_in_mid_frame_lose_no_account(process, peer, fo
         if number % 2:
             assert peer.change_state("deactivate", "/front/found")
             assert peer.change_state("activate", "/front/found")
-        time.sleep(0.4)
+        time.sleep(0.1)
     for node in nodes:
-        wait_for(lambda node=node: accounts(node)["in_flight"] == "0", what=f"the last frame of {node}")
-        assert conserved(accounts(node)), node
+        accounts.settle(node)
+        assert accounts.conserved(node)
     peer.unsubscribe(slow)
 
 
-def test_frames_of_several_cameras_share_passes(process, peer, found, disc):
+def test_frames_of_several_cameras_share_passes(process, peer, found, disc, wait_for):
     before = process.log.count("pass of 2")
     with Camera(peer, "front", 30, disc), Camera(peer, "rear", 30, disc):
-        time.sleep(2)
-    assert process.log.count("pass of 2") - before >= 8  # of 16 that there is time for
+        wait_for(lambda: process.log.count("pass of 2") - before >= 8, "passes of two frames")
 
 
-def test_a_fast_camera_does_not_starve_a_slow_one(process, peer, found, disc, wait_for):
-    found["side"].messages.clear()
-    with Camera(peer, "front", 60, disc), Camera(peer, "side", 4, lambda: disc(size=(96, 96))) as side:
-        time.sleep(4)
-    wait_for(
-        lambda: set(stamps(found["side"])) >= set(side.stamps[2:]), what="an answer to every frame of the slow camera"
-    )
+def test_a_fast_camera_does_not_starve_a_slow_one(process, peer, found, disc):
+    with Camera(peer, "front", 60, disc):
+        for _ in range(8):
+            peer.ask(found["side"], lambda: peer.image(disc(size=(96, 96))), "/side/image_raw")
 
 
 def test_a_camera_that_stops_returns_and_changes_size(process, peer, found, disc, accounts, wait_for):
     with Camera(peer, "front", 15, disc):
         peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
-        wait_for(lambda: "no " in accounts("/rear/found")["message"], what="a word about the silent camera")
+        wait_for(lambda: "no " in accounts("/rear/found")["message"], "a word about the silent camera")
         for size in ((64, 200), (120, 160), (33, 47)):
             _, answer = peer.ask(found["rear"], lambda size=size: peer.image(disc(10, size=size)), "/rear/image_raw")
             (box,) = answer.detections
             assert box.bbox.center.position.x == pytest.approx(size[1] / 2, abs=5)
-    assert conserved(accounts("/rear/found"))
+    accounts.settle("/rear/found")
+    assert accounts.conserved("/rear/found")
 
 
 def test_a_failing_head_leaves_the_others_alone(process, peer, found, disc, accounts, wait_for):
@@ -209,33 +211,37 @@ def test_a_failing_head_leaves_the_others_alone(process, peer, found, disc, acco
     peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")
     found["front"].messages.clear()
     with Camera(peer, "front", 10, lambda: marked) as camera:
-        wait_for(lambda: accounts("/front/discovery")["level"] == b"\x02", what="an error of discovery")
+        wait_for(lambda: accounts("/front/discovery")["level"] == b"\x02", "an error of discovery")
         assert "does not like this frame" in accounts("/front/discovery")["message"]
         assert accounts("/front/found")["level"] == b"\x00"
-        time.sleep(1)
-    wait_for(lambda: len(set(stamps(found["front"])) & set(camera.stamps)) > 0.8 * len(camera.stamps))
+        seen = len(camera.stamps)
+        wait_for(lambda: len(set(stamps(found["front"])) & set(camera.stamps[seen:])) > 5, "FOUND's answers")
     peer.ask(slow, lambda: peer.image(disc()), "/front/image_raw")  # it retries with every frame
-    wait_for(lambda: accounts("/front/discovery")["level"] == b"\x00", what="discovery's recovery")
+    wait_for(lambda: accounts("/front/discovery")["level"] == b"\x00", "discovery's recovery")
     peer.unsubscribe(slow)
 
 
 def test_cameras_come_and_go_without_disturbing_others(process, peer, found, disc, accounts, wait_for):
     peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
-    found["front"].messages.clear()
+    said = len(accounts.states["/rear/found"])
     with Camera(peer, "front", 10, disc) as camera:
-        time.sleep(0.5)
+
+        def goes_on():
+            """Frames of the other camera that come from now on are answered."""
+            seen = len(camera.stamps)
+            wait_for(lambda: len(set(stamps(found["front"])) & set(camera.stamps[seen:])) > 1, "answers of the other")
+
         for transition in ("deactivate", "cleanup"):
             assert peer.change_state(transition, "/rear/found")
+            goes_on()
         assert peer.state("/rear/found") == "unconfigured"
-        time.sleep(0.5)
         for transition in ("configure", "activate"):
             assert peer.change_state(transition, "/rear/found")
+            goes_on()
         peer.ask(found["rear"], lambda: peer.image(disc()), "/rear/image_raw")
-        time.sleep(0.5)
-    states = [accounts("/rear/found", number).get("state", "") for number in range(-20, 0)]
+        goes_on()
+    states = accounts.states["/rear/found"][said:]
     assert [step for step in states if "ing " in step] == ["loading tiny", "warming up on cpu"]
-    missed = wait_for(lambda: (n := len(set(camera.stamps[3:]) - set(stamps(found["front"])))) <= 1 and [n])
-    assert missed[0] <= 1
 
 
 def test_a_deactivated_leader_leaves_the_camera_to_the_others(process, peer, disc):
@@ -257,13 +263,13 @@ def test_a_deactivated_leader_leaves_the_camera_to_the_others(process, peer, dis
     ],
 )
 def test_what_cannot_be_started_is_said(spawn, configured, cameras, methods, message):
-    node = spawn(*configured(*cameras, methods=methods), command=[PROCESS, "1", "1"])
-    assert node.process.wait(30) == 1
+    node = spawn(*configured(*cameras, methods=methods), command=[PROCESS])
+    assert node.process.wait(PATIENCE_S) == 1
     assert message in node.log
 
 
 def test_a_camera_that_cannot_start_leaves_the_others_alone(spawn, configured, peer, disc):
-    node = spawn(*configured("good", "bad", bad__found={"backbone": "missing"}), command=[PROCESS, "1", "1"])
+    node = spawn(*configured("good", "bad", bad__found={"backbone": "missing"}), command=[PROCESS])
     inbox = peer.subscribe(Detection2DArray, "/good/found/detections")
     peer.ask(inbox, lambda: peer.image(disc()), "/good/image_raw")
     assert "this backbone cannot be loaded" in node.log
@@ -272,16 +278,17 @@ def test_a_camera_that_cannot_start_leaves_the_others_alone(spawn, configured, p
 
 
 def test_a_process_without_a_working_camera_ends(spawn, configured):
-    node = spawn(*configured("bad", bad__found={"backbone": "missing"}), command=[PROCESS, "1", "1"])
-    assert node.process.wait(30) == 1
+    node = spawn(*configured("bad", bad__found={"backbone": "missing"}), command=[PROCESS])
+    assert node.process.wait(PATIENCE_S) == 1
 
 
-def test_two_signals_in_mid_frame_end_it_in_order(spawn, configured, peer, disc):
+def test_two_signals_in_mid_frame_end_it_in_order(spawn, configured, peer, disc, wait_for):
     options = configured("left", "right", methods=["found", "discovery"])
-    node = spawn(*options, command=[PROCESS, "100", "100"])
+    node = spawn(*options, command=[PROCESS])
     inbox = peer.subscribe(Detection2DArray, "/left/found/detections")
     peer.ask(inbox, lambda: peer.image(disc()), "/left/image_raw")
     with Camera(peer, "left", 30, disc), Camera(peer, "right", 30, disc):
-        time.sleep(0.5)
+        inbox.messages.clear()
+        wait_for(lambda: len(inbox.messages) > 5)
         assert node.end((signal.SIGINT, signal.SIGINT)) == 0
     assert "Traceback" not in node.log

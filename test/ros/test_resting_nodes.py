@@ -10,6 +10,7 @@ import torch
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
+from objloc_ros.engine import loader, prompts
 from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import build_pipeline
 from objloc_ros.nodes.camera import Frame
@@ -17,6 +18,19 @@ from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.found import FoundAdapter
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.nodes.segmentation import SegmentationAdapter
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_of_their_own(networks):
+    """What nodes let go of, nobody else holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (loader, "load_backbone"),
+            (loader, "load_clip_image"),
+            (prompts, "load_clip_text"),
+        ):
+            patch.setattr(module, name, getattr(module, name).__wrapped__)
+        yield
 
 
 @pytest.fixture(scope="module")

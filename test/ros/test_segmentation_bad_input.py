@@ -3,11 +3,12 @@
 import signal
 import threading
 import time
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 pytest.importorskip("vision_msgs")
 
@@ -22,15 +23,14 @@ EMBEDDED = ["-m", "objloc_ros.nodes.segmentation"]
 STRIPED = str(Path(__file__).with_name("striped_process.py"))
 NAME = "/segmentation"
 MANY = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-QUICK = ("-p", "device:=cpu", "-p", "idle_priority:=false", "-p", "max_age_ms:=0.0")
-RUSH_S = 60.0  # of ten changes per second
+CPU = ("-p", "device:=cpu")
 FITS = " ".join(["red"] * 71)  # "a photo of a" and the two ends are the other 6 of 77 tokens
 
 
 @pytest.fixture(scope="module")
 def node(start):
     """The embedded models by the method that takes least, and a label for every pixel."""
-    node = start(*QUICK, "-p", "method:=maskclip", "-p", "background:=none", command=EMBEDDED)
+    node = start(*CPU, "-p", "method:=maskclip", "-p", "background:=none", command=EMBEDDED)
     yield node
     assert node.process.poll() is None, node.log
 
@@ -45,7 +45,7 @@ def announced(node, peer, wait_for):
         lambda msg: sets.append({c.class_id: c.class_name for c in msg.class_map}),
         MANY,
     )
-    wait_for(lambda: sets, timeout=60)
+    wait_for(lambda: sets)
     yield sets
     peer.node.destroy_subscription(subscription)
 
@@ -156,12 +156,9 @@ def test_an_unusual_set_is_announced_word_by_word(case, peer, node, announced, m
     assert ids(answer) <= set(announced[-1])
 
 
-def test_ten_changes_per_second_hold_no_frame_up(peer, node, announced, wait_for):
-    times, stop = [], threading.Event()
-    inbox = peer.subscribe(Image, f"{NAME}/mask")
-    subscription = peer.node.create_subscription(
-        Image, f"{NAME}/mask", lambda msg, info: times.append(info["source_timestamp"]), 10
-    )
+def test_changes_without_a_pause_hold_no_frame_up(peer, node, announced, wait_for):
+    """Changes come as fast as they are taken, for as long as it takes to answer some frames meanwhile."""
+    inbox, stop = peer.subscribe(Image, f"{NAME}/mask"), threading.Event()
 
     def film():
         while not stop.wait(0.02):
@@ -169,32 +166,58 @@ def test_ten_changes_per_second_hold_no_frame_up(peer, node, announced, wait_for
 
     camera = threading.Thread(target=film, daemon=True)
     camera.start()
-    wait_for(lambda: times)
-    start, number = time.monotonic(), 0
-    while time.monotonic() < start + RUSH_S:
+    number, deadline = 0, time.monotonic() + PATIENCE_S
+    while number < 300 or len(inbox.messages) < 30:
         assert peer.set_parameters(NAME, prompts=[f"red thing {number}", f"blue thing {number}"]) == (True, "")
         number += 1
-        time.sleep(max(0.0, start + 0.1 * number - time.monotonic()))
-    end = len(times)
+        assert time.monotonic() < deadline, f"{len(inbox.messages)} frames were answered among {number} changes"
     wait_for(lambda: list(announced[-1].values()) == [f"{c} thing {number - 1}" for c in ("red", "blue")])
     stop.set()
-    camera.join(10)
+    camera.join()
     _, answer = peer.ask(inbox, lambda: peer.image(scene()))
     assert ids(answer) <= set(announced[-1])
-    assert number > 5 * RUSH_S
-    assert end > RUSH_S
-    assert max(later - earlier for earlier, later in pairwise(times[:end])) < 3e9
     assert "Traceback" not in node.log
+    peer.unsubscribe(inbox)
+
+
+def test_a_text_tower_at_work_holds_no_frame_up(start, peer, wait_for):
+    name, sets = "/busy", []
+    node = start(
+        *CPU, "-r", "__node:=busy", "-r", "image:=busy_image", "-r", "/diagnostics:=/diagnostics_busy",
+        command=[STRIPED, "0", "0"],
+    )  # fmt: skip
+    subscription = peer.node.create_subscription(
+        LabelInfo, f"{name}/label_info", lambda msg: sets.append([c.class_name for c in msg.class_map]), MANY
+    )
+    inbox = peer.subscribe(Image, f"{name}/mask")
+    peer.ask(inbox, lambda: peer.image(scene()), "busy_image")
+    count = len(sets)
+    with node.held_up("prompts") as reached:
+        assert peer.set_parameters(name, prompts=["in work"]) == (True, "")
+        reached()
+        for number in range(5):
+            assert peer.set_parameters(name, prompts=[f"waiting {number}"]) == (True, "")
+            peer.ask(inbox, lambda: peer.image(scene()), "busy_image")
+        assert len(sets) == count
+    wait_for(lambda: sets[-1] == ["waiting 4"])
+    assert sets[count:] in ([["in work"], ["waiting 4"]], [["waiting 4"]])
     peer.unsubscribe(inbox)
     peer.node.destroy_subscription(subscription)
 
 
 def test_prompts_that_change_before_during_and_after_the_life_of_the_engine(start, peer, wait_for):
     """Slow text tower and all: accepted in every state, announced where there is an engine, and never in the way."""
-    name, sets = "/managed", []
+    name, sets, threads = "/managed", [], ThreadPoolExecutor(1)
+
+    def change_state(label):
+        """Ask for a transition that has to wait for the text tower."""
+        asked = threads.submit(peer.change_state, label, name)
+        time.sleep(0.1)
+        return asked
+
     node = start(
-        *QUICK, "-p", "autostart:=false", "-r", "__node:=managed", "-r", "image:=managed_image",
-        "-r", "/diagnostics:=/diagnostics_managed", command=[STRIPED, "20", "300"],
+        *CPU, "-p", "autostart:=false", "-r", "__node:=managed", "-r", "image:=managed_image",
+        "-r", "/diagnostics:=/diagnostics_managed", command=[STRIPED, "0", "0"],
     )  # fmt: skip
     subscription = peer.node.create_subscription(
         LabelInfo, f"{name}/label_info", lambda msg: sets.append([c.class_name for c in msg.class_map]), MANY
@@ -206,25 +229,30 @@ def test_prompts_that_change_before_during_and_after_the_life_of_the_engine(star
     wait_for(lambda: sets == [["first"]])
     assert peer.set_parameters(name, prompts=["while inactive"]) == (True, "")
     wait_for(lambda: sets[-1] == ["while inactive"])
-    assert peer.set_parameters(name, prompts=["still being encoded"]) == (True, "")
-    assert peer.change_state("cleanup", name)
+    with node.held_up("prompts") as reached:
+        assert peer.set_parameters(name, prompts=["still being encoded"]) == (True, "")
+        reached()
+        cleanup = change_state("cleanup")
+    assert cleanup.result()
     assert peer.set_parameters(name, prompts=["again"]) == (True, "")
     assert peer.change_state("configure", name)
     wait_for(lambda: sets[-1] == ["again"])
     assert peer.change_state("activate", name)
     inbox = peer.subscribe(Image, f"{name}/mask")
     peer.ask(inbox, lambda: peer.image(scene()), "managed_image")
-    assert peer.set_parameters(name, prompts=["too late"]) == (True, "")
-    assert peer.change_state("shutdown", name)
+    with node.held_up("prompts") as reached:
+        assert peer.set_parameters(name, prompts=["too late"]) == (True, "")
+        reached()
+        shutdown = change_state("shutdown")
+    assert shutdown.result()
     assert peer.state(name) == "finalized"
     count = len(sets)
     assert peer.set_parameters(name, prompts=["much too late"]) == (True, "")
     assert peer.set_parameters(name, prompts=[""])[0] is False
-    time.sleep(1.0)
+    assert node.end() == 0, node.log
     assert len(sets) == count
     assert ["never used"] not in sets
     assert ["much too late"] not in sets
-    assert node.end() == 0, node.log
     assert "Traceback" not in node.log
     peer.unsubscribe(inbox)
     peer.node.destroy_subscription(subscription)
@@ -233,15 +261,15 @@ def test_prompts_that_change_before_during_and_after_the_life_of_the_engine(star
 def test_changes_that_arrive_while_the_process_ends_do_it_no_harm(spawn, peer, wait_for):
     name, sets = "/ending", []
     node = spawn(
-        *QUICK, "-r", "__node:=ending", "-r", "image:=ending_image", "-r", "/diagnostics:=/diagnostics_ending",
-        command=[STRIPED, "50", "400"],
+        *CPU, "-r", "__node:=ending", "-r", "image:=ending_image", "-r", "/diagnostics:=/diagnostics_ending",
+        command=[STRIPED, "20", "50"],
     )  # fmt: skip
     subscription = peer.node.create_subscription(LabelInfo, f"{name}/label_info", sets.append, MANY)
-    wait_for(lambda: sets, timeout=60)
+    wait_for(lambda: sets)
     inbox = peer.subscribe(Image, f"{name}/mask")
     peer.ask(inbox, lambda: peer.image(scene()), "ending_image")
     client = peer.node.create_client(SetParameters, f"{name}/set_parameters")
-    assert client.wait_for_service(10)
+    assert client.wait_for_service(PATIENCE_S)
     for number in range(100):
         client.call_async(SetParameters.Request(parameters=[given("prompts", [f"thing {number}"])]))
         peer.publisher(Image, "ending_image").publish(peer.image(scene()))

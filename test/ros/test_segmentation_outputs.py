@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE_S
 
 pytest.importorskip("vision_msgs")
 
@@ -178,7 +179,7 @@ def test_labels_are_there_without_any_frame_and_for_whoever_comes_late(start, pe
         "-p", "prompts:=['pink ring', 'white cross']", "-p", "threshold:=0.25", command=[SCRIPT, "0", "0"],
     )  # fmt: skip
     for _ in range(2):
-        info = wait_for(listen(LabelInfo, f"{name}/label_info", LATCHED).messages.copy, timeout=60)[-1]
+        info = wait_for(listen(LabelInfo, f"{name}/label_info", LATCHED).messages.copy)[-1]
         assert names(info) == {0: "pink ring", 1: "white cross"}
         assert info.threshold == pytest.approx(0.25)
         assert (info.header.stamp.sec, info.header.stamp.nanosec) == (0, 0)
@@ -248,14 +249,14 @@ def test_a_frame_that_fails_is_counted_and_the_next_one_answered(peer, node, lis
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities per thread are Linux's")
 def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait_for):
-    willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT, "0", "0"])
+    willing = spawn("-r", "__node:=willing", "-p", "autostart:=false", command=[SCRIPT, "0", "0"], patient=False)
 
     def policies(process):
         tasks = Path(f"/proc/{process.pid}/task").iterdir()
         return {os.sched_getscheduler(int(task.name)) for task in tasks}
 
     assert os.SCHED_IDLE not in policies(node.process)
-    wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE}, timeout=60)
+    wait_for(lambda: policies(willing.process) == {os.SCHED_IDLE})
     assert willing.end((signal.SIGINT, signal.SIGTERM)) == 0
 
 
@@ -271,7 +272,7 @@ def test_it_gives_way_to_other_processes_unless_told_otherwise(node, spawn, wait
 )
 def test_a_bad_start_value_ends_the_start_with_one_line(arguments, words, spawn):
     node = spawn(*arguments, command=[SCRIPT, "0", "0"])
-    assert node.process.wait(60) == 1
+    assert node.process.wait(PATIENCE_S) == 1
     assert "cannot start" in node.log
     assert "Traceback" not in node.log
     assert all(word in node.log for word in words), node.log
