@@ -33,7 +33,7 @@ class FrameDroppedError(ObjlocError):
         self.cause = cause
 
 
-def drop_cause(error: Exception) -> str:
+def find_drop_cause(error: Exception) -> str:
     """Return the cause under which a frame that raised `error` is counted: its own `cause`, or the kind of error."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, str) and cause:
@@ -144,7 +144,7 @@ class LatestSlot(Generic[T]):
                 self._process(frame)
                 age_ms = self._age_ms(frame)
             except Exception as error:  # noqa: BLE001 - one frame must never end the worker; it is counted and told
-                self._drop(frame, drop_cause(error), error)
+                self._drop(frame, find_drop_cause(error), error)
             else:
                 self._stats.count_published(age_ms=age_ms, processing_ms=1e3 * (time.perf_counter() - start))
                 self._on_done(frame, "", None)

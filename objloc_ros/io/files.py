@@ -17,11 +17,11 @@ T = TypeVar("T", bound=Hashable)
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Make a file or a folder under a temporary name beside `path`, which it takes when the block ends.
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Write a file or a folder under a temporary name beside `path`, which it takes when the block ends.
 
     Args:
-        path: What is to be made. An older file or folder of that name stays until the new one is whole.
+        path: What to write. An older file or folder of that name stays until the new one is whole.
 
     Yields:
         A path that does not exist yet, with the suffix of `path`; whatever is there when the block fails is removed.
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+    with write_atomically(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

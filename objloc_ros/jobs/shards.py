@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from objloc_ros.errors import InputError, ObjlocError
-from objloc_ros.io.files import whole
+from objloc_ros.io.files import write_atomically
 
 MAX_RETRIES = 2
 """How often a shard that failed is tried again."""
@@ -94,7 +94,7 @@ def open_folder(shards: Sequence[Shard], folder: Path) -> tuple[list[Shard], Out
 
 def run_shard(task: ShardTask, loaded: Any, shard: Shard, folder: Path) -> None:
     """Do one shard; its result appears in the folder whole, or not at all."""
-    with whole(folder / shard.name) as scratch:
+    with write_atomically(folder / shard.name) as scratch:
         task.run(loaded, shard.input, scratch)
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from objloc_ros.data.coco_document import number_categories
-from objloc_ros.io.files import whole
+from objloc_ros.io.files import write_atomically
 from objloc_ros.prelabels.parts import read_records
 
 
@@ -75,7 +75,7 @@ def write_coco(
     """
     totals = Totals()
     ids = {name: number for number, name in enumerate(categories, start=1)}
-    with whole(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+    with write_atomically(path) as scratch, scratch.open("w", encoding="utf-8") as file:
         file.write(f'{{\n"info": {json.dumps(info)},\n"licenses": [],\n')
         _write_list(file, "categories", number_categories(categories))
         _write_list(file, "images", _make_images(parts, totals))

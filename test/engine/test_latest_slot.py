@@ -6,7 +6,7 @@ import pytest
 from waiting import PATIENCE_S, wait_for
 
 from objloc_ros.engine.frame_stats import FrameStats
-from objloc_ros.engine.latest_slot import FrameDroppedError, LatestSlot, drop_cause
+from objloc_ros.engine.latest_slot import FrameDroppedError, LatestSlot, find_drop_cause
 from objloc_ros.errors import InputError, ParameterError
 
 
@@ -122,7 +122,7 @@ def test_an_error_costs_one_frame_and_not_the_worker(slot_of, stats, error, caus
     wait_for(lambda: stats.snapshot().published == 1)
     wait_for(lambda: len(drops) == 2)
     assert drops == [("bad", cause, error), ("good", "", None)]
-    assert drop_cause(error) == cause
+    assert find_drop_cause(error) == cause
     assert dict(stats.snapshot().dropped) == {cause: 1}
 
 

@@ -10,12 +10,12 @@ import pytest
 from waiting import PATIENCE_S
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.files import is_number, read_json, whole, write_json, write_text
+from objloc_ros.io.files import is_number, read_json, write_atomically, write_json, write_text
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "a.txt"
-    with whole(target) as scratch:
+    with write_atomically(target) as scratch:
         scratch.write_text("new")
         assert not target.exists()
         assert scratch.suffix == ".txt", "libraries that go by the suffix see it"
@@ -28,7 +28,7 @@ def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
     target.write_text("old")
 
     def fail() -> None:
-        with whole(target) as scratch:
+        with write_atomically(target) as scratch:
             scratch.write_text("half")
             raise KeyError
 
@@ -39,7 +39,7 @@ def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
 
 def test_nothing_made_leaves_the_older_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(InputError, match="nothing was made for a"), whole(tmp_path / "a"):
+    with pytest.raises(InputError, match="nothing was made for a"), write_atomically(tmp_path / "a"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -50,7 +50,7 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path: Path, older: str) 
     if older == "folder":
         target.mkdir()
         (target / "stale").touch()
-    with whole(target) as scratch:
+    with write_atomically(target) as scratch:
         if older == "file":
             scratch.write_text("x")
         else:
