@@ -72,12 +72,12 @@ class BenchLoader(Loader):
         self._kept: dict[Hashable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="objloc-bench-")
 
-    def backbone(self, config: PipelineConfig) -> Backbone:
-        """See `Loader.backbone`."""
+    def load_backbone(self, config: PipelineConfig) -> Backbone:
+        """See `Loader.load_backbone`."""
 
         def load() -> Backbone:
             if not self._random:
-                return super(BenchLoader, self).backbone(config)
+                return super(BenchLoader, self).load_backbone(config)
             device = torch.device(config.device)
             torch.manual_seed(0)
             vit = build_vit(config.backbone).requires_grad_(False).eval().to(device)
@@ -86,15 +86,17 @@ class BenchLoader(Loader):
 
         return self._once(("backbone", config), load)
 
-    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
+    def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """See `Loader.heads`."""
         if self._random:
             config = replace(config, head_weights=self._random_head(config.backbone))
-        return self._once(("heads", config), lambda: super(BenchLoader, self).heads(config))
+        return self._once(("heads", config), lambda: super(BenchLoader, self).load_heads(config))
 
-    def encoder(self, config: PipelineConfig) -> PromptEncoder:
+    def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
         """See `Loader.encoder`."""
-        return self._once(("encoder", config.clip, config.device), lambda: super(BenchLoader, self).encoder(config))
+        return self._once(
+            ("encoder", config.clip, config.device), lambda: super(BenchLoader, self).load_encoder(config)
+        )
 
     def _once(self, key: Hashable, load: Callable[[], T]) -> T:
         if key not in self._kept:
@@ -184,7 +186,7 @@ def _load_cases(
         loader = loaders[case.backbone]
         shared = SharedLoader(loader=loader) if case.cameras > 1 else None
         try:
-            clients = [loader] if shared is None else [shared.client(camera) for camera in range(case.cameras)]
+            clients = [loader] if shared is None else [shared.make_client(camera) for camera in range(case.cameras)]
             pipelines = [_build(case, client, clip) for client in clients]
             candidate = _LoadedCase(case, nodes[case.size], pipelines, _count_work(case, pipelines[0], clip))
             _run_round(candidate, 0)

@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 
 class Loader:
-    """Loads everything afresh; the configuration's device is one that `resolve_device` has named, not "auto"."""
+    """Loads everything afresh; the configuration names a device as `resolve_device` returns it, not "auto"."""
 
-    def backbone(self, config: PipelineConfig) -> Backbone:
+    def load_backbone(self, config: PipelineConfig) -> Backbone:
         """Load the backbone.
 
         Raises:
@@ -42,23 +42,23 @@ class Loader:
         short_side = config.short_side or vit.spec.short_side
         return Backbone(vit, name=config.backbone, device=device, short_side=short_side)
 
-    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
+    def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """Load the heads, by method, see `build_heads`."""
         return build_heads(config)
 
-    def encoder(self, config: PipelineConfig) -> PromptEncoder:
-        """Make what encodes prompts; it loads the text tower with the first of them."""
+    def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
+        """Return the encoder of prompts; it loads the text tower with the first of them."""
         return PromptEncoder(config.clip, path=config.clip_weights, device=torch.device(config.device))
 
 
 class SharedLoader:
     """Loads each network once for all the pipelines of a process, and lets it go with the last of them.
 
-    Pipelines with equal backbones share passes, see `SharedBackbone`; there is one worker for each device.
+    Pipelines with equal backbones share passes, see `SharedBackbone`; there is one `PassBatcher` per device.
 
     Args:
         max_batch: Most frames in one batch.
-        loader: What loads a network the first time.
+        loader: Loads a network the first time.
         threads: Processor threads for the passes; None takes PyTorch's number, which is that of the cores.
     """
 
@@ -70,36 +70,36 @@ class SharedLoader:
         self._shared: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
         self._cache = FeatureCache()
 
-    def client(self, name: Hashable) -> Loader:
-        """Return a loader for one caller: a camera, to which the workers are fair."""
+    def make_client(self, name: Hashable) -> Loader:
+        """Return a loader for one client, such as a camera; the batchers are fair to every client."""
         return _Client(self, name)
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what was made for this key, as long as somebody holds it."""
+    def get_or_make(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the object of this key, made anew unless somebody still holds the earlier one."""
         with self._lock:
             known = self._shared.get(key)
             if known is None:
                 known = self._shared[key] = make()
             return known
 
-    def backbone(self, client: Hashable, config: PipelineConfig) -> Backbone:
-        """Return a client's view of a shared backbone, see `Loader.backbone`."""
+    def load_backbone(self, client: Hashable, config: PipelineConfig) -> Backbone:
+        """Return a client's view of a shared backbone, see `Loader.load_backbone`."""
         device = torch.device(config.device)
-        batcher = self.get(("batcher", device), lambda: PassBatcher(device, self.max_batch, self._threads))
+        batcher = self.get_or_make(("batcher", device), lambda: PassBatcher(device, self.max_batch, self._threads))
         key = ("backbone", config.backbone, config.weights, device)
-        shared = self.get(key, lambda: self._loader.backbone(replace(config, short_side=None)))
+        shared = self.get_or_make(key, lambda: self._loader.load_backbone(replace(config, short_side=None)))
         short_side = config.short_side or shared.short_side
         return SharedBackbone(shared, batcher, self._cache, client=client, short_side=short_side)
 
-    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
+    def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """Return the heads of a configuration; those that read equal networks are loaded once."""
         key = ("heads", replace(config, options=(), prompts=(), templates=(), short_side=None, weights=None))
-        return self.get(key, lambda: _Heads(self._loader.heads(config)))
+        return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
-    def encoder(self, config: PipelineConfig) -> PromptEncoder:
-        """Return the one encoder of a text tower."""
+    def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
+        """Return the encoder of a text tower, one for all clients."""
         key = ("encoder", config.clip, config.clip_weights, config.device)
-        return self.get(key, lambda: self._loader.encoder(config))
+        return self.get_or_make(key, lambda: self._loader.load_encoder(config))
 
 
 class _Heads(dict[str, Head]):
@@ -107,23 +107,23 @@ class _Heads(dict[str, Head]):
 
 
 class _Client(Loader):
-    """What one client of a `SharedLoader` loads with."""
+    """The loader of one client of a `SharedLoader`."""
 
     def __init__(self, shared: SharedLoader, name: Hashable) -> None:
         self._shared, self._name = shared, name
 
-    def backbone(self, config: PipelineConfig) -> Backbone:
-        return self._shared.backbone(self._name, config)
+    def load_backbone(self, config: PipelineConfig) -> Backbone:
+        return self._shared.load_backbone(self._name, config)
 
-    def heads(self, config: PipelineConfig) -> Mapping[str, Head]:
-        return self._shared.heads(config)
+    def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
+        return self._shared.load_heads(config)
 
-    def encoder(self, config: PipelineConfig) -> PromptEncoder:
-        return self._shared.encoder(config)
+    def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
+        return self._shared.load_encoder(config)
 
 
 def build_heads(config: PipelineConfig) -> dict[str, Head]:
-    """Make the heads of the methods; what several of them need is loaded once.
+    """Build the heads of the methods; networks that several of them need are loaded once.
 
     Raises:
         ParameterError: If the CLIP model is unknown.

@@ -90,7 +90,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
     """
     config = replace(config, device=str(resolve_device(config.device)))
     loader = loader or Loader()
-    pipeline = Pipeline(loader.backbone(config), loader.heads(config), loader.encoder(config))
+    pipeline = Pipeline(loader.load_backbone(config), loader.load_heads(config), loader.load_encoder(config))
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
     if config.prompts:

@@ -167,7 +167,7 @@ def make_groups(make_loader: Callable[[int], SharedLoader] = make_shared_loader)
     loader = make_loader(perception.max_batch)
     groups: list[list[Node]] = [[perception]]
     for camera in perception.cameras:
-        factory = partial(build_pipeline, loader=loader.client(camera))
+        factory = partial(build_pipeline, loader=loader.make_client(camera))
         group = CameraGroup(f"/{camera}", perception.resolve_image(camera), factory)
         groups.append(group.make_nodes(perception.list_methods(camera)))
     return groups

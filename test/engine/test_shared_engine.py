@@ -61,7 +61,7 @@ def make(files):
 
     def make(camera="front", methods=("found",), **options):
         options = {"short_side": 64, **files, **options}
-        return load_pipeline(methods, device="cpu", loader=shared.client(camera), **options)
+        return load_pipeline(methods, device="cpu", loader=shared.make_client(camera), **options)
 
     return make
 
@@ -260,7 +260,7 @@ def test_features_go_with_the_key(make):
 
 def test_one_image_has_all_processors_and_several_have_one_each(files, monkeypatch):
     loader, seen, entered, gate = SharedLoader(threads=2), [], threading.Event(), threading.Event()
-    cameras = [load_pipeline(device="cpu", short_side=64, loader=loader.client(n), **files) for n in range(4)]
+    cameras = [load_pipeline(device="cpu", short_side=64, loader=loader.make_client(n), **files) for n in range(4)]
     alone = [cameras[0].run(picture(number))["found"].saliency for number in range(3)]
     cameras[3].run(picture(8))
 

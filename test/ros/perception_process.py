@@ -67,12 +67,12 @@ class BrightDiscovery(DiscoveryHead):
 
 
 class StubLoader(Loader):
-    def backbone(self, config):
+    def load_backbone(self, config):
         if config.backbone == "missing":
             raise ValueError("this backbone cannot be loaded")
         return Backbone(BrightViT(), name=config.backbone, device=torch.device(config.device), short_side=None)
 
-    def heads(self, config):
+    def load_heads(self, config):
         make = {"found": BrightHead}
         return {method: make.get(method, partial(BrightDiscovery, method))() for method in config.methods}
 

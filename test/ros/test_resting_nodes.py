@@ -46,7 +46,7 @@ def make(context):
     nodes, loader = [], SharedLoader()
 
     def make(kind):
-        client = loader.client(kind.__name__)
+        client = loader.make_client(kind.__name__)
         node = PerceptionNode(
             kind(lambda config: build_pipeline(config, client)),
             context=context,
