@@ -1,4 +1,4 @@
-"""Answers against truth, counted by hand; of a recording the same as of results in memory."""
+"""Predictions against truth, counted by hand, of a recording as of results in memory; reports, limits and the table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ pytest.importorskip("rclpy")
 import bag_making as making
 
 from objloc_ros.bags.predictions import MAX_INCOMPLETE, Prediction, read_predictions
-from objloc_ros.bags.score import Scorer, score_predictions
+from objloc_ros.bags.score import (
+    Scorer,
+    find_broken_limits,
+    format_table,
+    make_coverage,
+    make_report,
+    score_predictions,
+)
 from objloc_ros.bags.truth import Classes, FrameTruth
-from objloc_ros.errors import InputError
+from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.nodes.conversions import mask_to_image
 
 A, B, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (50, 50, 60, 60)
@@ -32,8 +39,8 @@ def truth(tracked: bool = True, **objects: Any) -> FrameTruth:
 
 def scored(*frames: tuple[Prediction, FrameTruth | None], **options: Any) -> Scorer:
     scorer = Scorer(**options)
-    for one, true in frames:
-        scorer.update(one, true)
+    for predicted, true in frames:
+        scorer.update(predicted, true)
     return scorer
 
 
@@ -145,16 +152,16 @@ def test_a_recording_is_scored_like_results_in_memory(tmp_path: Path) -> None:
         ("detections", 21, making.boxes(2, B, ids=["2"])),
         ("detections", 30, making.boxes(3, A)),  # its mask was lost
     )
-    answers = list(read_predictions(path, "/cam/found"))
-    assert [key for key, _ in answers] == [1, 2]
-    assert [one.ids for _, one in answers] == [("1", "2"), ("2",)]
-    assert all(one.mask is not None and np.array_equal(one.mask, mask) for _, one in answers)
+    predictions = list(read_predictions(path, "/cam/found"))
+    assert [key for key, _ in predictions] == [1, 2]
+    assert [predicted.ids for _, predicted in predictions] == [("1", "2"), ("2",)]
+    assert all(predicted.mask is not None and np.array_equal(predicted.mask, mask) for _, predicted in predictions)
     truths = {"_1": FrameTruth({"a": A}, True, mask > 0), "_2": FrameTruth({"a": A}, True, mask > 0)}
     known = [
         (prediction(A, FAR, ids=("1", "2"), mask=mask), truths["_1"]),
         (prediction(B, ids=("2",), mask=mask), truths["_2"]),
     ]
-    assert score_predictions(iter(answers), Known(**truths), Scorer()) == scored(*known).summary()
+    assert score_predictions(iter(predictions), Known(**truths), Scorer()) == scored(*known).summary()
 
 
 def test_prompts_of_a_recording(tmp_path: Path) -> None:
@@ -164,10 +171,10 @@ def test_prompts_of_a_recording(tmp_path: Path) -> None:
         ("detections", 10, making.boxes(1)),
         ("mask", 11, mask_to_image(np.full((2, 2), 4, np.uint8), making.header(1))),
     )
-    ((_, one),) = read_predictions(path, "/cam/found")
-    assert one.prompts == {4: "car"}
-    assert one.ids == (), "of no object every one has a name"
-    foreground = one.foreground()
+    ((_, predicted),) = read_predictions(path, "/cam/found")
+    assert predicted.prompts == {4: "car"}
+    assert predicted.ids == (), "of no object every one has a name"
+    foreground = predicted.foreground()
     assert foreground is not None
     assert foreground.all()
 
@@ -205,3 +212,43 @@ def test_a_jump_of_time_is_another_video() -> None:
     assert flicker(10 * second, 11 * second) == 1.0
     assert flicker(10 * second, 9 * second) is None
     assert flicker(10 * second, 16 * second) is None
+
+
+def report(bag: str = "b1", **methods: dict[str, float]) -> dict[str, Any]:
+    rows = {name: {"metrics": metrics} for name, metrics in methods.items()}
+    cameras = {"/front/image": {"frames": make_coverage(10, 8, {"decode": 2}, 0), "methods": rows}}
+    return make_report("lockstep", bag, cameras, {"threads": 1})
+
+
+def test_a_report() -> None:
+    got = report(found={"ap": 0.5})
+    assert list(got) == ["format", "mode", "bag", "cameras", "settings"]
+    assert (got["format"], got["mode"]) == ("objloc_ros bag 1", "lockstep")
+    assert got["cameras"]["/front/image"]["frames"] == {"in": 10, "processed": 8, "dropped": {"decode": 2}, "late": 0}
+
+
+def test_causes_are_in_one_order() -> None:
+    assert list(make_coverage(3, 0, {"size": 1, "decode": 2}, 0, unstamped=1)["dropped"]) == ["decode", "size"]
+    assert make_coverage(3, 3, {}, 1, unstamped=2)["unstamped"] == 2
+
+
+def test_limits_hold_for_every_row_that_has_the_metric() -> None:
+    reports = [report(found={"corloc": 0.9}, lost={"corloc": 0.4, "flicker": 0.3}), report("b2", lost={"flicker": 0.1})]
+    assert find_broken_limits(reports, {"corloc": 0.4}, {"flicker": 0.3}) == []
+    assert find_broken_limits(reports, {"corloc": 0.5}, {"flicker": 0.2}) == [
+        "corloc of lost on /front/image of b1 is 0.4000, below 0.5",
+        "flicker of lost on /front/image of b1 is 0.3000, above 0.2",
+    ]
+    with pytest.raises(ParameterError, match="there is no metric miou; there are corloc, flicker"):
+        find_broken_limits(reports, {"miou": 0.1}, {})
+    with pytest.raises(ParameterError, match="there is no metric ap; there are none"):
+        find_broken_limits([report(found={})], {}, {"ap": 0.1})
+
+
+def test_the_table() -> None:
+    text = format_table([report(found={"corloc": 0.9, "ap": 0.1}), report("long name", lost={"flicker": 0.25})])
+    assert text.splitlines() == [
+        "bag        camera        method  frames  corloc  flicker",
+        "b1         /front/image  found     8/10   0.900",
+        "long name  /front/image  lost      8/10            0.250",
+    ]
