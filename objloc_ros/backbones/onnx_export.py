@@ -114,7 +114,7 @@ def compare(model: ViT, file: Path, inputs: list[Tensor]) -> list[Difference]:
     differences = []
     for images in inputs:
         wanted, found = model(images), exported(images)
-        facets = {name: _relative(getattr(found, name), getattr(wanted, name)) for name in FACETS}
+        facets = {name: _relative_error(getattr(found, name), getattr(wanted, name)) for name in FACETS}
         differences.append(Difference(tuple(images.shape), facets))
         for name, difference in facets.items():
             if not difference <= TOLERANCE:  # so that NaN is refused too
@@ -228,5 +228,5 @@ def _inputs(model: ViT, size: Size | None, batch: int | None) -> Iterator[Tensor
         yield torch.randn(batch or 1 + number % 2, 3, height, width, generator=generator)
 
 
-def _relative(found: Tensor, wanted: Tensor) -> float:
+def _relative_error(found: Tensor, wanted: Tensor) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()

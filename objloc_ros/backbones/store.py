@@ -153,7 +153,8 @@ def _download(entry: WeightsEntry, file: BinaryIO, progress: Progress | None) ->
     received = 0
     try:
         with urllib.request.urlopen(str(entry.url), timeout=_TIMEOUT_S) as response:
-            total = _announced(response.headers.get("Content-Length"))
+            length = response.headers.get("Content-Length") or ""
+            total = int(length) if length.isdigit() else None
             if entry.size_bytes and total and total != entry.size_bytes:
                 raise WeightsError(f"{entry.url} offers {total} bytes, but {entry.name!r} has {entry.size_bytes}")
             while chunk := response.read(_CHUNK):
@@ -168,10 +169,6 @@ def _download(entry: WeightsEntry, file: BinaryIO, progress: Progress | None) ->
     if expected is not None and received != expected:
         raise WeightsError(f"{entry.url} broke off: {received} of {expected} bytes arrived; try again")
     return digest.hexdigest()
-
-
-def _announced(header: str | None) -> int | None:
-    return int(header) if header and header.isdigit() else None
 
 
 def _check_download(entry: WeightsEntry, digest: str) -> None:

@@ -143,13 +143,13 @@ def conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[
             if isinstance(state[key], Tensor) and state[key].shape != expected[key].shape
         ],
     }
-    found = "; ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in problems.items() if keys)
+    found = "; ".join(f"{len(keys)} {kind} ({_list_some(keys)})" for kind, keys in problems.items() if keys)
     if found:
         raise WeightsError(f"{complaint}: {found}")
     return {key: state[key].to(value.dtype) for key, value in expected.items()}
 
 
-def _first(keys: list[str]) -> str:
+def _list_some(keys: list[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
 
 

@@ -147,7 +147,7 @@ class SaliencyResult(HeadResult):
     logits: npt.NDArray[np.float32]
 
     def maps(self) -> Maps:
-        """Mask and saliency."""
+        """Return mask and saliency."""
         return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
 
     def saliency_u8(self) -> Image:
@@ -180,7 +180,7 @@ class InstanceResult(HeadResult):
         return Maps(instance_mask=self.instances_u16)
 
     def files(self) -> Maps:
-        """Mask and instances."""
+        """Return mask and instances."""
         return Maps(mask=self.mask_u8, instances=self.instances_u16)
 
     def label_map(self) -> npt.NDArray[Any]:
@@ -220,11 +220,11 @@ class SemanticResult(HeadResult):
         return self.labels
 
     def maps(self) -> Maps:
-        """Ids and confidence."""
+        """Return ids and confidence."""
         return Maps(mask=self.classes_u8, confidence=self.confidence_u8)
 
     def files(self) -> Maps:
-        """Mask and ids."""
+        """Return mask and ids."""
         return Maps(mask=self.mask_u8, labels=self.classes_u8)
 
     def label_map(self) -> npt.NDArray[Any]:

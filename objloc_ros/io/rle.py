@@ -49,7 +49,7 @@ def count_pixels(mask: Mapping[str, Any]) -> int:
 
 
 def encode_empty(size: Size) -> Rle:
-    """No pixel of an image."""
+    """Return the run lengths of a mask without any pixel."""
     return to_json(coco_mask.encode(np.zeros(size, np.uint8, order="F")))
 
 

@@ -16,7 +16,7 @@ from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
 from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
-from objloc_ros.ops.regions import BoolMap, component_at
+from objloc_ros.ops.regions import BoolMap, component_at, mask_iou
 from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
@@ -102,17 +102,14 @@ class _Objects:
         side, seed = _foreground(cut, self._grid)
         self._degenerate |= cut.degenerate or cut.empty
         mask = np.zeros(self._grid, bool) if cut.empty else component_at(side.reshape(self._grid), seed)
-        if self.found and self._is_dropped(mask):
+        is_small = np.count_nonzero(mask) <= MIN_AREA_FRACTION * mask.size
+        if self.found and (is_small or mask_iou(mask, self._current) > 0.5):
             mask = np.zeros(self._grid, bool)
         own = torch.from_numpy(mask & ~self._covered).to(self._device)
         self.found.append(PatchObject(own, seed, self._degenerate))
         self._current, self._covered = mask, self._covered | mask
         self.changed = bool(mask.any())
         self.painted = self.painted | mask.ravel()
-
-    def _is_dropped(self, mask: BoolMap) -> bool:
-        overlap, union = np.count_nonzero(mask & self._current), np.count_nonzero(mask | self._current)
-        return 2 * overlap > union or np.count_nonzero(mask) <= MIN_AREA_FRACTION * mask.size
 
 
 def _foreground(cut: Cut, grid: Grid) -> tuple[BoolMap, int]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.regions import BoolMap, fill_holes
+from objloc_ros.ops.regions import BoolMap, fill_holes, mask_iou
 from objloc_ros.types import check_image
 
 
@@ -35,7 +35,7 @@ class Lattice:
     def __init__(self, points: Tensor) -> None:
         d = points.shape[1]
         corners, strides, self._weights = _simplices(points.double())
-        names = corners.flatten()
+        names = corners.flatten()  # n*(d+1)
         order = torch.sort(names, stable=True)
         first = torch.cat([torch.ones_like(names[:1], dtype=torch.bool), order.values.diff() != 0])
         vertex = torch.empty_like(names)
@@ -225,7 +225,9 @@ class DenseCrf:
     def gated(self, masks: Sequence[BoolMap]) -> list[BoolMap]:
         """Refine and fill holes; a mask that changes to an IoU below 0.5 with itself becomes empty (CutLER, 3.2)."""
         filled = [fill_holes(mask) for mask in self.refine(masks)]
-        return [new if _half_agrees(old, new) else np.zeros_like(old) for old, new in zip(masks, filled, strict=True)]
+        return [
+            new if mask_iou(old, new) >= 0.5 else np.zeros_like(old) for old, new in zip(masks, filled, strict=True)
+        ]
 
 
 class _NormalisedFilter:
@@ -238,7 +240,3 @@ class _NormalisedFilter:
 
     def __call__(self, values: Tensor) -> Tensor:
         return self._norm * self._lattice.filter(self._norm * values)
-
-
-def _half_agrees(old: BoolMap, new: BoolMap) -> bool:
-    return 2 * np.count_nonzero(old & new) >= np.count_nonzero(old | new)

@@ -78,7 +78,7 @@ def place(points: Points, *, centre: tuple[float, float], scale: float, angle: f
 
 
 def random_outline(rng: np.random.Generator) -> Points:
-    """Any outline."""
+    """Draw an outline of a random kind."""
     return OUTLINES[int(rng.integers(len(OUTLINES)))](rng)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
 import numpy as np
@@ -20,6 +19,7 @@ BACKGROUND = "background"
 """What is said of a picture, or a part of it, without an object."""
 
 SHORT = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a picture of a {}", "there is a {}")
+IMAGENET_TEMPLATES = tuple(make("{}") for make in OPENAI_IMAGENET_TEMPLATES)
 NOUNS = ("object", "thing", "shape", "shoggoth")
 """Words in place of a shape; the last one stands for whatever noun the text tower will never have seen."""
 
@@ -68,16 +68,17 @@ learns that whatever is red is no star.
 
 def make_captions(rng: np.random.Generator, group: Group) -> list[str]:
     """Return one caption of each kind of a group, the background's last, all in the words of one template."""
-    template = SHORT[int(rng.integers(len(SHORT)))] if rng.random() < 0.7 else _imagenet(rng)
+    templates = SHORT if rng.random() < 0.7 else IMAGENET_TEMPLATES
+    template = templates[int(rng.integers(len(templates)))]
     many, noun = bool(rng.random() < 0.12), NOUNS[int(rng.integers(len(NOUNS)))]
     phrases = [_phrase(rng, kind, noun, many) for kind in group.kinds]
     return [template.replace("{}", phrase) for phrase in [*phrases, BACKGROUND]]
 
 
 def known_tokens() -> Tensor:
-    """CLIP's ids of all tokens that captions may have, int64 [V], ascending."""
+    """Return CLIP's ids of all tokens that captions may have, int64 [V], ascending."""
     words = [*COLOURS, *PATTERNS, *SHAPES, *NOUNS[:-1], *PLURALS.values(), *sum(SYNONYMS.values(), ()), BACKGROUND]
-    texts = [*words, *(template.replace("{}", " ") for template in (*SHORT, *_imagenet_all()))]
+    texts = [*words, *(template.replace("{}", " ") for template in (*SHORT, *IMAGENET_TEMPLATES))]
     return torch.tensor(sorted({token for text in texts for token in byte_pairs().encode(text)}))
 
 
@@ -109,13 +110,3 @@ def _phrase(rng: np.random.Generator, kind: tuple[str, ...], noun: str, many: bo
     if many and words[-1] in PLURALS:
         words[-1] = PLURALS[words[-1]]
     return " ".join(words)
-
-
-@cache
-def _imagenet_all() -> tuple[str, ...]:
-    return tuple(make("{}") for make in OPENAI_IMAGENET_TEMPLATES)
-
-
-def _imagenet(rng: np.random.Generator) -> str:
-    templates = _imagenet_all()
-    return templates[int(rng.integers(len(templates)))]

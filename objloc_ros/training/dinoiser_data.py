@@ -62,7 +62,7 @@ class Pictures(Protocol):
     """Pictures by index, such as a list of files or `SceneImages`."""
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Return the number of pictures."""
 
     def __getitem__(self, index: int, /) -> Item:
         """A picture; an index gives the same one every time, from any thread."""

@@ -83,7 +83,7 @@ def train_head(
     state = HeadState(settings, backbone.embed_dim, next(backbone.parameters()).device)
     if checkpoint is not None and checkpoint.exists():
         state.load(checkpoint)
-    with _pool(workers) as pool:
+    with _start_pool(workers) as pool:
         stream = iterate_batches(backbone, images, settings, start=state.step, pool=pool)
         current = next(stream, None)
         while current is not None:
@@ -192,7 +192,7 @@ def _stack(refined: Refined, source: int, like: Tensor) -> Tensor:
     return torch.from_numpy(np.stack([labels[source][0] for labels in refined])).to(like)
 
 
-def _pool(workers: int) -> Executor:
+def _start_pool(workers: int) -> Executor:
     """Start worker processes from a clean interpreter, so that they inherit no thread and no GPU state."""
     if workers == 0:
         return ThreadPoolExecutor(1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source, plan, resize, to_input
+from objloc_ros.ops.geometry import boxes_to_source, map_to_source, normalise, plan, resize, to_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDES = st.integers(1, 700)
@@ -93,6 +93,17 @@ def test_halving_first_changes_next_to_nothing(size: tuple, short: int) -> None:
     difference = np.abs(resize(image, geometry).astype(int) - direct)
     assert difference.mean() < 2
     assert difference.max() < 30
+
+
+@pytest.mark.parametrize("black", [False, True])
+def test_tensors_are_normalised_as_arrays_are(black: bool) -> None:
+    geometry = plan((61, 83), patch=8, short_side=40)
+    pixels = np.random.default_rng(0).integers(0, 256, (*geometry.resized, 3), dtype=np.uint8)
+    wanted = normalise(pixels, geometry, MEAN, STD, black=black)
+    assert torch.equal(normalise(torch.from_numpy(pixels), geometry, MEAN, STD, black=black), wanted)
+    assert wanted.shape == (1, 3, *geometry.padded)
+    behind = -torch.tensor(MEAN) / torch.tensor(STD) if black else torch.zeros(3)
+    torch.testing.assert_close(wanted[0, :, -1, -1], behind)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
