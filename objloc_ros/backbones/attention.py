@@ -46,14 +46,14 @@ def _mix(q: Tensor, k: Tensor, v: Tensor, mixed: Tensor) -> None:
     heads = max(1, min(len(q), MAX_SCORES // tokens**2))
     rows = min(tokens, max(1, MAX_SCORES // (heads * tokens)))
     scores, weights = q.new_empty(2, heads, rows, tokens)
-    for some_q, some_k, some_v, answer in zip(
+    for some_q, some_k, some_v, output in zip(
         q.split(heads), k.mT.split(heads), v.split(heads), mixed.split(heads), strict=True
     ):
-        for some_rows, answer_rows in zip(some_q.split(rows, 1), answer.split(rows, 1), strict=True):
+        for some_rows, output_rows in zip(some_q.split(rows, 1), output.split(rows, 1), strict=True):
             place = slice(len(some_rows)), slice(some_rows.shape[1])
             torch.bmm(some_rows, some_k, out=scores[place])
             torch.softmax(scores[place], -1, out=weights[place])
-            torch.bmm(weights[place], some_v, out=answer_rows)
+            torch.bmm(weights[place], some_v, out=output_rows)
 
 
 class Attention(TimmAttention):

@@ -242,7 +242,7 @@ class Pipeline:
         results: dict[int, Result] = {}
         for numbers in groups:
             group = [several[number] for number in numbers]
-            answers: dict[str, Sequence[HeadResult]] = {}
+            head_results: dict[str, Sequence[HeadResult]] = {}
             with Stopwatch(len(group), self.device if self.fine_timings else None) as stopwatch:
                 if reads_features:
                     features, geometries = self.backbone.encode(group, key)
@@ -251,9 +251,9 @@ class Pipeline:
                 batch = Batch(group, geometries, features, prompts, memories)
                 for method, head in heads.items():
                     with stage(method):
-                        answers[method] = head(batch, options[method])
+                        head_results[method] = head(batch, options[method])
             for i, number in enumerate(numbers):
-                of_image = {method: answer[i] for method, answer in answers.items()}
+                of_image = {method: of_batch[i] for method, of_batch in head_results.items()}
                 results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
         return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 

@@ -107,28 +107,28 @@ class SharedBackbone(Backbone):
         geometry = self.geometry(size_of(image))
         if key is None:
             return self._submit(image), geometry
-        answer, is_new = self._cache.claim(key, (self._backbone, geometry, number))
+        shared, is_new = self._cache.claim(key, (self._backbone, geometry, number))
         if is_new:
             try:
                 submitted = self._submit(image)
             except BaseException as error:
-                answer.set_exception(error)
+                shared.set_exception(error)
                 raise
-            submitted.add_done_callback(lambda done: _pass_on(done, answer))
-        return answer, geometry
+            submitted.add_done_callback(lambda done: _pass_on(done, shared))
+        return shared, geometry
 
     def _submit(self, image: Image) -> Future[Features]:
         inputs, _ = self.prepare(image)
         return self._batcher.submit(self._client, self._backbone, inputs)
 
 
-def _pass_on(done: Future[Features], answer: Future[Features]) -> None:
+def _pass_on(done: Future[Features], shared: Future[Features]) -> None:
     if done.cancelled():
-        answer.cancel()
+        shared.cancel()
     elif (error := done.exception()) is not None:
-        answer.set_exception(error)
+        shared.set_exception(error)
     else:
-        answer.set_result(done.result())
+        shared.set_result(done.result())
 
 
 def _concatenate(rows: Sequence[Features]) -> Features:
