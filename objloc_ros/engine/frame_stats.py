@@ -16,10 +16,10 @@ from types import MappingProxyType
 import numpy as np
 
 PLAUSIBLE_LAG_NS = 10_000_000_000
-"""A stamp further than this from the clock at arrival was not taken from this clock."""
+"""Largest distance of a stamp from the clock at arrival if the stamp was taken from that clock, nanoseconds."""
 
 JUMP_NS = 100_000_000
-"""A stamp that lies this much before the previous one is a jump of time, not frames that overtook each other."""
+"""Least step back of a stamp that is a jump of time, not frames that overtook each other, nanoseconds."""
 
 MAX_PAUSE_NS = 5_000_000_000
 """Longest time between two frames of one video, nanoseconds."""
@@ -114,14 +114,14 @@ class AgeClock:
 
 
 WINDOW_S = 5.0
-"""Rates look back this far, seconds."""
+"""Length of the window over which rates are computed, seconds."""
 
 MAX_SAMPLES = 1000
-"""Ages, processing times and event times kept, so that memory does not grow with the hours."""
+"""Largest number of ages, processing times and event times kept, so that memory does not grow with the hours."""
 
 
 def percentiles(values: Collection[float], ranks: Sequence[int] = (50, 95, 99)) -> dict[str, float]:
-    """Compute percentiles, interpolated linearly: {"p50": ...}; none of no values."""
+    """Compute percentiles, interpolated linearly: {"p50": ...}; empty for no values."""
     if not len(values):
         return {}
     found = np.percentile(np.fromiter(values, np.float64, len(values)), ranks)
@@ -189,7 +189,7 @@ class Rate:
 class FrameStats:
     """Thread-safe record of the frames of one camera.
 
-    Every frame is `received` once and ends in exactly one of `published` and `dropped`; in between it is in flight.
+    Every frame is counted once as received and ends as either published or dropped; in between it is in flight.
 
     Args:
         clock: Monotonic time in seconds.

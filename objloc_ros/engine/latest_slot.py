@@ -1,4 +1,4 @@
-"""Frames under load: only the newest frame waits, one worker takes it, and what is too old is given up."""
+"""Frames under load: only the newest frame waits, one worker takes it, and frames that are too old are dropped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OUT_OF_MEMORY = "out_of_memory"
 
 
 class FrameDroppedError(ObjlocError):
-    """Raised by a worker's function to give a frame up on purpose.
+    """Raised by a worker's function to drop a frame on purpose.
 
     Args:
         cause: Short name under which the frame is counted.

@@ -102,9 +102,9 @@ class Pipeline:
     """Images in, detections and masks out.
 
     Args:
-        backbone: What the heads share.
+        backbone: Shared by the heads.
         heads: One head per method.
-        encoder: What prompts are encoded by; needed for open-vocabulary heads only.
+        encoder: Encodes prompts; needed for open-vocabulary heads only.
 
     `fine_timings` may be set to have the results of `run` say how long parts of stages take; the device is then waited
     for after each, which no camera's frame should do.

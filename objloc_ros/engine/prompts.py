@@ -95,7 +95,7 @@ class PromptEncoder:
 
 
 def check_prompts(name: str, prompts: Sequence[str], templates: Sequence[str]) -> None:
-    """Judge prompts and templates without encoding them.
+    """Check prompts and templates without encoding them.
 
     Args:
         name: Name of the CLIP model.

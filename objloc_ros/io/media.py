@@ -1,4 +1,4 @@
-"""Images and videos on disk, as RGB arrays; films that people can play."""
+"""Images and videos on disk, as RGB arrays; videos that people can play."""
 
 from __future__ import annotations
 

@@ -82,10 +82,10 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
         raise InputError(f"expected an image of {geometry.source} rows x columns, got {image_u8.shape[:2]}")
     if geometry.resized == geometry.source:
         return image_u8
-    height, width = geometry.resized
     pixels = image_u8
     while all(
-        side % 2 == 0 and side // 2 >= 1.5 * wanted for side, wanted in zip(pixels.shape, (height, width), strict=False)
+        side % 2 == 0 and side // 2 >= 1.5 * wanted
+        for side, wanted in zip(pixels.shape[:2], geometry.resized, strict=True)
     ):
         pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
     return _shrink(pixels, geometry.resized)

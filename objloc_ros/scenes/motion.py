@@ -58,7 +58,7 @@ class Motion:
 def render_video(
     rng: np.random.Generator, bank: Bank, scene: Scene, size: Size, *, frames: int, camera: Camera | None = None
 ) -> Iterator[tuple[Image, Image]]:
-    """Film a scene.
+    """Render a video of a scene.
 
     Args:
         rng: Source of randomness.

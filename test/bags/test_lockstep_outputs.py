@@ -94,7 +94,7 @@ def test_prompts_and_their_sweep(tmp_path: Path) -> None:
     assert everything.index(f"{space}/label_info") < everything.index(f"{space}/mask")
 
 
-def test_films_of_the_answers(bag: Path, tmp_path: Path) -> None:
+def test_videos_of_the_predictions(bag: Path, tmp_path: Path) -> None:
     run(bag, tmp_path / "a", lockstep("found", "lost", topics=CAMERA, overlay=True))
     for name in ("found", "discovery"):
         reader = VideoReader(tmp_path / "a" / f"overlay_front_{name}.mp4")

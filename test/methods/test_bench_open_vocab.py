@@ -212,7 +212,7 @@ def test_prompts_never_come_twice_and_are_accepted():
     ("start", "end", "expected"), [(1.0, 2.0, 10), (1.03, 1.98, 9.5), (1.0, 1.05, 0.5), (-5.0, 0.0, 0), (3.0, 3.0, 0)]
 )
 def test_frames_in_an_interval_have_fractions(start, end, expected):
-    assert live_prompts.answered(np.arange(0, 8, 0.1), start, end) == pytest.approx(expected)
+    assert live_prompts.measure_answered(np.arange(0, 8, 0.1), start, end) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Films of frames."""
+"""Videos written from frames."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def frames(*levels, size=(48, 64)):
 
 
 def test_mp4(tmp_path):
-    path = write_movie(tmp_path / "film", iter(frames(0, 100, 200)), 10.0)
-    assert path == tmp_path / "film.mp4"
+    path = write_movie(tmp_path / "video", iter(frames(0, 100, 200)), 10.0)
+    assert path == tmp_path / "video.mp4"
     video = VideoReader(path)
     assert video.fps == pytest.approx(10.0)
     read = list(video)
@@ -26,7 +26,7 @@ def test_mp4(tmp_path):
 
 
 def test_a_camera_that_changes_its_resolution(tmp_path):
-    path = write_movie(tmp_path / "film", frames(200) + frames(200, size=(96, 32)), 10.0)
+    path = write_movie(tmp_path / "video", frames(200) + frames(200, size=(96, 32)), 10.0)
     first, second = VideoReader(path)
     assert first.shape == second.shape == (48, 64, 3)
     assert second[:, 24:40].mean() > 180  # 16 of 64 columns, its own proportions
@@ -39,12 +39,12 @@ def test_gif_where_there_is_no_encoder(tmp_path, monkeypatch):
         raise InputError("no encoder")
 
     monkeypatch.setattr(media.VideoWriter, "write", refuse)
-    path = write_movie(tmp_path / "film", iter(frames(0, 100, 200, size=(480, 640))), 10.0)
-    assert path == tmp_path / "film.gif"
+    path = write_movie(tmp_path / "video", iter(frames(0, 100, 200, size=(480, 640))), 10.0)
+    assert path == tmp_path / "video.gif"
     with PIL.Image.open(path) as picture:
         assert (picture.n_frames, picture.size, picture.info["duration"]) == (3, (320, 240), 100)
 
 
 def test_no_frames(tmp_path):
     with pytest.raises(InputError, match="no frames"):
-        write_movie(tmp_path / "film", [], 10.0)
+        write_movie(tmp_path / "video", [], 10.0)
