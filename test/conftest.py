@@ -65,6 +65,16 @@ def domain():
     pytest.fail("all ROS domains are taken")
 
 
+@pytest.fixture(scope="module")
+def context(domain):
+    """A ROS context for nodes in this process, in that domain."""
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    yield context
+    context.try_shutdown()
+
+
 @contextmanager
 def start_cluster():
     """A Ray cluster on this machine whose head does no work.

@@ -27,6 +27,15 @@ from objloc_ros.errors import ParameterError, WeightsError
 
 __all__ = ["REGISTRY", "WeightsEntry", "cache_dir", "fetch", "load_backbone", "load_found_head", "read_state", "verify"]
 
+VISUAL = "visual."
+"""Prefix of the image tower's tensors in a file of both."""
+
+KNOWN = "known_tokens"
+"""CLIP's ids of the tokens that a compact text tower knows, int64 [V], ascending."""
+
+_NEITHER = ("logit_scale", "logit_bias", "attn_mask", "input_resolution", "context_length", "vocab_size")
+"""What files hold besides the towers; similarities are cosines here."""
+
 _SHOWN = 3
 """How many offending keys an error names."""
 
@@ -151,16 +160,6 @@ def conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[
 
 def _list_some(keys: list[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
-
-
-VISUAL = "visual."
-"""Prefix of the image tower's tensors in a file of both."""
-
-KNOWN = "known_tokens"
-"""CLIP's ids of the tokens that a compact text tower knows, int64 [V], ascending."""
-
-_NEITHER = ("logit_scale", "logit_bias", "attn_mask", "input_resolution", "context_length", "vocab_size")
-"""What files hold besides the towers; similarities are cosines here."""
 
 
 def load_clip_image(

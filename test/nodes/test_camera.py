@@ -3,7 +3,6 @@
 import pytest
 
 pytest.importorskip("rclpy")
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -73,14 +72,6 @@ class World:
         self.executor.shutdown()
         self.node.destroy_node()
         self.driver.destroy_node()
-
-
-@pytest.fixture(scope="module")
-def context(domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

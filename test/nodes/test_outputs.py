@@ -1,7 +1,6 @@
 """Publishers that only work while somebody listens, with and without events about subscribers."""
 
 import pytest
-import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Float32
@@ -10,14 +9,6 @@ from waiting import wait_for
 from objloc_ros.engine.latest_slot import FrameDroppedError
 from objloc_ros.nodes import qos
 from objloc_ros.nodes.outputs import Output, Outputs
-
-
-@pytest.fixture(scope="module")
-def context(domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
@@ -100,14 +99,6 @@ def test_markdown():
 def test_the_document_is_what_the_tables_say():
     written = DOCUMENT.read_text(encoding="utf-8")
     assert written == make_document(), "run python -m objloc_ros.nodes.parameter_docs > docs/parameters.md"
-
-
-@pytest.fixture(scope="module")
-def context(domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture(params=["jazzy", "humble"])

@@ -5,7 +5,6 @@ import threading
 import pytest
 
 pytest.importorskip("vision_msgs")
-import rclpy
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32
@@ -75,14 +74,6 @@ class Adapter(MethodAdapter):
 
     def describe(self, values):
         return {"device": "cpu"}
-
-
-@pytest.fixture(scope="module")
-def context(domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

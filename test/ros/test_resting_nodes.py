@@ -5,7 +5,6 @@ import gc
 import pytest
 
 pytest.importorskip("vision_msgs")
-import rclpy
 import torch
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
@@ -31,14 +30,6 @@ def networks_of_their_own(networks):
         ):
             patch.setattr(module, name, getattr(module, name).__wrapped__)
         yield
-
-
-@pytest.fixture(scope="module")
-def context(domain):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
-    yield context
-    context.shutdown()
 
 
 @pytest.fixture(scope="module")
