@@ -1,5 +1,5 @@
 # make demo [IMAGE=photo.jpg|folder|video.mp4|0]   see it work: camera node, found node, recorder, over DDS
-# make test [ARGS="-k found"]                      run the tests
+# make test [ARGS="-k found"] [JOBS=1]             run the tests, two files at a time
 # make lint | bench [SMOKE=1] | setup | clean
 #
 # Each sets itself up in .venv on first use (about 5 minutes, 6 GB) and costs nothing later. For machines without ROS;
@@ -12,6 +12,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 IMAGE ?=
 ARGS ?=
+JOBS ?= 2
 SMOKE ?=
 OUT ?= demo_output
 
@@ -41,7 +42,7 @@ demo: setup
 	@$(BIN)/objloc demo $(if $(IMAGE),--source "$(IMAGE)") --out "$(OUT)" $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
