@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from objloc_ros.backbones.registry import REGISTRY
 
@@ -76,18 +77,25 @@ def context(domain):
 
 
 @contextmanager
-def start_cluster():
-    """A Ray cluster on this machine whose head does no work.
+def start_cluster(*cpus):
+    """A Ray cluster on this machine of nodes with so many processors each, and a head that does no work.
 
-    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
+    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time. It has done a task:
+    those that a driver gives it before the head has heard of the nodes wait for minutes.
     """
     health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
+    import ray
     from ray.cluster_utils import Cluster
 
     made = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
     )
     try:
+        for number in cpus:
+            made.add_node(num_cpus=number)
+        with ray.init(address=made.address, log_to_driver=False, logging_level="ERROR"):
+            task = ray.remote(lambda: None)
+            wait_for(lambda: ray.wait([task.remote()], timeout=1.0)[0], "a task of the cluster")
         yield made
     finally:
         made.shutdown()
@@ -95,14 +103,13 @@ def start_cluster():
 
 @pytest.fixture
 def cluster():
-    """A Ray cluster for this test alone, which adds nodes to it, and may lose some."""
-    with start_cluster() as cluster:
+    """A Ray cluster of two nodes for this test alone, which may lose the last one of `list_all_nodes()`."""
+    with start_cluster(1, 1) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def steady_cluster():
     """A Ray cluster with a node of two processors, which nobody may lose."""
-    with start_cluster() as cluster:
-        cluster.add_node(num_cpus=2)
+    with start_cluster(2) as cluster:
         yield cluster

@@ -80,8 +80,7 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(voc: Path, tmp_path: Path
 
 
 def test_a_cluster_that_loses_a_node_gives_the_same_numbers(cluster: Any, voc: Path, tmp_path: Path) -> None:
-    cluster.add_node(num_cpus=1)
-    doomed = cluster.add_node(num_cpus=1)
+    doomed = cluster.list_all_nodes()[-1]
 
     def lose_a_node() -> None:
         wait_for(lambda: list((tmp_path / "ray" / "blocks").glob("*")), "the first block, begun or done")

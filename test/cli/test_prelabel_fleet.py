@@ -29,8 +29,7 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(
     bag(tmp_path / "in" / "run", frames=10)
     (tmp_path / "in" / "torn.mcap").write_bytes(b"no bag")
     options = ("--block", "1", "--method", "maskcut", "--export", "coco,foxglove", "--json")
-    cluster.add_node(num_cpus=1)
-    doomed = cluster.add_node(num_cpus=1)
+    doomed = cluster.list_all_nodes()[-1]
     done: list[int] = []
 
     def lose_a_node() -> None:
