@@ -79,13 +79,14 @@ def context(domain):
 def start_cluster():
     """A Ray cluster on this machine whose head does no work.
 
-    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time.
+    It misses a lost node after 2.5 seconds of silence; Ray's own 15 would be most of a test's time. Its workers are as
+    nice as the tests: Ray's niceness of 15 leaves them a few percent of a busy machine.
     """
-    health = {"health_check_period_ms": 500, "health_check_failure_threshold": 5}
+    config = {"health_check_period_ms": 500, "health_check_failure_threshold": 5, "worker_niceness": 0}
     from ray.cluster_utils import Cluster
 
     made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": config}
     )
     try:
         yield made
