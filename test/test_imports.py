@@ -33,8 +33,9 @@ FLOORS: dict[str, set[str]] = {
     "benchmark": {"engine"},
     "bags": {"nodes", "jobs", "data", "metrics"},
     "prelabels": {"bags"},
+    "fleet": {"prelabels"},
     "evaluation": {"engine", "scenes", "metrics", "jobs", "data"},
-    "cli": {"evaluation", "prelabels", "bags", "benchmark", "training", "nodes"},
+    "cli": {"evaluation", "fleet", "prelabels", "bags", "benchmark", "training", "nodes"},
 }
 """The rooms of the package from the ground up, and those that each stands on; it may use what they stand on, too."""
 
