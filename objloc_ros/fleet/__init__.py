@@ -1,1 +1,1 @@
-"""Objects of many recordings together: what they look like, which are of one kind, and which come back."""
+"""Objects across recordings: described, compared, grouped and ranked over all that a fleet has seen."""

@@ -189,7 +189,8 @@ def _match_class(images: Sequence[ClusteredImage], number: int) -> _Matches:
 def _average_precision(matches: _Matches, ranked: npt.NDArray[np.int64], threshold: float) -> float:
     """Compute the area under the envelope of precision of some boxes, given by their places, best first."""
     hits = matches.overlaps[ranked] > threshold
-    ranked, hits = (values[~(hits & matches.difficult[ranked])] for values in (ranked, hits))
+    judged = ~(hits & matches.difficult[ranked])
+    ranked, hits = ranked[judged], hits[judged]
     right = np.zeros(len(ranked), np.bool_)
     places = hits.nonzero()[0]
     right[places[np.unique(matches.objects[ranked[places]], return_index=True)[1]]] = True
