@@ -121,7 +121,7 @@ def paste_objects(source: Image, source_masks: Masks, target: Image, target_mask
     moved[:, rows, columns] = _resize(source_masks[draw.choice].astype(np.float32), (height, width)) > 0
     fits = _measure_covered(moved, target_masks) < MAX_COVERED
     fits &= moved.any(axis=(1, 2))
-    front = moved[fits].any(axis=0)
+    front = np.logical_or.reduce(moved[fits], axis=0)
     image = target.copy()
     if fits.any():
         pixels = _resize(source.transpose(2, 0, 1).astype(np.float32), (height, width)).astype(np.uint8)  # truncated
