@@ -33,8 +33,9 @@ FLOORS: dict[str, set[str]] = {
     "benchmark": {"engine"},
     "bags": {"nodes", "jobs", "data", "metrics"},
     "prelabels": {"bags"},
+    "fleet": {"engine", "metrics", "jobs", "data"},
     "evaluation": {"engine", "scenes", "metrics", "jobs", "data"},
-    "cli": {"evaluation", "prelabels", "bags", "benchmark", "training", "nodes"},
+    "cli": {"evaluation", "prelabels", "fleet", "bags", "benchmark", "training", "nodes"},
 }
 """The rooms of the package from the ground up, and those that each stands on; it may use what they stand on, too."""
 
