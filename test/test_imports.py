@@ -26,7 +26,7 @@ FLOORS: dict[str, set[str]] = {
     "methods": {"ops", "backbones", "options"},
     "metrics": {"ops", "io"},
     "engine": {"methods", "ops", "backbones", "io", "version"},
-    "training": {"methods", "ops", "backbones", "scenes", "io"},
+    "training": {"methods", "ops", "backbones", "scenes", "io", "data"},
     "nodes": {"engine", "scenes"},
     "jobs": {"io", "version"},
     "data": {"ops", "io", "version"},

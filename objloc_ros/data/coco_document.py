@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,10 @@ class CocoRecords:
 
 
 Record = dict[str, Any]
-HARD_FLAGS = ("difficult", "truncated")
+DIFFICULT = "difficult"
+"""Flag of VOC's objects that average precision leaves out, as in LOST's evaluation of its detector."""
+
+HARD_FLAGS = (DIFFICULT, "truncated")
 """Flags of VOC that `no_hard` goes by."""
 
 
@@ -120,6 +123,11 @@ class Truth:
             for number, rows in boxes.items()
             if rows or number not in hard
         }
+
+    def without_difficult(self) -> Truth:
+        """Return the truth without objects flagged difficult, with all images."""
+        annotations = [record for record in self.document["annotations"] if not record.get(DIFFICULT)]
+        return replace(self, document={**self.document, "annotations": annotations})
 
 
 def read_truth(path: Path) -> Truth:

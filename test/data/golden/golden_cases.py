@@ -83,3 +83,6 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
     "tokencut": _is_ill_posed_tokencut,
 }
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
+
+ALWAYS_WELL_POSED = {"lost_cad_boxes", "lost_od_clusters", "lost_od_eval"}
+"""Folders whose every case has one answer."""
