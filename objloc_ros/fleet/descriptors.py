@@ -68,8 +68,7 @@ class Descriptors:
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
         """Which objects have a descriptor, bool [n]."""
-        usable: npt.NDArray[np.bool_] = self.objects.any(axis=1)
-        return usable
+        return np.any(self.objects, axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +142,7 @@ class DescribeTask:
     def _describe_image(self, backbone: Backbone, image: FleetImage) -> Descriptors:
         describe = describe_by_tokens if self.describe == "tokens" else describe_by_crops
         digest, problem = b"", ""
-        vectors = np.zeros((1 + len(image.objects), backbone.vit.embed_dim), np.float16)
+        vectors: npt.NDArray[np.float16] = np.zeros((1 + len(image.objects), backbone.vit.embed_dim), np.float16)
         try:
             pixels = read_image(image.file)
             digest = hashlib.sha256(image.file.read_bytes()).hexdigest()[:32].encode()
@@ -304,7 +303,7 @@ def centre(descriptors: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
         InputError: A value is not finite.
     """
     check_finite(descriptors)
-    usable = descriptors.any(axis=1)
+    usable = np.any(descriptors, axis=1)
     blocks = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(descriptors), ROWS_AT_ONCE)]
     total = sum((descriptors[block].sum(0, dtype=np.float64) for block in blocks), np.zeros(descriptors.shape[1]))
     mean = (total / max(1, usable.sum())).astype(np.float32)
