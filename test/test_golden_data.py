@@ -9,6 +9,9 @@ MAX_BYTES = 4_000_000
 CASES = {
     "bilateral": 5,
     "clipdiy": 6,
+    "cutler_copy_paste": 4,
+    "cutler_droploss": 3,
+    "cutler_merge": 2,
     "dss": 13,
     "features": 13,
     "found_bkg": 11,

@@ -15,6 +15,9 @@ from objloc_ros.io.files import find_duplicate, is_number, read_json
 from objloc_ros.io.rle import Rle, to_rle
 from objloc_ros.types import Detections, Size
 
+PRELABELS = Path("annotations", "instances_default.json")
+"""Below the folder of `objloc prelabel`'s results; CVAT looks for it there."""
+
 
 class CocoRecords:
     """Collects the detections of one run.
