@@ -23,9 +23,6 @@ Vector = npt.NDArray[np.float64]
 
 RankMethod = Literal["degree", "q", "pagerank", "lod"]
 
-MIN_PRIOR = 5
-"""Fewest objects that LOD's second step may start from; with fewer it starts from all."""
-
 BLOCK_EDGES = 1 << 22
 """Edges that are multiplied at a time: their weights are copied to float64, 32 MB of them."""
 
@@ -213,7 +210,7 @@ def make_prior(
     filled = counts > 0
     best[filled] = np.maximum.reduceat(magnitude, starts[filled])
     wanted = int(np.floor(len(counts) * ratio + 0.5))
-    chosen = np.zeros(len(scores), bool)
+    chosen: npt.NDArray[np.bool_] = np.zeros(len(scores), bool)
     for image in np.argsort(-best, kind="stable")[:wanted]:
         rows = slice(starts[image], starts[image] + counts[image])
         chosen[starts[image] + np.argsort(-magnitude[rows], kind="stable")[:top]] = True
