@@ -239,7 +239,7 @@ def _check_files(path: Path, images: Path, names: Sequence[str]) -> None:
         listed = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
         raise InputError(
             f"{path}: {len(missing)} of {len(names)} labelled images are not below {images}: {listed}. "
-            "Name the folder that their file_name begins in (--images)"
+            "Name the folder that their file_name begins in (--images); objloc prelabel --images makes one"
         )
 
 
