@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from golden_cases import GOLDEN, IS_ILL_POSED, find_cases, load_case
+from golden_cases import ALWAYS_WELL_POSED, GOLDEN, IS_ILL_POSED, find_cases, load_case
 
-MAX_BYTES = 3_000_000
+MAX_BYTES = 4_000_000
 CASES = {
     "bilateral": 5,
     "clipdiy": 6,
+    "cutler_copy_paste": 4,
+    "cutler_droploss": 3,
+    "cutler_merge": 2,
     "dss": 13,
     "features": 13,
     "found_bkg": 11,
     "found_head": 3,
     "lost": 14,
+    "lost_cad_boxes": 1,
+    "lost_od_clusters": 2,
+    "lost_od_eval": 2,
     "maskcut": 9,
     "tokencut": 15,
 }
@@ -26,7 +32,7 @@ def test_the_folder_stays_small() -> None:
 
 def test_no_case_is_missing() -> None:
     assert {method: len(find_cases(method)) for method in CASES} == CASES
-    assert CASES.keys() == IS_ILL_POSED.keys() | {"features"}
+    assert CASES.keys() == IS_ILL_POSED.keys() | ALWAYS_WELL_POSED | {"features"}
 
 
 @pytest.mark.parametrize("method", sorted(IS_ILL_POSED))

@@ -26,15 +26,16 @@ FLOORS: dict[str, set[str]] = {
     "methods": {"ops", "backbones", "options"},
     "metrics": {"ops", "io"},
     "engine": {"methods", "ops", "backbones", "io", "version"},
-    "training": {"methods", "ops", "backbones", "scenes", "io"},
+    "training": {"methods", "ops", "backbones", "scenes", "io", "data"},
     "nodes": {"engine", "scenes"},
     "jobs": {"io", "version"},
     "data": {"ops", "io", "version"},
     "benchmark": {"engine"},
     "bags": {"nodes", "jobs", "data", "metrics"},
     "prelabels": {"bags"},
+    "fleet": {"engine", "metrics", "jobs", "data"},
     "evaluation": {"engine", "scenes", "metrics", "jobs", "data"},
-    "cli": {"evaluation", "prelabels", "bags", "benchmark", "training", "nodes"},
+    "cli": {"evaluation", "prelabels", "fleet", "bags", "benchmark", "training", "nodes"},
 }
 """The rooms of the package from the ground up, and those that each stands on; it may use what they stand on, too."""
 

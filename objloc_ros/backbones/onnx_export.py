@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, ExportedInfo, load_exported
 from objloc_ros.backbones.vit import ViT, patch_grid
+from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import Grid, Size
 
@@ -84,7 +85,12 @@ def export_backbone(
     if size is not None:
         patch_grid(torch.empty(1, 3, *size), model.patch)
     info = ExportedInfo(
-        backbone=backbone, patch=model.patch, mean=model.mean, std=model.std, weights_sha256=weights_sha256
+        backbone=backbone,
+        patch=model.patch,
+        mean=model.mean,
+        std=model.std,
+        weights_sha256=weights_sha256,
+        fingerprint=fingerprint(model),
     )
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:

@@ -52,6 +52,7 @@ class ExportedInfo:
         mean: Channel means in [0, 1] units that its input is normalised with.
         std: Channel standard deviations in [0, 1] units.
         weights_sha256: Hash of the weights file that it was exported from.
+        fingerprint: Of its parameters, see `weights.fingerprint`; "" in files of earlier versions.
     """
 
     backbone: str
@@ -59,6 +60,7 @@ class ExportedInfo:
     mean: Triple
     std: Triple
     weights_sha256: str
+    fingerprint: str = ""
 
     def to_metadata(self) -> dict[str, str]:
         """Return the strings for the file's metadata."""
@@ -69,6 +71,7 @@ class ExportedInfo:
             "mean": list(self.mean),
             "std": list(self.std),
             "weights_sha256": self.weights_sha256,
+            "fingerprint": self.fingerprint,
         }
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
         return {_PREFIX + key: text for key, text in texts.items()}
@@ -96,7 +99,14 @@ class ExportedInfo:
         if min(std) <= 0:
             raise WeightsError(f"{path} has std {list(std)}, expected positive numbers")
         digest = _text(metadata, "weights_sha256", path)
-        return cls(backbone=name, patch=SPECS[name].patch, mean=mean, std=std, weights_sha256=digest)
+        return cls(
+            backbone=name,
+            patch=SPECS[name].patch,
+            mean=mean,
+            std=std,
+            weights_sha256=digest,
+            fingerprint=metadata.get(_PREFIX + "fingerprint", ""),
+        )
 
 
 def _text(metadata: Mapping[str, str], key: str, path: Path) -> str:

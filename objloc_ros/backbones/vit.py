@@ -112,20 +112,44 @@ class ViT(nn.Module):
             InputError: If a side is not a positive multiple of the patch size.
         """
         grid = patch_grid(images, self.patch)
+        *blocks, last = cast(Iterable[Block], self.vit.blocks)
+        x = self._run_blocks(images, grid, blocks)  # B 1+N C
+        qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()  # B 1+N 3C
+        q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # each B 1+N heads d
+        cls_attention = attend_from_cls(q, k)  # B heads N
+        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))  # each B N C
+        return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
+
+    def encode_cls(self, images: Tensor) -> Tensor:
+        """Return the CLS token after all blocks and the final norm, DINO's descriptor of a whole image.
+
+        The embedded backbone has learned keys, not this: its last block's output was never trained.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
+
+        Returns:
+            float32 [B, C].
+
+        Raises:
+            InputError: If a side is not a positive multiple of the patch size.
+        """
+        grid = patch_grid(images, self.patch)
+        x = self._run_blocks(images, grid, cast(Iterable[Block], self.vit.blocks))
+        cls_token: Tensor = self.vit.norm(x[:, 0])
+        return cls_token.float()
+
+    def _run_blocks(self, images: Tensor, grid: Grid, blocks: Iterable[Block]) -> Tensor:
+        """Embed images [B, 3, H, W] and run some blocks: [B, 1 + N, C]."""
         x = self.vit.patch_embed(images)  # B N C
         cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
         x = torch.cat(
             [cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1
         )  # B 1+N C; len(x) would be fixed in an export
         x = x + self.positions(pos_embed, grid)
-        *blocks, last = cast(Iterable[Block], self.vit.blocks)
         for block in blocks:
             x = block(x)
-        qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()  # B 1+N 3C
-        q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # each B 1+N heads d
-        cls_attention = attend_from_cls(q, k)  # B heads N
-        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))  # each B N C
-        return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
+        return x
 
 
 def patch_grid(images: Tensor, patch: int) -> Grid:

@@ -8,6 +8,7 @@ layout, are each read without the other.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer, find_clip_spec
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
-from objloc_ros.backbones.onnx_runtime import SUFFIX, load_exported
+from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
 from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
 from objloc_ros.backbones.store import check_file, describe_missing, fetch, verify
 from objloc_ros.backbones.vit import SPECS, ViT, build_vit
@@ -63,6 +64,26 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     state = conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
     model.vit.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)
+
+
+def fingerprint(backbone: ViT) -> str:
+    """Return what tells the parameters of a backbone from all others: 64 hexadecimal digits.
+
+    They are the same whatever file, precision or device the parameters came from, as long as their float32 values are;
+    an exported backbone has those of the eager one.
+
+    Raises:
+        WeightsError: An exported backbone's file does not say.
+    """
+    if isinstance(backbone, ExportedViT):
+        if not backbone.info.fingerprint:
+            raise WeightsError(f"{backbone.path} does not tell its weights from others: export it anew")
+        return backbone.info.fingerprint
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone.vit.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_found_head(backbone: str, *, path: str | Path | None = None) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,8 @@ from objloc_ros.bags.survey import Stamps, choose_cameras, choose_namespaces, su
 from objloc_ros.bags.truth import FrameTruth
 from objloc_ros.bags.truth_sources import Truth, open_truths
 from objloc_ros.bags.writer import BagWriter
+from objloc_ros.engine.config import DISCOVERY
 from objloc_ros.engine.frame_stats import VideoClock
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError

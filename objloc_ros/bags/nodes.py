@@ -14,7 +14,7 @@ from objloc_ros.bags.processes import make_node_command
 from objloc_ros.bags.recorder import RecordedTopic
 from objloc_ros.bags.settings import BagSettings, MethodRow
 from objloc_ros.bags.survey import choose_namespaces
-from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS
+from objloc_ros.engine.config import HEADS, NETWORKS, NODES, WEIGHTS
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.perception import ADAPTERS
 
@@ -51,7 +51,7 @@ class BagNode:
     @property
     def module(self) -> str:
         """The Python module that runs it."""
-        return f"objloc_ros.nodes.{choose_node_kind(self.row)}"
+        return f"objloc_ros.nodes.{NODES[self.row.method]}"
 
     @property
     def command(self) -> list[str]:
@@ -70,14 +70,9 @@ class BagNode:
         )
         return [
             RecordedTopic(f"{self.name}/{output.name}", output.msg_type, latched=output.latched)
-            for output in ADAPTERS[choose_node_kind(self.row)].outputs
+            for output in ADAPTERS[NODES[self.row.method]].outputs
             if output.name not in unused
         ]
-
-
-def choose_node_kind(row: MethodRow) -> str:
-    """Choose the kind of node that runs a row's method."""
-    return next(kind for kind, adapter in ADAPTERS.items() if row.method in adapter.methods)
 
 
 def list_nodes(settings: BagSettings, kinds: Mapping[str, str], cameras: Sequence[str]) -> list[BagNode]:
@@ -105,7 +100,7 @@ def make_parameters(settings: BagSettings, row: MethodRow) -> dict[str, Any]:
     Raises:
         ParameterError: A value is out of the node's range, or it has no such parameter.
     """
-    config, table = settings.config, ADAPTERS[choose_node_kind(row)].parameters
+    config, table = settings.config, ADAPTERS[NODES[row.method]].parameters
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
     given |= {"method": row.method, "templates": config.templates}
@@ -118,7 +113,7 @@ def make_parameters(settings: BagSettings, row: MethodRow) -> dict[str, Any]:
     for name, value in options.items():
         if name not in table and value != getattr(defaults, name):
             raise ParameterError(
-                f"the {choose_node_kind(row)} node has no parameter {name}: only lockstep can set it to {value}"
+                f"the {NODES[row.method]} node has no parameter {name}: only lockstep can set it to {value}"
             )
     chosen = {name: value for name, value in (given | options).items() if name in table and value is not None}
     table.check(chosen)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from objloc_ros.bags.truth_sources import TruthSpec
-from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.config import NODES, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.video_tracker import VideoOptions
@@ -83,10 +82,10 @@ def make_rows(methods: Sequence[str], sets: Sequence[PromptSet]) -> list[MethodR
     rows: list[tuple[str, MethodRow]] = []
     for method in methods:
         if method not in SEGMENTATION:
-            rows.append(("discovery" if method in DISCOVERY else method, MethodRow(method, "", method)))
+            rows.append((NODES[method], MethodRow(method, "", method)))
         for prompts in sets if method in SEGMENTATION else ():
             name = f"{method} ({prompts.name})" if prompts.name else method
-            rows.append(("segmentation", MethodRow(name, "", method, prompts)))
+            rows.append((NODES[method], MethodRow(name, "", method, prompts)))
     kinds = [kind for kind, _ in rows]
     return [
         replace(row, node=kind if kinds.count(kind) == 1 else re.sub(r"\W+", "_", f"{kind}_{row.name}").strip("_"))

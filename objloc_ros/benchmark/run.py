@@ -31,8 +31,7 @@ from objloc_ros.benchmark.roofline import (
 )
 from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
 from objloc_ros.engine.batcher import OutOfMemoryError
-from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.config import DISCOVERY, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline

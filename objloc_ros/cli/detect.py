@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
+from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
@@ -40,15 +41,16 @@ class MethodOutput:
         folder: Where the files go.
         method: The method.
         pipeline: Runs the method.
+        config: What the pipeline is made of.
     """
 
-    def __init__(self, folder: Path, method: str, pipeline: Pipeline) -> None:
+    def __init__(self, folder: Path, method: str, pipeline: Pipeline, config: PipelineConfig) -> None:
         self.folder, self.method = folder, method
         info: dict[str, Any] = {
             "software": f"objloc_ros {__version__}",
             "method": method,
-            "backbone": pipeline.backbone.name,
-            "short_side": pipeline.backbone.short_side,
+            "backbone": config.name_network(method),
+            "short_side": pipeline.short_side(method),
             "options": asdict(pipeline.options[method]),
         }
         if pipeline.labels is not None and method in SEGMENTATION:
@@ -79,14 +81,16 @@ class DetectOutputs:
     Args:
         folder: Folder of all files.
         pipeline: Runs the methods.
+        config: What the pipeline is made of.
         compare: Whether to draw the contact sheet.
     """
 
-    def __init__(self, folder: Path, pipeline: Pipeline, *, compare: bool) -> None:
+    def __init__(self, folder: Path, pipeline: Pipeline, config: PipelineConfig, *, compare: bool) -> None:
         self.folder, self.compare = folder, compare
         several = len(pipeline.methods) > 1
         self._outputs = [
-            MethodOutput(folder / method if several else folder, method, pipeline) for method in pipeline.methods
+            MethodOutput(folder / method if several else folder, method, pipeline, config)
+            for method in pipeline.methods
         ]
         self._names: set[str] = set()
         self._cells: list[Image] = []
@@ -203,9 +207,8 @@ def run(args: argparse.Namespace) -> int:
     files = list_sources(args.inputs)
     pipeline = build_pipeline(config)
     warn_of_unknown_words(pipeline, config.clip)
-    detection = DetectRun(
-        pipeline, DetectOutputs(args.out, pipeline, compare=args.compare), temporal=args.temporal, quiet=args.json
-    )
+    outputs = DetectOutputs(args.out, pipeline, config, compare=args.compare)
+    detection = DetectRun(pipeline, outputs, temporal=args.temporal, quiet=args.json)
     with detection.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
             _try_file(detection, path, bar)

@@ -79,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
     """
     limits = parse_limits(args.fail_under)
     evaluation, dataset = _parse_evaluation(args)
-    folder = args.out or Path("runs") / f"{args.dataset}_{evaluation.method}_{evaluation.config.backbone}"
+    folder = (
+        args.out
+        or Path("runs") / f"{args.dataset}_{evaluation.method}_{evaluation.config.name_network(evaluation.method)}"
+    )
     dataset.check()
     claim(folder, evaluation.settings())
     started = time.monotonic()

@@ -47,6 +47,11 @@ def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--iou-type", choices=("bbox", "segm"), default="bbox", help="boxes or masks (default: %(default)s)"
     )
     parser.add_argument("--per-class", action="store_true", help="tell categories apart (default: all are one)")
+    parser.add_argument(
+        "--no-difficult",
+        action="store_true",
+        help="leave out objects that are flagged difficult, as `objloc evaluate voc07` does",
+    )
     names = "folder of PNGs of the same names"
     parser = _add(kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", names, _measure_saliency)
     parser.add_argument(
@@ -127,6 +132,7 @@ def _measure_corloc(args: argparse.Namespace) -> Metrics:
 
 def _measure_coco(args: argparse.Namespace) -> Metrics:
     truth = read_truth(args.ground_truth)
+    truth = truth.without_difficult() if args.no_difficult else truth
     masks = args.iou_type == "segm"
     results = read_predictions(args.predictions, truth, masks=masks)
     document = add_masks(truth, results) if masks else truth.document

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from objloc_ros.cli.options import Engine, add_engine_options, add_pipeline_options, choose_engine, parse_pipeline
+from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.errors import ParameterError
 from objloc_ros.jobs.shards import Outcome, Shard, run_here
 from objloc_ros.prelabels.coco import Totals, write_coco
@@ -28,9 +29,6 @@ from objloc_ros.prelabels.work import (
 )
 
 EXPORTS = ("coco", *EXPORT_SUFFIXES)
-
-COCO = Path("annotations", "instances_default.json")
-"""Below the folder of the results; CVAT looks for it there."""
 
 TRACKS = Path("tracks.json")
 """Rectangles of which CVAT makes tracks; its name keeps it apart when CVAT or Datumaro reads the whole folder."""
@@ -154,7 +152,7 @@ def _label(shards: Sequence[Shard], task: LabelTask, parts: Path, engine: Engine
 def _write_coco(parts: Sequence[Path], out: Path, task: LabelTask) -> Totals:
     """Write the COCO document, and that of the tracks if there are any."""
     info, categories = task.settings(), task.categories
-    totals = write_coco(parts, out / COCO, info=info, categories=categories)
+    totals = write_coco(parts, out / PRELABELS, info=info, categories=categories)
     if totals.tracks:
         write_coco(parts, out / TRACKS, info=info, categories=categories, as_tracks=True)
     return totals
@@ -172,10 +170,10 @@ def _export(name: ExportFormat, done: Sequence[Shard], out: Path, engine: Engine
 
 def _print_summary(args: argparse.Namespace, totals: Totals, failed: dict[str, str]) -> None:
     if args.json:
-        print(json.dumps({"coco": str(args.out / COCO), **asdict(totals), "failed": failed}, indent=1))
+        print(json.dumps({"coco": str(args.out / PRELABELS), **asdict(totals), "failed": failed}, indent=1))
     else:
         tracks = f", {totals.tracks} tracks" if totals.tracks else ""
         unusable = f"; {totals.failures} images unusable" if totals.failures else ""
-        print(f"{totals.annotations} objects in {totals.images} images{tracks}: {args.out / COCO}{unusable}")
+        print(f"{totals.annotations} objects in {totals.images} images{tracks}: {args.out / PRELABELS}{unusable}")
     for name, reason in failed.items():
         print(f"objloc: {name}: {reason}", file=sys.stderr)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
+from objloc_ros.data.coco_document import DIFFICULT
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import find_duplicate
 from objloc_ros.io.media import read_image_size
@@ -110,6 +111,11 @@ class Object:
     ignored: bool = False
     flags: tuple[str, ...] = ()
     mask: Rle | None = None
+
+    @property
+    def difficult(self) -> bool:
+        """Whether it is flagged difficult: CorLoc is about such objects, too, average precision is not."""
+        return DIFFICULT in self.flags
 
 
 @dataclass(frozen=True)

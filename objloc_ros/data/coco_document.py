@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from objloc_ros.errors import InputError
 from objloc_ros.io.files import find_duplicate, is_number, read_json
 from objloc_ros.io.rle import Rle, to_rle
 from objloc_ros.types import Detections, Size
+
+PRELABELS = Path("annotations", "instances_default.json")
+"""Below the folder of `objloc prelabel`'s results; CVAT looks for it there."""
 
 
 class CocoRecords:
@@ -77,7 +80,10 @@ class CocoRecords:
 
 
 Record = dict[str, Any]
-HARD_FLAGS = ("difficult", "truncated")
+DIFFICULT = "difficult"
+"""Flag of VOC's objects that average precision leaves out, as in LOST's evaluation of its detector."""
+
+HARD_FLAGS = (DIFFICULT, "truncated")
 """Flags of VOC that `no_hard` goes by."""
 
 
@@ -117,6 +123,11 @@ class Truth:
             for number, rows in boxes.items()
             if rows or number not in hard
         }
+
+    def without_difficult(self) -> Truth:
+        """Return the truth without objects flagged difficult, with all images."""
+        annotations = [record for record in self.document["annotations"] if not record.get(DIFFICULT)]
+        return replace(self, document={**self.document, "annotations": annotations})
 
 
 def read_truth(path: Path) -> Truth:

@@ -100,6 +100,22 @@ def load_index(path: Path, chosen: Path | None = None) -> CocoIndex:
     return _read(path, fingerprint(path), chosen, None if chosen is None else fingerprint(chosen))
 
 
+def parse_name(path: Path, image: Record) -> str:
+    """Return the file name of an image record; `InputError` if it has none."""
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path}: image {image['id']!r} has the file_name {name!r}: must be a name")
+    return name
+
+
+def parse_categories(path: Path, records: Any) -> dict[Any, str]:
+    """Return the names of the categories by id, in the order of the ids; `InputError` if a record lacks either."""
+    try:
+        return {record["id"]: str(record["name"]) for record in sorted(records, key=lambda record: record["id"])}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: categories must be a list of objects with an id and a name") from error
+
+
 @lru_cache(maxsize=2)
 def _read(path: Path, _: object, chosen: Path | None, __: object) -> CocoIndex:
     with _pause_garbage_collection():
@@ -112,14 +128,14 @@ def _build_index(path: Path, chosen: Path | None) -> CocoIndex:
     images = {image["id"]: image for image in document["images"]}
     if chosen is not None:
         images = _select_listed(path, images, chosen)
-    names = {number: _parse_name(path, image) for number, image in images.items()}
+    names = {number: parse_name(path, image) for number, image in images.items()}
     if len(set(names.values())) != len(names):
         raise InputError(f"{path}: two images have the same file_name")
     annotations: dict[str, list[Record]] = {name: [] for name in names.values()}
     for annotation in document["annotations"]:
         if annotation["image_id"] in names:
             annotations[names[annotation["image_id"]]].append(annotation)
-    categories = _parse_categories(path, document["categories"])
+    categories = parse_categories(path, document["categories"])
     by_name = {names[number]: image for number, image in images.items()}
     info = document["info"] if isinstance(document["info"], dict) else {}
     return CocoIndex(path, by_name, annotations, categories, info)
@@ -156,20 +172,6 @@ def _parse_number(chosen: Path, name: str) -> int:
         raise InputError(
             f"{chosen} has {name!r}: expected names such as train2014/COCO_train2014_000000000009.jpg"
         ) from error
-
-
-def _parse_name(path: Path, image: Record) -> str:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{path}: image {image['id']!r} has the file_name {name!r}: must be a name")
-    return name
-
-
-def _parse_categories(path: Path, records: Any) -> dict[Any, str]:
-    try:
-        return {record["id"]: str(record["name"]) for record in sorted(records, key=lambda record: record["id"])}
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: categories must be a list of objects with an id and a name") from error
 
 
 def fingerprint(path: Path) -> tuple[int, int]:

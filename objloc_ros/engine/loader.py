@@ -14,9 +14,11 @@ from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.detector import DetectorHead
+from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
@@ -93,7 +95,10 @@ class SharedLoader:
 
     def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """Return the heads of a configuration; those that read equal networks are loaded once."""
-        key = ("heads", replace(config, options=(), prompts=(), templates=(), short_side=None, weights=None))
+        alike: dict[str, Any] = {"options": (), "prompts": (), "templates": ()}
+        if not any(method in IMAGE_METHODS for method in config.methods):
+            alike |= {"short_side": None, "weights": None}  # the backbone's
+        key = ("heads", replace(config, **alike))
         return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
     def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
@@ -130,11 +135,17 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
         WeightsError: If weights are missing or refused.
     """
     prompted = [method for method in config.methods if method in SEGMENTATION]
-    heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in DISCOVERY}
+    heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in PATCH_METHODS}
     device = torch.device(config.device)
+    if "detector" in config.methods:
+        heads["detector"] = DetectorHead(backbone=config.backbone, path=config.head_weights, device=device)
     if prompted or "found" in config.methods:
         found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
         heads["found"] = found
+    for method in config.methods:
+        if method in IMAGE_METHODS:
+            name = config.network or IMAGE_METHODS[method].network
+            heads[method] = IMAGE_METHODS[method].load(name, config.weights, config.short_side, device)
     if prompted:
         towers = _load_towers(found, config, device, dinoiser="clip_dinoiser" in prompted)
         heads.update({method: SegmentationHead(method, towers, device) for method in prompted})

@@ -14,14 +14,16 @@ import torch
 
 from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.heads.detector import DetectorHead
 from objloc_ros.engine.heads.discovery import DiscoveryHead
+from objloc_ros.engine.heads.image_methods import ImageHead
 from objloc_ros.engine.loader import Loader
 from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
-from objloc_ros.ops.geometry import Geometry
+from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import DEFAULT_TEMPLATES, Image, LabelSet, Size, check_image, size_of
 
 NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
@@ -35,21 +37,25 @@ def load_pipeline(
     short_side: int | None = None,
     weights: str | Path | None = None,
     head_weights: str | Path | None = None,
+    network: str = "",
     clip: str = "tiny_clip",
     clip_weights: str | Path | None = None,
     dinoiser_weights: str | Path | None = None,
     loader: Loader | None = None,
 ) -> Pipeline:
-    """Load a backbone and the heads that share its pass.
+    """Load a backbone and the heads that share its pass, and the heads with networks of their own.
 
     Args:
         methods: Keys of `HEADS`.
-        backbone: Name in the weights registry.
+        backbone: Name in the weights registry; not loaded where no method reads it.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
         short_side: Images are scaled down until their shorter side has this many pixels, never up. None takes the
             backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
-        weights: File to load the backbone from instead of the registered one.
-        head_weights: File to load FOUND's head from instead of the registered one.
+        weights: File to load the network that looks at the images from, instead of the registered one: the backbone,
+            or the network of a method that has one of its own.
+        head_weights: File to load FOUND's head, or the token detector, from instead of the registered one.
+        network: The network of a method that has one of its own, by its name in the weights registry; "" takes the
+            method's default.
         clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
         clip_weights: File to load it from instead of the registered one.
         dinoiser_weights: File to load CLIP-DINOiser's head from instead of the registered one.
@@ -64,6 +70,7 @@ def load_pipeline(
         backbone=backbone,
         device=device,
         short_side=short_side,
+        network=network,
         clip=clip,
         weights=_path(weights),
         head_weights=_path(head_weights),
@@ -88,9 +95,14 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
         ParameterError: If a model or the device is unknown.
         WeightsError: If weights are missing or refused.
     """
-    config = replace(config, device=str(resolve_device(config.device)))
+    device = resolve_device(config.device)
+    config = replace(config, device=str(device))
     loader = loader or Loader()
-    pipeline = Pipeline(loader.load_backbone(config), loader.load_heads(config), loader.load_encoder(config))
+    backbone = loader.load_backbone(config) if config.needs_backbone else None
+    heads = loader.load_heads(config)
+    if backbone is not None and isinstance(detector := heads.get("detector"), DetectorHead):
+        detector.check_backbone(backbone)
+    pipeline = Pipeline(backbone, heads, loader.load_encoder(config), device=device)
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
     if config.prompts:
@@ -102,21 +114,41 @@ class Pipeline:
     """Images in, detections and masks out.
 
     Args:
-        backbone: Shared by the heads.
+        backbone: Shared by the heads; None where every head is an `ImageHead`.
         heads: One head per method.
         encoder: Encodes prompts; needed for open-vocabulary heads only.
+        device: Where the networks run; None for the backbone's.
 
     `fine_timings` may be set to have the results of `run` say how long parts of stages take; the device is then waited
     for after each, which no camera's frame should do.
     """
 
-    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], encoder: PromptEncoder | None = None) -> None:
-        self.backbone = backbone
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        heads: Mapping[str, Head],
+        encoder: PromptEncoder | None = None,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        self._backbone = backbone
+        self._device = device
         self._heads = heads  # itself: pipelines that share heads hold them together
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: ActivePrompts | None = None
         self.fine_timings = False
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone.
+
+        Raises:
+            ParameterError: If there is none, as no method reads it.
+        """
+        if self._backbone is None:
+            raise ParameterError(f"{', '.join(self.methods)} look at images with networks of their own, not a backbone")
+        return self._backbone
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -178,13 +210,18 @@ class Pipeline:
         return [] if self._encoder is None or self.labels is None else self._encoder.unknown_words(self.labels.prompts)
 
     def geometry(self, source: Size) -> Geometry:
-        """Return how an image of this height and width is resized and padded."""
-        return self.backbone.geometry(source)
+        """Return how an image of this height and width is resized and padded for the backbone; not at all without."""
+        return plan(source, patch=1, short_side=None) if self._backbone is None else self._backbone.geometry(source)
+
+    def short_side(self, method: str) -> int | None:
+        """Return what a method's network makes of the shorter side of images, in pixels; None: it stays as it is."""
+        head = self._find_head(method)
+        return head.short_side if isinstance(head, ImageHead) else self.backbone.short_side
 
     @property
     def device(self) -> torch.device:
         """Where the networks run."""
-        return self.backbone.device
+        return self._device or self.backbone.device
 
     def warm_up(self, source: Size, methods: Sequence[str] | None = None) -> None:
         """Run once on a grey image of this height and width, so that the first frame does not pay for it."""
@@ -235,7 +272,7 @@ class Pipeline:
         heads = self._heads if methods is None else {method: self._find_head(method) for method in methods}
         for method in memories:
             if not isinstance(self._find_head(method), DiscoveryHead):
-                raise ParameterError(f"only discovery methods follow a video, not {method!r}")
+                raise ParameterError(f"only discovery methods on a backbone follow a video, not {method!r}")
         options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
         reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
         several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))

@@ -7,8 +7,9 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from objloc_ros.engine.config import DISCOVERY
 from objloc_ros.engine.frame_stats import VideoClock
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.temporal import Memory, Tracker
 from objloc_ros.options import Options, option
@@ -88,7 +89,7 @@ class VideoTracker:
         """
         if stamp_ns is not None and self._clock.jumps_to(stamp_ns):
             self.reset()
-        remembering = [method for method in self._methods if method in DISCOVERY and self.options.temporal]
+        remembering = [method for method in self._methods if method in PATCH_METHODS and self.options.temporal]
         self._memories = {method: self._memories.get(method, Memory()) for method in remembering}
         result = self._pipeline.run(image, self._methods, key=key, memories=self._memories)
         heads = {method: self._track(method, found, result.source) for method, found in result.heads.items()}

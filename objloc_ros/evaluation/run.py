@@ -145,7 +145,7 @@ def write_result(
         "split": dataset.split,
         "kind": dataset.kind,
         "method": evaluation.method,
-        "backbone": evaluation.config.backbone,
+        "backbone": evaluation.config.name_network(evaluation.method),
         "options": settings["options"] | _list_networks(settings),
         "images": len(good),
         "failed": failed,

@@ -129,27 +129,31 @@ FIGURES = ("ap", "ap50", "ap75", "ar1", "ar10", "ar100")
 def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Record:
     """Record boxes by score, the one that CorLoc is about, the true ones, and masks where the data set has them.
 
+    There are two truths, as in LOST's evaluation: "located" of all objects for CorLoc, and "truth" without those that
+    are flagged difficult for average precision.
+
     Raises:
         InputError: If the truth is damaged.
     """
     objects = dataset.objects(sample)
-    boxes, truth = result.detections.boxes, stack_boxes(objects)
+    detectable = [item for item in objects if not item.difficult]
+    boxes, located = result.detections.boxes, stack_boxes(objects)
     chosen = result.main_box()
-    located = np.round(truth) if dataset.rounded else truth
+    located = np.round(located) if dataset.rounded else located
     record = {
         "score": float(iou(chosen, located).max(initial=0)),
         "chosen": chosen.tolist(),
         "boxes": boxes.tolist(),
         "scores": result.detections.scores.tolist(),
-        "truth": truth.tolist(),
+        "truth": stack_boxes(detectable).tolist(),
         "located": located.tolist(),
-        "ignored": stack_boxes(objects, ignored=True).tolist(),
+        "ignored": stack_boxes(detectable, ignored=True).tolist(),
     }
     if not dataset.masks:
         return record
     ids = result.instances_u16()
     masks = [encode(ids == number) for number in range(1, len(boxes) + 1)]
-    true_masks = [item.mask for ignored in (False, True) for item in objects if item.ignored == ignored]
+    true_masks = [item.mask for ignored in (False, True) for item in detectable if item.ignored == ignored]
     return {**record, "masks": masks, "true_masks": true_masks}
 
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from objloc_ros.errors import InputError, ObjlocError
-from objloc_ros.io.files import write_atomically
+from objloc_ros.io.files import read_json, write_atomically, write_json
 
 MAX_RETRIES = 2
 """How often a shard that failed is tried again."""
+
+HASH_LETTERS = 64
+"""Length of a value of a plan that stands for a list of inputs: SHA-256 in hexadecimal."""
 
 
 class ShardTask(Protocol):
@@ -90,6 +93,38 @@ def open_folder(shards: Sequence[Shard], folder: Path) -> tuple[list[Shard], Out
     left = [shard for shard in shards if shard.name not in existing]
     done = len(shards) - len(left)
     return left, Outcome(done=done, done_before=done)
+
+
+def claim_folder(folder: Path, plan: Mapping[str, dict[str, Any]], *, holds: str) -> None:
+    """Write down in `plan.json` how and of what the results in a folder are made, so that no others are mixed in.
+
+    Args:
+        folder: That of the results.
+        plan: JSON values by the words that follow `holds` in the message, such as "made with".
+        holds: What the folder holds, for the message.
+
+    Raises:
+        InputError: There are results that were made by another plan.
+    """
+    file = folder / "plan.json"
+    if file.exists() and len(os.listdir(folder)) > 1:
+        before = read_json(file)
+        for name, value in plan.items():
+            if before.get(name) != value:
+                raise InputError(
+                    f"{folder} holds {holds} {name} {_describe_difference(before.get(name), value)}: go on with the "
+                    "same command, or choose another folder"
+                )
+    write_json(file, plan)
+
+
+def _describe_difference(before: Any, now: dict[str, Any]) -> str:
+    """Describe the first difference of two plans."""
+    before = before if isinstance(before, dict) else {}
+    name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
+    if isinstance(now.get(name), str) and len(now[name]) == HASH_LETTERS:
+        return f"other inputs ({name})"
+    return f"{name} {before.get(name)!r}, not {now.get(name)!r}"
 
 
 def run_shard(task: ShardTask, loaded: Any, shard: Shard, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from objloc_ros.metrics.average_precision import AveragePrecision, ScoredImage, average_precision
 from objloc_ros.metrics.base import Mean, Metric
 from objloc_ros.metrics.boxes import Boxes, CorLoc, iou
+from objloc_ros.metrics.clusters import ClusterAP, ClusteredImage, class_ap, match_clusters
 from objloc_ros.metrics.saliency import Saliency
 from objloc_ros.metrics.semantic import MeanIoU
 from objloc_ros.metrics.steadiness import Flicker, Steadiness
@@ -10,6 +11,8 @@ from objloc_ros.metrics.steadiness import Flicker, Steadiness
 __all__ = [
     "AveragePrecision",
     "Boxes",
+    "ClusterAP",
+    "ClusteredImage",
     "CorLoc",
     "Flicker",
     "Mean",
@@ -19,5 +22,7 @@ __all__ = [
     "ScoredImage",
     "Steadiness",
     "average_precision",
+    "class_ap",
     "iou",
+    "match_clusters",
 ]

@@ -12,6 +12,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from objloc_ros.engine.config import WEIGHTS, PipelineConfig
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
+from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
@@ -79,7 +81,7 @@ class MethodAdapter(abc.ABC):
         name: Default name of the node.
         parameters: All parameters of the node, `BACKBONE` among them.
         outputs: Its topics.
-        methods: Heads to load.
+        methods: Methods that the node can run.
         leads: Whether the node keeps its camera's rate, so that slower ones may follow it, see `Camera`.
     """
 
@@ -92,6 +94,7 @@ class MethodAdapter(abc.ABC):
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         self._pipeline_factory = pipeline_factory
         self._pipeline: Pipeline | None = None
+        self._loaded: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
@@ -111,23 +114,40 @@ class MethodAdapter(abc.ABC):
             FrameDroppedError: The node is no longer active.
         """
 
-    def check(self, values: Values) -> None:  # noqa: B027 - most methods take whatever the table lets pass
+    def check(self, values: Values) -> None:
         """Raise ParameterError unless this complete set of values, each good alone, can be applied; changes nothing."""
+        methods = self.choose_methods(values)
+        PipelineConfig.from_parameters(methods, values)
+        if self._pipeline is not None and methods != self._loaded:
+            raise ParameterError(
+                f"{values['method']} needs another network than the loaded one: clean the node up, set method, and "
+                "configure it again"
+            )
 
     def apply(self, values: Values) -> None:
         """Take a complete, checked set of values over; it holds from the next frame on."""
         if self._pipeline is not None:
             self.configure(self._pipeline, values)
 
+    def choose_methods(self, values: Values) -> tuple[str, ...]:
+        """Return the heads to load: of methods with a network of their own only the chosen one, else all others."""
+        chosen: str = values.get("method", "")
+        if chosen in IMAGE_METHODS:
+            return (chosen,)
+        return tuple(method for method in self.methods if method not in IMAGE_METHODS)
+
     def load(self, values: Values, host: Host) -> None:
-        """Load backbone and heads, and run them once: the first real frame must not pay for the first run."""
-        host.report_step(f"loading {values['backbone']}")
-        pipeline = self._pipeline_factory(PipelineConfig.from_parameters(self.methods, values))
+        """Load the networks, and run them once: the first real frame must not pay for the first run."""
+        config = PipelineConfig.from_parameters(self.choose_methods(values), values)
+        self._loaded = config.methods
+        network = config.name_network(config.methods[0])
+        host.report_step(f"loading {network}")
+        pipeline = self._pipeline_factory(config)
         self.configure(pipeline, values)
         host.report_step(f"warming up on {pipeline.device}")
         self.warm_up(pipeline, values, host)
         self._pipeline = pipeline
-        host.log.info(f"loaded {values['backbone']} on {pipeline.device}")
+        host.log.info(f"loaded {network} on {pipeline.device}")
 
     def warm_up(self, pipeline: Pipeline, values: Values, host: Host) -> None:
         """Run a freshly loaded pipeline once."""
@@ -156,13 +176,15 @@ class MethodAdapter(abc.ABC):
         """Return facts for the diagnostics: device, its memory, and the weights."""
         device = "" if self._pipeline is None else str(self._pipeline.device)
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
-        facts["backbone"] = values["backbone"]
+        methods = self.choose_methods(values)
+        facts["backbone"] = PipelineConfig.from_parameters(methods, values).name_network(methods[0])
         facts.update({name: values[name] or "registered" for name in WEIGHTS if name in values})
         return facts
 
     def pass_key(self, values: Values) -> Hashable:
-        """Return what nodes agree on that read the same backbone passes."""
-        return tuple(values[name] for name in ("backbone", "weights", "device", "short_side"))
+        """Return what nodes agree on that read the same backbone passes; one that reads none is alone with its own."""
+        own = values.get("method") if values.get("method") in IMAGE_METHODS else ""
+        return own, *(values[name] for name in ("backbone", "weights", "device", "short_side"))
 
     @property
     def pipeline(self) -> Pipeline:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
+from objloc_ros.methods.detector_file import has_detector
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
@@ -26,15 +27,16 @@ from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import IDLE_PRIORITY, Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
-from objloc_ros.options import Option
+from objloc_ros.options import Option, describe
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
 
 PARAMETERS = Table(
     *BACKBONE,
+    *parameters(PipelineConfig, "head_weights", "network"),
     IDLE_PRIORITY,
-    Option("method", "maskcut", "Discovery method.", live=True, choices=tuple(METHODS)),
+    Option("method", "maskcut", "Discovery method.", live=True, choices=DISCOVERY),
     *parameters(VideoOptions, max_objects=3),
     *parameters(MaskCutOptions, "post", post="none"),
 )
@@ -50,7 +52,7 @@ class DiscoveryAdapter(MethodAdapter):
     name = "discovery"
     parameters = PARAMETERS
     outputs = (Output("detections", Detection2DArray, depth=5), Output("instance_mask", Image), *OVERLAYS)
-    methods = tuple(METHODS)
+    methods = DISCOVERY
 
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
@@ -59,9 +61,19 @@ class DiscoveryAdapter(MethodAdapter):
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return the options of every method, so that each is ready when it is chosen."""
-        options = {method: {"post": values["post"]} for method in METHODS}
-        options["maskcut"]["n_masks"] = values["max_objects"]
+        options: dict[str, dict[str, Any]] = {}
+        for method in self.choose_methods(values):
+            given = {"post": values["post"], "n_masks": values["max_objects"]}
+            options[method] = {name: given[name] for name in describe(HEADS[method]) if name in given}
         return options
+
+    def choose_methods(self, values: Values) -> tuple[str, ...]:
+        """Return the heads to load: the detector only where it was chosen or given, or is known to fit the backbone."""
+        methods = super().choose_methods(values)
+        fits = not values["weights"] and has_detector(values["backbone"])
+        if fits or values["head_weights"] or values["method"] == "detector":
+            return methods
+        return tuple(method for method in methods if method != "detector")
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
         """Hand the methods' options to a pipeline, and keep what is chosen frame by frame."""

@@ -80,7 +80,8 @@ class SegmentationAdapter(MethodAdapter):
         return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:
-        """Judge the prompts."""
+        """Judge the networks and the prompts."""
+        super().check(values)
         _check_prompts(values["clip"], tuple(values["prompts"]), tuple(values["templates"]))
 
     def apply(self, values: Values) -> None:

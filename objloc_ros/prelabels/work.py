@@ -26,10 +26,9 @@ from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.files import read_json, write_json
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode
-from objloc_ros.jobs.shards import Shard
+from objloc_ros.jobs.shards import Shard, claim_folder
 from objloc_ros.prelabels.parts import IMAGES, LABELS, LabelledImage, read_labelled_images
 from objloc_ros.prelabels.sources import SUFFIXES, Piece, SourceFrame, read_frames
 from objloc_ros.types import Image, size_of
@@ -256,16 +255,7 @@ def claim_parts(folder: Path, task: LabelTask, shards: Sequence[Shard]) -> None:
         "made with": task.settings() | {"images": task.keep, "format": task.suffix},
         "made of": {shard.name: _hash_names(shard.input) for shard in shards},
     }
-    file = folder / "plan.json"
-    if file.exists() and len(os.listdir(folder)) > 1:
-        before = read_json(file)
-        for name, value in plan.items():
-            if before.get(name) != value:
-                raise InputError(
-                    f"{folder} holds pre-labels {name} {_describe_difference(before.get(name), value)}: go on with the "
-                    "same command, or choose another folder"
-                )
-    write_json(file, plan)
+    claim_folder(folder, plan, holds="pre-labels")
 
 
 def move_images(parts: Sequence[Path], folder: Path) -> None:
@@ -289,12 +279,3 @@ def move_images(parts: Sequence[Path], folder: Path) -> None:
 def _hash_names(piece: Piece) -> str:
     """Hash the names of a piece's files, of which there may be millions in all."""
     return hashlib.sha256("\0".join((str(piece.root), *piece.files)).encode(errors="surrogateescape")).hexdigest()
-
-
-def _describe_difference(before: Any, now: dict[str, Any]) -> str:
-    """Describe the first difference of two plans."""
-    before = before if isinstance(before, dict) else {}
-    name = next(name for name in [*now, *before] if before.get(name) != now.get(name))
-    if isinstance(now.get(name), str) and len(now[name]) == 64:
-        return f"other inputs ({name})"
-    return f"{name} {before.get(name)!r}, not {now.get(name)!r}"

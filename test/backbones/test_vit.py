@@ -58,6 +58,12 @@ def test_the_last_block_is_not_run_further_than_its_projection(small):
         hook.remove()
 
 
+@torch.inference_mode()
+def test_the_cls_token_is_that_of_the_whole_transformer(small):
+    images = torch.randn(2, 3, small.spec.base, small.spec.base)
+    torch.testing.assert_close(small.encode_cls(images), small.vit.forward_features(images)[:, 0])
+
+
 def test_attention_from_cls_keeps_the_mass_of_the_dropped_column_out():
     q = torch.zeros(1, 4, 2, 3)
     k = torch.zeros(1, 4, 2, 3)

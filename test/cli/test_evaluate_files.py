@@ -72,6 +72,14 @@ def test_boxes_of_coco(files: tuple[Path, Path], tmp_path: Path, capsys: Any) ->
     assert json.loads((tmp_path / "out.json").read_text())["ar1"] == pytest.approx(1)
 
 
+def test_objects_flagged_difficult_are_left_out_of_precision_where_asked(files: tuple[Path, Path], capsys: Any) -> None:
+    found = [{**RIGHT, "bbox": [0, 0, 16, 8]}]
+    assert evaluate("coco", files, found, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["ar100"] == pytest.approx(0.5)
+    assert evaluate("coco", files, found, "--json", "--no-difficult") == 0
+    assert json.loads(capsys.readouterr().out)["ar100"] == pytest.approx(1)
+
+
 def test_limits_decide_the_exit_status(files: tuple[Path, Path], capsys: Any) -> None:
     assert evaluate("corloc", files, [RIGHT], "--fail-under", "corloc=0.5") == 0
     assert evaluate("corloc", files, [RIGHT], "--fail-under", "corloc=0.6") == 4

@@ -133,7 +133,7 @@ def test_following_a_video_starts_with_the_frames_own_answer(pipeline, images):
 def test_what_cannot_be_followed_is_refused(pipeline, images):
     with pytest.raises(ParameterError, match=r"this pipeline runs .*, not 'found'"):
         pipeline.run(images[0], ("found",), memories={"lost": Memory()})
-    with pytest.raises(ParameterError, match="only discovery methods follow a video, not 'found'"):
+    with pytest.raises(ParameterError, match="only discovery methods on a backbone follow a video, not 'found'"):
         load_pipeline(("found",), device="cpu").run(images[0], memories={"found": Memory()})
     with pytest.raises(ParameterError, match="not 'cutler'"):
         pipeline.run(images[0], ("cutler",))

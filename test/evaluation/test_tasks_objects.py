@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from objloc_ros.evaluation.tasks import ObjectMetrics
+from objloc_ros.data.base import Dataset, Kind, Object, Sample
+from objloc_ros.engine.results import InstanceResult
+from objloc_ros.evaluation.tasks import ObjectMetrics, record_objects
 from objloc_ros.io.rle import encode
 from objloc_ros.metrics import AveragePrecision, ScoredImage
+from objloc_ros.ops.geometry import Geometry
+from objloc_ros.types import Detections
 
 
 def rectangle(x1: int, y1: int, x2: int, y2: int) -> dict[str, Any]:
@@ -88,3 +93,35 @@ def test_images_without_truth_or_answers() -> None:
     box = [0, 0, 4, 4]
     metrics = summarise(record(), record(boxes=[box], scores=[1.0], chosen=[box]), record(truth=[box], located=[box]))
     assert (metrics["corloc"], metrics["ap"]) == (0, 0)
+
+
+class FlaggedObjects(Dataset):
+    """One image with an easy, a difficult and an ignored object."""
+
+    @property
+    def kind(self) -> Kind:
+        return "boxes"
+
+    def objects(self, sample: Sample) -> list[Object]:
+        boxes = [(0, 0, 4, 4), (4, 4, 8, 8), (8, 8, 12, 12)]
+        masks = [rectangle(*box) for box in boxes]
+        return [
+            Object(boxes[0], mask=masks[0]),
+            Object(boxes[1], flags=("difficult",), mask=masks[1]),
+            Object(boxes[2], ignored=True, mask=masks[2]),
+        ]
+
+
+def test_corloc_knows_difficult_objects_and_precision_does_not() -> None:
+    sample = Sample("a", Path("a.jpg"), Path("a.xml"))
+    found = np.array([[4, 4, 8, 8], [0, 0, 4, 4]], np.float32)
+    geometry = Geometry((20, 20), (20, 20), (20, 20), 4)
+    instances = np.zeros((20, 20), np.uint16)
+    detections = Detections.class_free(found, np.array([0.9, 0.8], np.float32))
+    result = InstanceResult(detections, geometry, instances > 0, instances)
+    recorded = record_objects(result, FlaggedObjects("flagged", "", (sample,), masks=True), sample)
+    assert (recorded["truth"], recorded["ignored"]) == ([[0, 0, 4, 4]], [[8, 8, 12, 12]])
+    assert recorded["true_masks"] == [rectangle(0, 0, 4, 4), rectangle(8, 8, 12, 12)]
+    assert recorded["located"] == [[0, 0, 4, 4], [4, 4, 8, 8]]
+    metrics = summarise({name: value for name, value in recorded.items() if "masks" not in name})
+    assert (metrics["corloc"], metrics["ap50"]) == (1, pytest.approx(0.5))

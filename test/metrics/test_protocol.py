@@ -10,6 +10,8 @@ import pytest
 
 from objloc_ros.metrics import (
     AveragePrecision,
+    ClusterAP,
+    ClusteredImage,
     CorLoc,
     Flicker,
     Mean,
@@ -28,6 +30,9 @@ COUNTS = np.array([[3, 1], [0, 2]])
 
 METRICS: dict[Callable[[], Metric], list[tuple[Any, ...]]] = {
     AveragePrecision: [(ScoredImage(BOX, np.ones(1), BOX),), (ScoredImage(OTHER, np.ones(1), BOX),)],
+    lambda: ClusterAP(["object"], 1): [
+        (ClusteredImage(found, np.ones(1), np.zeros(1, int), BOX, np.zeros(1, int)),) for found in (BOX, OTHER)
+    ],
     CorLoc: [([BOX[0].tolist()], [BOX]), ([None], [BOX])],
     Flicker: [(MASK,), (~MASK,)],
     Mean: [(0.25,), (0.75,)],
