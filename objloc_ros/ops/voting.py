@@ -67,8 +67,8 @@ def overlaps(masks: BoolMap) -> npt.NDArray[np.float64]:
     shared = (flat @ flat.T).astype(np.float64)  # whole numbers below 2^24 are exact in float32
     areas = shared.diagonal()
     union = areas[:, None] + areas - shared
-    # The original's 1e-7, which tells two empty masks from two equal ones.
-    ious: npt.NDArray[np.float64] = shared / (union + 1e-7)
+    # The original adds 1e-7 to the union, which would favour the larger one of two equally good masks.
+    ious: npt.NDArray[np.float64] = shared / np.maximum(union, 1)
     return ious
 
 

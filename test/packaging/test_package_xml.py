@@ -40,7 +40,6 @@ EVALUATION = {
     "py_sod_metrics": "pysodmetrics",
     "ray": "ray",
     "rerun": "rerun-sdk",
-    "sklearn": "scikit-learn",
 }
 RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
 
