@@ -16,6 +16,8 @@ CASES = {
     "features": 13,
     "found_bkg": 11,
     "found_head": 3,
+    "lod_phm": 2,
+    "lod_ranking": 4,
     "lost": 14,
     "lost_cad_boxes": 1,
     "lost_od_clusters": 2,

@@ -101,7 +101,7 @@ def _run_methods(features: Features) -> list[list[PatchObject]]:
 def _elect(masks: BoolMap, device: torch.device, *, small_large: bool) -> list[PatchObject]:
     """Let the candidates of one image vote, bool [n, h, w]."""
     if not len(masks):
-        return [nothing(masks.shape[1:], device)]
+        return [nothing((masks.shape[1], masks.shape[2]), device)]
     outcome = vote(masks, small_large)
     support = masks[outcome.kept].sum(0)  # h w
     parts = components(masks[outcome.winner])

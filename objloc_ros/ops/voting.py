@@ -74,12 +74,13 @@ def overlaps(masks: BoolMap) -> npt.NDArray[np.float64]:
 
 def _find_eligible(masks: BoolMap, small_large: bool) -> npt.NDArray[np.bool_]:
     """Tell which masks may take part: bool [n]."""
-    rows, columns = masks.any(2), masks.any(1)  # n h, n w
+    rows: BoolMap = np.any(masks, axis=2)  # n h
+    columns: BoolMap = np.any(masks, axis=1)  # n w
     spans = (rows[:, 0] & rows[:, -1]) | (columns[:, 0] & columns[:, -1])
     eligible: npt.NDArray[np.bool_] = rows.any(1) & ~spans
     if small_large:
         areas = masks.mean((1, 2))
-        boxes = _last_less_first(rows) * _last_less_first(columns) / masks[0].size
+        boxes = (_last_less_first(rows) * _last_less_first(columns)).astype(np.float64) / masks[0].size
         eligible &= (areas >= MIN_AREA) & (boxes <= MAX_BOX_AREA)
     return eligible
 
