@@ -23,6 +23,8 @@ CASES = {
     "lost_od_clusters": 2,
     "lost_od_eval": 2,
     "maskcut": 9,
+    "selfmask_spectral": 3,
+    "selfmask_vote": 5,
     "tokencut": 15,
 }
 
