@@ -55,9 +55,7 @@ class MethodOutput:
         }
         if pipeline.labels is not None and method in SEGMENTATION:
             info["labels"] = pipeline.labels.names()
-            self.records = CocoRecords(info, pipeline.labels.prompts)
-        else:
-            self.records = CocoRecords(info)
+        self.records = CocoRecords(info, config.labels(method))
 
     def draw(self, image: Image, result: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record the detections of an image, and return the image with the result drawn in."""

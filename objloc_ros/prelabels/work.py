@@ -89,7 +89,7 @@ class LabelTask:
     @property
     def categories(self) -> tuple[str, ...]:
         """The labels that objects may have."""
-        return self.config.prompts or ("object",)
+        return self.config.labels(self.method)
 
     def settings(self) -> dict[str, Any]:
         """What the labels depend on, as JSON values."""
