@@ -11,7 +11,6 @@ from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.detector_file import find_detector, read_info
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.methods.token_detector import DetectorOptions
 from objloc_ros.options import Options, describe, option
@@ -160,16 +159,6 @@ class PipelineConfig(Options):
         if method not in IMAGE_METHODS:
             return self.backbone
         return self.network or (self.weights.stem if self.weights else IMAGE_METHODS[method].network)
-
-    def labels(self, method: str) -> tuple[str, ...]:
-        """Return what a method's objects may be called.
-
-        Raises:
-            WeightsError: The detector's file, which says it, is missing or refused.
-        """
-        if method == "detector":
-            return read_info(find_detector(self.backbone, self.head_weights)).classes
-        return self.prompts if method in SEGMENTATION else ("object",)
 
     def about(self, method: str) -> dict[str, Any]:
         """Return what the results of a method depend on, as JSON values; the machine is not among it."""

@@ -187,9 +187,3 @@ def find_detector(backbone: str, path: str | Path | None = None) -> Path:
             f"there is no detector for {backbone}; train one with `objloc train detector --backbone {backbone}`"
         )
     return find_verified(name, path)
-
-
-def has_detector(backbone: str) -> bool:
-    """Return whether a backbone's own detector is on this machine."""
-    entry = REGISTRY.get(f"{backbone}_detector")
-    return entry is not None and entry.path.is_file()

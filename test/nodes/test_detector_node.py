@@ -96,7 +96,7 @@ def test_a_missing_file_is_an_error_that_says_so(make, file):
 
 
 def test_a_backbone_without_a_detector_runs_the_other_methods(make, monkeypatch):
-    monkeypatch.setattr("objloc_ros.nodes.discovery.has_detector", lambda backbone: False)
+    monkeypatch.setattr("objloc_ros.nodes.discovery.is_present", lambda name: False)
     node = make(method="maskcut")
     assert node.trigger_configure().name == "SUCCESS"
     process(node)
