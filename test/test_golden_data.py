@@ -16,11 +16,15 @@ CASES = {
     "features": 13,
     "found_bkg": 11,
     "found_head": 3,
+    "lod_phm": 2,
+    "lod_ranking": 4,
     "lost": 14,
     "lost_cad_boxes": 1,
     "lost_od_clusters": 2,
     "lost_od_eval": 2,
     "maskcut": 9,
+    "selfmask_spectral": 3,
+    "selfmask_vote": 5,
     "tokencut": 15,
 }
 

@@ -42,6 +42,7 @@ COLUMNS = {
     "tokencut": "TokenCut CorLoc",
     "deep_spectral": "Deep Spectral CorLoc",
     "dino_seg": "DINO-seg CorLoc",
+    "vote": "Vote CorLoc",
     "maskcut": "MaskCut CorLoc",
     "maskcut_ap50": "MaskCut AP50",
     "maskcut_ar": "MaskCut AR",

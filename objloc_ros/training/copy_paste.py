@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
-from objloc_ros.ops.regions import extent
+from objloc_ros.ops.regions import count_shared, extent
 from objloc_ros.types import Image, Size, size_of
 
 Masks = npt.NDArray[np.bool_]
@@ -151,7 +151,6 @@ def _measure_covered(moved: Masks, masks: Masks) -> npt.NDArray[np.float64]:
     """Measure the largest part of any mask [n, H, W] that each moved one [m, H, W] covers: float64 [m]."""
     if not len(masks):
         return np.zeros(len(moved))
-    flat = masks.reshape(len(masks), -1).astype(np.float32)
-    shared = moved.reshape(len(moved), -1).astype(np.float32) @ flat.T  # [m, n], exact below 2^24 pixels
-    covered: npt.NDArray[np.float64] = (shared / np.maximum(flat.sum(axis=1), 1)).max(axis=1).astype(np.float64)
+    areas = np.maximum(np.count_nonzero(masks, axis=(1, 2)), 1)
+    covered: npt.NDArray[np.float64] = (count_shared(moved, masks) / areas).max(axis=1)
     return covered

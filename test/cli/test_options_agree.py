@@ -41,6 +41,7 @@ ALLOWED = {
     "deep_spectral": {"n_vectors": "at least 2", "post": POST},
     "maskcut": {"n_masks": "at least 1", "tau": UNIT, "eps": OPEN_UNIT, "post": POST},
     "dino_seg": {"head": "at least 0", "mass": OPEN_UNIT, "post": POST},
+    "vote": {"candidates": "`all`, `clusters`", "small_large": "", "post": POST},
     "detector": {"threshold": UNIT, "max_detections": "1 to 1000", "post": POST},
     "clip_diy": {**SEGMENTATION_VALUES, "placement": "`tiled`, `centred`, `nearest`"},
     "maskclip": SEGMENTATION_VALUES,

@@ -10,22 +10,17 @@ import torch
 from golden_cases import Case, find_cases, load_case
 from torchvision.ops import box_iou
 
+from objloc_ros.ops.box_codes import decode_boxes
 from objloc_ros.ops.drop_loss import drop_weights, weigh_classification
 
 STAGES = range(3)
-CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Of the box codes of the first stage; those of stage k are k times as large."""
 
 
 def decode(case: Case, stage: int) -> torch.Tensor:
     """Boxes that a stage predicts, not clipped: [B, n, 4]."""
-    boxes = torch.from_numpy(case[f"boxes{stage}"])
-    codes = torch.from_numpy(case[f"deltas{stage}"]).view_as(boxes)
-    dx, dy, dw, dh = (codes / (torch.tensor(CODE_WEIGHTS) * (stage + 1))).unbind(-1)
-    sides = boxes[..., 2:] - boxes[..., :2]
-    centres = boxes[..., :2] + sides / 2 + torch.stack([dx, dy], -1) * sides
-    half = sides * torch.stack([dw, dh], -1).exp() / 2
-    return torch.cat([centres - half, centres + half], -1)
+    boxes, codes = torch.from_numpy(case[f"boxes{stage}"]), torch.from_numpy(case[f"deltas{stage}"])
+    factor = stage + 1
+    return decode_boxes(boxes.flatten(0, 1), codes, (10 * factor, 10 * factor, 5 * factor, 5 * factor)).view_as(boxes)
 
 
 def split_targets(case: Case) -> list[torch.Tensor]:
