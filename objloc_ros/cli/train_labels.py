@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 import time
@@ -21,9 +20,11 @@ from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json
 from objloc_ros.io.media import write_image
+from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
 from objloc_ros.prelabels.work import LabelTask
 from objloc_ros.scenes.compose import Bank
+from objloc_ros.training.detector import hash_weights
 from objloc_ros.training.detector_data import identify_labels
 from objloc_ros.training.detector_labels import Labels, find_document, read_labels, write_labels
 from objloc_ros.training.rounds import choose_threshold, keep_consistent, merge_labels, unite_labels
@@ -196,7 +197,7 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
     """
     folder = find_round(args.out, number)
     document = folder / PRELABELS
-    made_with = {"round": number, "keep": args.keep, "detector": _hash_file(detector)}
+    made_with = {"round": number, "keep": args.keep, "detector": hash_weights(load_detector(detector)[0])}
     if not document.exists():
         config = PipelineConfig(
             methods=("detector",),
@@ -239,7 +240,7 @@ def describe_labels(args: argparse.Namespace, labels: Labels, number: int, previ
     if args.consistent is not None:
         described["consistent"] = args.consistent
     if previous is not None:
-        described |= {"round": number, "keep": args.keep, "previous": _hash_file(previous)}
+        described |= {"round": number, "keep": args.keep, "previous": hash_weights(load_detector(previous)[0])}
     return described
 
 
@@ -273,10 +274,6 @@ def wait_for_round(args: argparse.Namespace, number: int) -> None:
 def _wait_for_file(path: Path) -> None:
     while not path.exists():  # torchrun ends this process if the one that makes it fails
         time.sleep(LABELS_POLL_S)
-
-
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _write_scenes(folder: Path, count: int) -> Path:
