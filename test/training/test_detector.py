@@ -54,7 +54,7 @@ class ColourBackbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Features:
         colours = nn.functional.avg_pool2d(images, 8) * self.vit.gain
-        keys = colours.flatten(2).transpose(1, 2)
+        keys = colours.flatten(2).transpose(1, 2).contiguous()
         return Features(keys, keys, keys, keys[:, None, :, 0].softmax(-1), tuple(colours.shape[2:]))
 
 
