@@ -13,7 +13,7 @@ from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, collect_networks
 from objloc_ros.engine.config import NETWORKS, PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
@@ -35,6 +35,7 @@ from objloc_ros.evaluation.held_out_scenes import (
     make_videos,
 )
 from objloc_ros.io.tables import markdown_table
+from objloc_ros.methods.detector_file import has_detector
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -97,8 +98,9 @@ def run(args: argparse.Namespace) -> int:
     count = args.scenes if args.scenes is not None else 100 if args.video else 1000
     if count < 1:
         raise ParameterError(f"scenes must be at least 1, got {count}")
-    methods = tuple(DISCOVERY) if args.video else ("found",)
-    pipeline = build_pipeline(PipelineConfig(methods=methods, **collect_networks(args)))
+    networks = collect_networks(args)
+    methods = _list_video_methods(networks) if args.video else ("found",)
+    pipeline = build_pipeline(PipelineConfig(methods=methods, **networks))
     rows, columns = _evaluate_videos(pipeline, count, args) if args.video else _evaluate_scenes(pipeline, count, args)
     if args.json:
         print(json.dumps({"scenes": count, "seed": args.seed, "scores": rows}, indent=2))
@@ -153,12 +155,18 @@ def _evaluate_prompts(args: argparse.Namespace) -> int:
     return 0
 
 
+def _list_video_methods(networks: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the methods to run on videos: the detector is one where it was given, or is known to fit the backbone."""
+    fits = "weights" not in networks and has_detector(networks.get("backbone", PipelineConfig.backbone))
+    return (*PATCH_METHODS, *(["detector"] if fits or "head_weights" in networks else []))
+
+
 def _evaluate_videos(
     pipeline: Pipeline, count: int, args: argparse.Namespace
 ) -> tuple[dict[str, Any], Mapping[str, str]]:
-    for method in DISCOVERY:
+    for method in pipeline.methods:
         pipeline.configure(method, post="none")
     with tqdm(total=count, unit="videos", disable=None) as bar:
         videos = make_videos(count, args.seed)
-        scores = evaluate_videos(pipeline, tuple(DISCOVERY), videos, lambda: bar.update() and None)
+        scores = evaluate_videos(pipeline, pipeline.methods, videos, lambda: bar.update() and None)
     return {f"{method}, {mode}": row for method, both in scores.items() for mode, row in both.items()}, VIDEO_COLUMNS

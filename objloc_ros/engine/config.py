@@ -12,6 +12,7 @@ from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
+from objloc_ros.methods.token_detector import DetectorOptions
 from objloc_ros.options import Options, describe, option
 from objloc_ros.types import DEFAULT_TEMPLATES, check_prompt_texts
 from objloc_ros.version import __version__
@@ -19,6 +20,7 @@ from objloc_ros.version import __version__
 HEADS: dict[str, type[Options]] = {
     "found": FoundOptions,
     **{method: options for method, (options, _) in PATCH_METHODS.items()},
+    "detector": DetectorOptions,
     **{method: image_method.options for method, image_method in IMAGE_METHODS.items()},
     **SEGMENTATION,
 }
@@ -33,7 +35,7 @@ NODES: dict[str, str] = {
 """Name of the node that runs each method."""
 
 DISCOVERY = tuple(method for method, node in NODES.items() if node == "discovery")
-"""Methods that find class-free objects with a mask each."""
+"""Methods without prompts that find objects with a mask each."""
 
 MethodOptions = tuple[tuple[str, Any], ...]
 """Names and values of a method's options, those that differ from its defaults."""
@@ -86,7 +88,9 @@ class PipelineConfig(Options):
         kind=Path,
         unset="the registered ones",
     )
-    head_weights: Path | None = option(None, "Path of FOUND's head.", live=False, kind=Path, unset="the registered one")
+    head_weights: Path | None = option(
+        None, "Path of FOUND's head, or of the token detector.", live=False, kind=Path, unset="the registered one"
+    )
     clip_weights: Path | None = option(
         None, "Path of the CLIP model's weights.", live=False, kind=Path, unset="the registered ones"
     )
@@ -105,7 +109,7 @@ class PipelineConfig(Options):
         self._check_networks()
 
     def _check_networks(self) -> None:
-        """Raise ParameterError if `network` or `weights` would be those of different networks."""
+        """Raise ParameterError if `network`, `weights` or `head_weights` would be those of different networks."""
         own = [method for method in self.methods if method in IMAGE_METHODS]
         others = [method for method in self.methods if method not in IMAGE_METHODS]
         if self.network and not own:
@@ -118,6 +122,12 @@ class PipelineConfig(Options):
         if own and others and self.weights:
             raise ParameterError(
                 f"weights would be those of {own[0]}'s network and of the backbone that {', '.join(others)} read: "
+                "run them apart"
+            )
+        found = [method for method in self.methods if method == "found" or method in SEGMENTATION]
+        if self.head_weights and found and "detector" in self.methods:
+            raise ParameterError(
+                f"head_weights would be those of FOUND's head, which {', '.join(found)} read, and of the detector: "
                 "run them apart"
             )
 

@@ -14,7 +14,8 @@ from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.heads.detector import DetectorHead
+from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
@@ -134,8 +135,10 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
         WeightsError: If weights are missing or refused.
     """
     prompted = [method for method in config.methods if method in SEGMENTATION]
-    heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in DISCOVERY}
+    heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in PATCH_METHODS}
     device = torch.device(config.device)
+    if "detector" in config.methods:
+        heads["detector"] = DetectorHead(backbone=config.backbone, path=config.head_weights, device=device)
     if prompted or "found" in config.methods:
         found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
         heads["found"] = found

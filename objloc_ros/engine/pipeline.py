@@ -14,6 +14,7 @@ import torch
 
 from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.heads.detector import DetectorHead
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.image_methods import ImageHead
 from objloc_ros.engine.loader import Loader
@@ -52,7 +53,7 @@ def load_pipeline(
             backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
         weights: File to load the network that looks at the images from, instead of the registered one: the backbone,
             or the network of a method that has one of its own.
-        head_weights: File to load FOUND's head from instead of the registered one.
+        head_weights: File to load FOUND's head, or the token detector, from instead of the registered one.
         network: The network of a method that has one of its own, by its name in the weights registry; "" takes the
             method's default.
         clip: CLIP model of the open-vocabulary methods, by its name in the weights registry.
@@ -98,7 +99,10 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
     config = replace(config, device=str(device))
     loader = loader or Loader()
     backbone = loader.load_backbone(config) if config.needs_backbone else None
-    pipeline = Pipeline(backbone, loader.load_heads(config), loader.load_encoder(config), device=device)
+    heads = loader.load_heads(config)
+    if backbone is not None and isinstance(detector := heads.get("detector"), DetectorHead):
+        detector.check_backbone(backbone)
+    pipeline = Pipeline(backbone, heads, loader.load_encoder(config), device=device)
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
     if config.prompts:

@@ -175,6 +175,12 @@ def find_detector(backbone: str, path: str | Path | None = None) -> Path:
     return find_verified(name, path)
 
 
+def has_detector(backbone: str) -> bool:
+    """Return whether a backbone's own detector is on this machine."""
+    entry = REGISTRY.get(f"{backbone}_detector")
+    return entry is not None and entry.path.is_file()
+
+
 def _read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:

@@ -4,6 +4,7 @@ from objloc_ros.metrics.average_precision import AveragePrecision, ScoredImage, 
 from objloc_ros.metrics.base import Mean, Metric
 from objloc_ros.metrics.boxes import Boxes, CorLoc, iou
 from objloc_ros.metrics.clusters import ClusterAP, ClusteredImage, class_ap, match_clusters
+from objloc_ros.metrics.rank_ap import RankAP, RankFigures
 from objloc_ros.metrics.saliency import Saliency
 from objloc_ros.metrics.semantic import MeanIoU
 from objloc_ros.metrics.steadiness import Flicker, Steadiness
@@ -18,6 +19,8 @@ __all__ = [
     "Mean",
     "MeanIoU",
     "Metric",
+    "RankAP",
+    "RankFigures",
     "Saliency",
     "ScoredImage",
     "Steadiness",

@@ -11,6 +11,7 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
+from objloc_ros.methods.detector_file import has_detector
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = Table(
     *BACKBONE,
-    *parameters(PipelineConfig, "network"),
+    *parameters(PipelineConfig, "head_weights", "network"),
     IDLE_PRIORITY,
     Option("method", "maskcut", "Discovery method.", live=True, choices=DISCOVERY),
     *parameters(VideoOptions, max_objects=3),
@@ -65,6 +66,14 @@ class DiscoveryAdapter(MethodAdapter):
             given = {"post": values["post"], "n_masks": values["max_objects"]}
             options[method] = {name: given[name] for name in describe(HEADS[method]) if name in given}
         return options
+
+    def choose_methods(self, values: Values) -> tuple[str, ...]:
+        """Return the heads to load: the detector only where it was chosen or given, or is known to fit the backbone."""
+        methods = super().choose_methods(values)
+        fits = not values["weights"] and has_detector(values["backbone"])
+        if fits or values["head_weights"] or values["method"] == "detector":
+            return methods
+        return tuple(method for method in methods if method != "detector")
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
         """Hand the methods' options to a pipeline, and keep what is chosen frame by frame."""

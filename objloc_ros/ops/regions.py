@@ -79,3 +79,20 @@ def mask_iou(mask: BoolMap, other: BoolMap) -> float:
     """Compute the intersection over union of two bool masks of one shape; 1 where both are empty."""
     union = np.count_nonzero(mask | other)
     return np.count_nonzero(mask & other) / union if union else 1.0
+
+
+def count_shared(masks: BoolMap, others: BoolMap) -> npt.NDArray[np.int64]:
+    """Count the pixels that each mask [n, h, w] shares with each other one [m, h, w]: int64 [n, m]."""
+    if not (len(masks) and len(others)):
+        return np.zeros((len(masks), len(others)), np.int64)
+    flat, other = (some.reshape(len(some), -1).astype(np.float32) for some in (masks, others))
+    shared: npt.NDArray[np.int64] = (flat @ other.T).astype(np.int64)  # float32 is exact up to 2^24 pixels
+    return shared
+
+
+def mask_ious(masks: BoolMap, others: BoolMap) -> npt.NDArray[np.float64]:
+    """Compute the IoU of each mask [n, h, w] with each other one [m, h, w]: float64 [n, m], 0 where both are empty."""
+    shared = count_shared(masks, others)
+    areas, other = (np.count_nonzero(some, axis=(1, 2)) for some in (masks, others))
+    ious: npt.NDArray[np.float64] = shared / np.maximum(areas[:, None] + other - shared, 1)
+    return ious

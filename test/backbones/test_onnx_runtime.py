@@ -11,7 +11,7 @@ import torch
 from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
 from objloc_ros.backbones.onnx_runtime import CPU, CUDA, FACETS, TENSORRT, ExportedViT, choose_providers, load_exported
 from objloc_ros.backbones.vit import SPECS, ViT, ViTSpec, build_vit
-from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.backbones.weights import fingerprint, load_backbone
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
 from objloc_ros.scenes.video import drive_video
@@ -229,3 +229,20 @@ def test_execution_providers_follow_the_device(device, offered, tensorrt, chosen
 def test_a_device_that_onnxruntime_does_not_offer_is_refused():
     with pytest.raises(ParameterError, match=r"cannot run on 'cuda:1', it offers CPU.*onnxruntime-gpu"):
         choose_providers(torch.device("cuda:1"), [CPU], tensorrt=False)
+
+
+def test_an_exported_backbone_has_the_eager_fingerprint(tiny, tiny_file, small, small_file):
+    assert fingerprint(load_exported(tiny_file)) == fingerprint(tiny)
+    assert fingerprint(load_exported(small_file)) == fingerprint(small) != fingerprint(tiny)
+
+
+def test_files_of_earlier_versions_have_no_fingerprint(small, small_file, tmp_path):
+    earlier = onnx.load(small_file)
+    kept = [entry for entry in earlier.metadata_props if entry.key != "objloc.fingerprint"]
+    assert len(kept) == len(earlier.metadata_props) - 1
+    del earlier.metadata_props[:]
+    earlier.metadata_props.extend(kept)
+    onnx.save(earlier, tmp_path / "earlier.onnx")
+    backbone = load_exported(tmp_path / "earlier.onnx")
+    with pytest.raises(WeightsError, match=r"earlier.onnx does not tell .*: export it anew"):
+        fingerprint(backbone)

@@ -8,12 +8,16 @@ import pytest
 
 from objloc_ros.cli.detect import CELL
 from objloc_ros.cli.main import main
-from objloc_ros.engine.config import HEADS
+from objloc_ros.engine.config import HEADS, NODES
 from objloc_ros.engine.heads.discovery import METHODS
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.io.contact_sheet import make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
+from objloc_ros.methods.detector_file import has_detector
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
+
+ON_BACKBONE = [m for m in HEADS if m not in IMAGE_METHODS and (m != "detector" or has_detector("tiny"))]
 
 
 def scene(shift=0):
@@ -63,20 +67,19 @@ def test_every_method_has_its_folder_and_its_column(detect, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):
         write_image(tmp_path / "in" / f"{name}.png", scene())
-    methods = ",".join(HEADS)
-    assert detect(methods, "in", options=("--compare", "--post", "none", "--prompts", "red square")) == 0
+    assert detect(",".join(ON_BACKBONE), "in", options=("--compare", "--post", "none", "--prompts", "red square")) == 0
     out = tmp_path / "out"
-    for method in HEADS:
+    for method in ON_BACKBONE:
         made = names(out / method)
         assert {"a_mask.png", "a_overlay.png", "b_overlay.png", "detections.json"} <= set(made)
-        assert ("a_instances.png" in made) == (method in METHODS)
+        assert ("a_instances.png" in made) == (NODES[method] == "discovery")
         assert ("a_labels.png" in made) == (method in SEGMENTATION)
         assert json.loads((out / method / "detections.json").read_text())["info"]["method"] == method
     sheet = read_image(out / "compare.png")
-    cells = [np.zeros((*CELL, 3), np.uint8)] * (2 * len(HEADS))
-    assert sheet.shape == make_contact_sheet(cells, [""] * len(cells), columns=len(HEADS), cell=CELL).shape
+    cells = [np.zeros((*CELL, 3), np.uint8)] * (2 * len(ON_BACKBONE))
+    assert sheet.shape == make_contact_sheet(cells, [""] * len(cells), columns=len(ON_BACKBONE), cell=CELL).shape
     printed = capsys.readouterr().out
-    assert all(f"{method}: " in printed for method in HEADS)
+    assert all(f"{method}: " in printed for method in ON_BACKBONE)
 
 
 def test_the_records_of_several_methods_are_printed_by_name(detect, tmp_path, capsys):

@@ -14,8 +14,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from objloc_ros.cli.options import add_flags, add_pipeline_options, collect_options, parse_pipeline
-from objloc_ros.engine.config import HEADS, PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as DISCOVERY
+from objloc_ros.engine.config import HEADS, NODES, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
@@ -42,13 +41,12 @@ ALLOWED = {
     "deep_spectral": {"n_vectors": "at least 2", "post": POST},
     "maskcut": {"n_masks": "at least 1", "tau": UNIT, "eps": OPEN_UNIT, "post": POST},
     "dino_seg": {"head": "at least 0", "mass": OPEN_UNIT, "post": POST},
+    "detector": {"threshold": UNIT, "max_detections": "1 to 1000", "post": POST},
     "clip_diy": {**SEGMENTATION_VALUES, "placement": "`tiled`, `centred`, `nearest`"},
     "maskclip": SEGMENTATION_VALUES,
     "clip_dinoiser": {**SEGMENTATION_VALUES, "gamma": UNIT, "delta": UNIT, "correlations": "`auto`, `head`, `dino`"},
 }
 """What each option takes, as users know it."""
-
-NODES = {"found": "found", **dict.fromkeys(DISCOVERY, "discovery"), **dict.fromkeys(SEGMENTATION, "segmentation")}
 
 OPTIONS = [(method, name) for method, kind in HEADS.items() for name in describe(kind)]
 AT_NODES = [(method, name) for method, name in OPTIONS if name in TABLES[NODES[method]]]

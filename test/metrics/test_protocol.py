@@ -17,6 +17,7 @@ from objloc_ros.metrics import (
     Mean,
     MeanIoU,
     Metric,
+    RankAP,
     Saliency,
     ScoredImage,
     Steadiness,
@@ -37,6 +38,7 @@ METRICS: dict[Callable[[], Metric], list[tuple[Any, ...]]] = {
     Flicker: [(MASK,), (~MASK,)],
     Mean: [(0.25,), (0.75,)],
     lambda: MeanIoU(2): [(COUNTS,), (COUNTS[::-1],)],
+    RankAP: [(BOX, BOX), (OTHER, BOX)],
     Saliency: [(score(MASK * 0.7, MASK.astype(np.uint8)),), (score(MASK * 0.7, 1 - MASK.astype(np.uint8)),)],
     Steadiness: [({"a": BOX[0].tolist()}, BOX, ["1"]), ({"a": BOX[0].tolist()}, OTHER, ["1"])],
 }

@@ -21,6 +21,7 @@ from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
 from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, resize
 from objloc_ros.ops.regions import BoolMap, extent
+from objloc_ros.options import Options
 from objloc_ros.types import Detections, Features, Image
 
 Objects = list[list[PatchObject]]
@@ -50,14 +51,14 @@ def _dino_seg(features: Features, options: DinoSegOptions) -> Objects:
     return [[patch_object] for patch_object in objects]
 
 
-METHODS: dict[str, tuple[type, Callable[[Features, Any], Objects]]] = {
+METHODS: dict[str, tuple[type[Options], Callable[[Features, Any], Objects]]] = {
     "lost": (LostOptions, _lost),
     "tokencut": (TokenCutOptions, _tokencut),
     "deep_spectral": (DeepSpectralOptions, _deep_spectral),
     "maskcut": (MaskCutOptions, _maskcut),
     "dino_seg": (DinoSegOptions, _dino_seg),
 }
-"""Discovery methods by name: their options, and how each reads a batch of features."""
+"""Methods of patch objects by name: their options, and how each reads a batch of features."""
 
 
 class DiscoveryHead:
@@ -123,13 +124,28 @@ def score_objects(
     masks = [_to_pixels(found, geometry) for found in determined]  # each h' w'
     if post != "none":
         masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
+    return paint_objects(masks, scores, ("object",) * len(masks), geometry)
+
+
+def paint_objects(
+    masks: Sequence[BoolMap], scores: npt.NDArray[np.floating], labels: Sequence[str], geometry: Geometry
+) -> InstanceResult:
+    """Return the result that holds these objects, the best first; empty ones are left out.
+
+    Args:
+        masks: bool [h', w'] each, at the processed size; where they overlap, the better object stays.
+        scores: [n] in [0, 1].
+        labels: What the objects are called.
+        geometry: How the image became the backbone's input.
+    """
     boxes = [extent(mask) for mask in masks]
     order = [i for i in np.argsort(-scores, kind="stable") if boxes[i] is not None]
     instances = np.zeros(geometry.resized, np.uint16)
-    for rank, i in reversed(list(enumerate(order, start=1))):  # where refined masks overlap, the better object stays
+    for rank, i in reversed(list(enumerate(order, start=1))):
         instances[masks[i]] = rank
     ordered = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
-    detections = Detections.class_free(boxes_to_source(ordered, geometry), scores[order].astype(np.float32))
+    ordered_scores, ordered_labels = scores[order].astype(np.float32), tuple(labels[i] for i in order)
+    detections = Detections(boxes_to_source(ordered, geometry), ordered_scores, ordered_labels)
     return InstanceResult(detections, geometry, instances > 0, instances)
 
 

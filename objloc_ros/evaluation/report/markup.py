@@ -18,6 +18,11 @@ PROTOCOLS = (
     "maxF TokenCut: the best over thresholds of F averaged over images, β² 0.3. They are not comparable."
 )
 
+BY_RANK = (
+    "AP by rank, as in LOD: the first objects of all images count alike, then the second ones; no score is compared "
+    "between images. It is not COCO's AP."
+)
+
 
 def format_percent(fraction: float) -> str:
     """Write a fraction in percent, with the papers' one decimal."""
@@ -66,6 +71,8 @@ def list_notes(table: ReportTable) -> list[str]:
         lines.append(format_part_note(list(dict.fromkeys(place for place, _ in table.columns))))
     if sum(metric.startswith("maxf_") for metric in {metric for _, metric in table.columns}) > 1:
         lines.append(PROTOCOLS)
+    if any(metric.startswith("rank_") for _, metric in table.columns):
+        lines.append(BY_RANK)
     return [*lines, *(f"{remark}." for remark in table.remarks)]
 
 

@@ -60,6 +60,9 @@ _ALL = (
     Benchmark("kitti", "KITTI", (), 7481),
     Benchmark("objects365", "Objects365"),
     Benchmark("openimages", "OpenImages"),
+    Benchmark("coco120k", "COCO120k"),
+    Benchmark("openimages_50k", "OpenImages, 50k images"),
+    Benchmark("openimages_1_7m", "OpenImages, 1.7M images"),
 )
 
 BENCHMARKS: dict[str, Benchmark] = {benchmark.key: benchmark for benchmark in _ALL}
@@ -87,7 +90,10 @@ def _plain(name: str) -> str:
 
 FILE = Path(__file__).with_name("published.yaml")
 
-METRICS = ("corloc", "accuracy", "iou", "maxf_selfmask", "maxf_tokencut", "ap", "ap50", "ar100", "miou")
+METRICS = (
+    *("corloc", "accuracy", "iou", "maxf_selfmask", "maxf_tokencut", "ap", "ap50", "ar100", "rank_ap", "rank_ap50"),
+    "miou",
+)
 """What is published."""
 
 

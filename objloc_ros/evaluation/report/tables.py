@@ -32,11 +32,15 @@ METHODS = {
     "deep_spectral": "Deep Spectral",
     "tokencut": "TokenCut",
     "maskcut": "MaskCut",
+    "freesolo": "FreeSOLO",
+    "dinosaur": "DINOSAUR",
     "selfmask": "SelfMask",
     "found": "FOUND",
     "previous_best": "best before CutLER",
     "cutler_mask_rcnn": "CutLER, Mask R-CNN",
     "cutler_cascade": "CutLER, Cascade",
+    "rcnn": "R-CNN",
+    "detector": "token detector",
     "maskclip": "MaskCLIP",
     "clip_diy": "CLIP-DIY",
     "clip_dinoiser": "CLIP-DINOiser",
@@ -52,6 +56,8 @@ class Kind(NamedTuple):
     metrics: Mapping[str, str]
 
 
+_COCO = {"ap50": "AP50", "ap75": "AP75", "ap": "AP", "ar1": "AR1", "ar10": "AR10", "ar100": "AR100"}
+
 KINDS = {
     "corloc": Kind("Localisation of one object, CorLoc", "boxes", {"corloc": "CorLoc"}),
     "saliency": Kind(
@@ -59,9 +65,11 @@ KINDS = {
         "saliency",
         {"accuracy": "Acc", "iou": "IoU", "maxf_selfmask": "maxF SelfMask", "maxf_tokencut": "maxF TokenCut"},
     ),
-    "detection": Kind(
-        "Detection without classes, boxes", "boxes", {"ap50": "AP50", "ap75": "AP75", "ap": "AP", "ar100": "AR100"}
+    "detection": Kind("Detection without classes, boxes", "boxes", _COCO),
+    "masks": Kind(
+        "Detection without classes, masks", "boxes", {f"mask_{name}": title for name, title in _COCO.items()}
     ),
+    "rank": Kind("Detection without classes, by rank", "boxes", {"rank_ap50": "AP50 by rank", "rank_ap": "AP by rank"}),
     "semantic": Kind("Semantic segmentation, mIoU", "semantic", {"miou": "mIoU"}),
 }
 """The tables by name, in their order."""

@@ -75,6 +75,8 @@ def _is_ill_posed_maskcut(case: Case) -> bool:
 IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
     "bilateral": lambda case: case["n_near_half"] > 0 or np.ptp(case["target"]) == 0,
     "clipdiy": lambda case: case["n_near_tie"] > 0,
+    "cutler_copy_paste": lambda case: case["target_masks"].size == 0,
+    "cutler_droploss": lambda case: case["counts"].min() == 0,
     "dss": lambda case: np.diff(case["truth_eigenvalues"])[:2].min() < MIN_EIGENVALUE_GAP,
     "found_bkg": lambda case: np.ptp(case["cls_attention"][:, 1:], axis=1).max() == 0,
     "found_head": lambda case: case["box_upsampled"].size == 0,
@@ -84,5 +86,5 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
 }
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
 
-ALWAYS_WELL_POSED = {"lost_cad_boxes", "lost_od_clusters", "lost_od_eval"}
+ALWAYS_WELL_POSED = {"cutler_merge", "lod_phm", "lod_ranking", "lost_cad_boxes", "lost_od_clusters", "lost_od_eval"}
 """Folders whose every case has one answer."""

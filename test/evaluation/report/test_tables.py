@@ -111,6 +111,19 @@ def test_detection_and_corloc_of_one_run_stand_in_two_tables(run) -> None:
     assert rows == [["MaskCut", "tiny", "40.0 / –", "20.0 / –", "60.0 / –"]]
 
 
+def test_masks_and_ranks_have_tables_of_their_own(run) -> None:
+    metrics = {"ap": 0.1, "ar1": 0.2, "ar10": 0.3, "mask_ap50": 0.4, "mask_ar100": 0.5, "rank_ap50": 0.06}
+    report = assemble([run("detector", "tiny", dataset="coco20k", images=19817, metrics=metrics)], others=True)
+    assert [table.name for table in report.tables] == ["detection", "masks", "rank"]
+    boxes, masks, rank = map(shown, report.tables)
+    assert boxes[0] == [f"COCO20k {name}" for name in ("AP50", "AP", "AR1", "AR10", "AR100")]
+    assert ["token detector", "tiny", "", "10.0 / –", "20.0 / –", "30.0 / –", ""] in boxes[1]
+    assert masks == (["COCO20k AP50", "COCO20k AR100"], [["token detector", "tiny", "40.0 / –", "50.0 / –"]])
+    assert ["token detector", "tiny", "", "6.0 / –", ""] in rank[1]
+    assert ["LOD", "vgg16", "", "– / 6.6", "– / 2.0"] in rank[1]
+    assert any("no score" in note for note in list_notes(report.tables[2]))
+
+
 def test_miou(run) -> None:
     fields = {"kind": "semantic", "dataset": "voc_seg", "split": "val", "images": 1449, "metrics": {"miou": 0.59}}
     table = only(assemble([run("clip_diy", "dino_vits8", options={"clip": "clip_vitb32"}, **fields)]))
@@ -129,7 +142,7 @@ def test_published_rows_that_nobody_ran_are_added_when_asked_for(run) -> None:
     assert ["LOST", "dino_vits16", "", "61.7 / 61.9"] in rows
     assert ["LOST", "dino_vits16", "CAD", "– / 65.7"] in rows
     assert ["Selective Search", "", "", "– / 18.8"] in rows
-    assert len(rows) == 1 + 9
+    assert len(rows) == 1 + 18
     assert not any(row[0].startswith(("CutLER", "MaskCLIP")) for row in rows)
 
 
