@@ -46,6 +46,10 @@ BOX_CELLS, MASK_CELLS = 7, 14
 """Rows and columns that a region is pooled into, for its box and for its mask."""
 
 
+Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""A region head on an image: class logits [n, classes + 1] and box codes [n, 4 box_classes] of boxes [n, 4]."""
+
+
 @dataclass(frozen=True)
 class RcnnSpec:
     """What distinguishes the networks.
@@ -171,11 +175,14 @@ class PyramidHeads(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], proposals: Tensor, size: Size) -> Regions:
         """Judge proposals float32 [n, 4] in an image of this height and width by its levels p2 to p5."""
-        stages = [
+        return run_cascade(proposals, size, self.list_stages(levels))
+
+    def list_stages(self, levels: Sequence[Tensor]) -> list[Stage]:
+        """List the stages of the cascade on an image's levels p2 to p5."""
+        return [
             lambda boxes, head=head, predictor=predictor: predictor(head(pool_regions(levels, boxes, BOX_CELLS)))
             for head, predictor in self._stages
         ]
-        return run_cascade(proposals, size, stages)
 
     def predict_masks(self, levels: Sequence[Tensor], boxes: Tensor, classes: Tensor) -> Tensor | None:
         """Return the masks of boxes float32 [n, 4] for their classes int64 [n]: float32 [n, 28, 28] in [0, 1]."""
@@ -231,13 +238,13 @@ def pool_regions(levels: Sequence[Tensor], boxes: Tensor, cells: int) -> Tensor:
     return pooled
 
 
-def run_cascade(proposals: Tensor, size: Size, stages: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]]]) -> Regions:
+def run_cascade(proposals: Tensor, size: Size, stages: Sequence[Stage]) -> Regions:
     """Run region heads one after the other; one head alone is a cascade of one.
 
     Args:
         proposals: float32 [n, 4].
         size: Height and width of the image, to which the boxes of a stage are clipped for the next.
-        stages: Each gives class logits [n, classes + 1] and box codes [n, 4 box_classes] of boxes [n, 4].
+        stages: The region heads.
 
     Returns:
         The mean of the stages' probabilities, and the boxes of the last stage.

@@ -42,6 +42,7 @@ ALLOWED = {
     "maskcut": {"n_masks": "at least 1", "tau": UNIT, "eps": OPEN_UNIT, "post": POST},
     "dino_seg": {"head": "at least 0", "mass": OPEN_UNIT, "post": POST},
     "detector": {"threshold": UNIT, "max_detections": "1 to 1000", "post": POST},
+    "rcnn": {"threshold": UNIT, "nms_iou": UNIT, "max_detections": "1 to 1000"},
     "clip_diy": {**SEGMENTATION_VALUES, "placement": "`tiled`, `centred`, `nearest`"},
     "maskclip": SEGMENTATION_VALUES,
     "clip_dinoiser": {**SEGMENTATION_VALUES, "gamma": UNIT, "delta": UNIT, "correlations": "`auto`, `head`, `dino`"},
