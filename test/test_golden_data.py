@@ -25,6 +25,8 @@ CASES = {
     "lost_od_eval": 2,
     "maskcut": 9,
     "rcnn_weights": 3,
+    "selfmask_spectral": 3,
+    "selfmask_vote": 5,
     "tokencut": 15,
 }
 

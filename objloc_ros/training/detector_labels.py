@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import mask as coco_mask
 
-from objloc_ros.data.coco_document import Record, Truth, number_categories, read_truth, to_corners
+from objloc_ros.data.coco_document import PRELABELS, Record, Truth, number_categories, read_truth, to_corners
 from objloc_ros.data.coco_index import parse_categories, parse_name
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import find_duplicate, is_number, write_json
@@ -30,7 +30,7 @@ from objloc_ros.io.rle import Rle, count_pixels, decode, to_rle
 from objloc_ros.training.found_data import list_image_files
 from objloc_ros.types import Size
 
-DOCUMENTS = ("annotations/instances_default.json", "annotations/instances_*.json", "labels.json")
+DOCUMENTS = (str(PRELABELS), "annotations/instances_*.json", "labels.json")
 """Where a folder has its document: `objloc prelabel` and CVAT, CVAT with a named subset, FiftyOne."""
 
 ROUNDING_PX = 1.0

@@ -151,7 +151,7 @@ def test_a_data_set_that_is_not_whole_is_refused_before_the_run(tmp_path: Path, 
         (("--limit", "0"), "limit must be at least 1, got 0"),
         (("--threads", "0"), "threads must be at least 1, got 0"),
         (("--workers", "2"), "are for --engine ray"),
-        (("--engine", "ray", "--workers", "0"), "workers must be at least 1, got 0"),
+        (("--engine", "ray", "--workers", "0"), "at least 1 Ray task, got 0"),
         (("--fail-under", "corloc"), "must be of the form metric=number"),
     ],
 )

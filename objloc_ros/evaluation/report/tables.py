@@ -32,6 +32,7 @@ METHODS = {
     "deep_spectral": "Deep Spectral",
     "tokencut": "TokenCut",
     "maskcut": "MaskCut",
+    "vote": "Vote of methods and clusters",
     "freesolo": "FreeSOLO",
     "dinosaur": "DINOSAUR",
     "selfmask": "SelfMask",

@@ -82,6 +82,7 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
     "found_head": lambda case: case["box_upsampled"].size == 0,
     "lost": _is_ill_posed_lost,
     "maskcut": _is_ill_posed_maskcut,
+    "selfmask_vote": lambda case: len(case["kept"]) == len(case["masks"]),
     "tokencut": _is_ill_posed_tokencut,
 }
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
@@ -95,5 +96,6 @@ ALWAYS_WELL_POSED = {
     "lost_od_clusters",
     "lost_od_eval",
     "rcnn_weights",
+    "selfmask_spectral",
 }
 """Folders whose every case has one answer."""
