@@ -13,6 +13,7 @@ sampled as densely as they are large.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -179,10 +180,12 @@ class PyramidHeads(nn.Module):
 
     def list_stages(self, levels: Sequence[Tensor]) -> list[Stage]:
         """List the stages of the cascade on an image's levels p2 to p5."""
-        return [
-            lambda boxes, head=head, predictor=predictor: predictor(head(pool_regions(levels, boxes, BOX_CELLS)))
-            for head, predictor in self._stages
-        ]
+
+        def judge(head: BoxHead, predictor: BoxPredictor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+            logits, codes = predictor(head(pool_regions(levels, boxes, BOX_CELLS)))
+            return logits, codes
+
+        return [functools.partial(judge, head, predictor) for head, predictor in self._stages]
 
     def predict_masks(self, levels: Sequence[Tensor], boxes: Tensor, classes: Tensor) -> Tensor | None:
         """Return the masks of boxes float32 [n, 4] for their classes int64 [n]: float32 [n, 28, 28] in [0, 1]."""
