@@ -12,6 +12,7 @@ from objloc_ros.errors import ParameterError
 _DINO = "https://dl.fbaipublicfiles.com/dino"
 _HUB = "https://huggingface.co"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
+_SELFMASK = "https://github.com/NoelShin/selfmask/releases/download/v1.0.0"
 _DINOISER = "https://raw.githubusercontent.com/wysoczanska/clip_dinoiser/a954aae6fb61f5ff18834e50a0c78a2258cd9afb"
 
 
@@ -22,8 +23,8 @@ class WeightsEntry:
     Args:
         name: Key in the registry; for a backbone also its architecture.
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
-        layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution) or
-            "dinoiser_head" (CLIP-DINOiser's two convolutions).
+        layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
+            "dinoiser_head" (CLIP-DINOiser's two convolutions) or "selfmask" (SelfMask's own key names).
         licence: SPDX identifier.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
@@ -34,7 +35,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "clip", "found_head", "dinoiser_head"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "selfmask"]
     licence: str
     source: str
     url: str | None = None
@@ -91,6 +92,17 @@ def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry
         licence=licence,
         source=source,
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+    )
+
+
+def _selfmask(queries: int) -> WeightsEntry:
+    return WeightsEntry(
+        name=f"selfmask_nq{queries}",
+        filename=f"selfmask_nq{queries}.pt",
+        layout="selfmask",
+        licence="MIT",
+        source=f"SelfMask (Shin et al., CVPR workshops 2022), {queries} queries on DINO's ViT-S/8, trained on DUTS-TR",
+        url=f"{_SELFMASK}/selfmask_nq{queries}.pt",
     )
 
 
@@ -163,6 +175,8 @@ _ENTRIES = (
         source="CLIP-DINOiser (Wysoczanska et al., ECCV 2024), the released head",
         url=f"{_DINOISER}/checkpoints/last.pt",
     ),
+    _selfmask(20),
+    _selfmask(10),
 )
 
 REGISTRY: dict[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}
