@@ -24,7 +24,8 @@ class WeightsEntry:
         name: Key in the registry; for a backbone also its architecture.
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
         layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
-            "dinoiser_head" (CLIP-DINOiser's two convolutions) or "selfmask" (SelfMask's own key names).
+            "dinoiser_head" (CLIP-DINOiser's two convolutions), "selfmask" (SelfMask's own key names) or "detector"
+            (`methods.token_detector`).
         licence: SPDX identifier.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
@@ -35,7 +36,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "selfmask"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "selfmask", "detector"]
     licence: str
     source: str
     url: str | None = None
@@ -69,6 +70,11 @@ def find_entry(name: str) -> WeightsEntry:
     if name not in REGISTRY:
         raise ParameterError(f"unknown weights {name!r}; known: {', '.join(REGISTRY)}")
     return REGISTRY[name]
+
+
+def is_present(name: str) -> bool:
+    """Return whether there are weights of this name, and their file is on this machine."""
+    return name in REGISTRY and REGISTRY[name].path.is_file()
 
 
 def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> WeightsEntry:
