@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from objloc_ros.engine.heads.rcnn import RcnnOptions, load_rcnn_head
 from objloc_ros.engine.heads.selfmask import load_selfmask_head
 from objloc_ros.engine.results import ImageHead
 from objloc_ros.methods.found import FoundOptions
@@ -37,6 +38,7 @@ class ImageMethod:
 
 
 IMAGE_METHODS: Mapping[str, ImageMethod] = {
+    "rcnn": ImageMethod(RcnnOptions, "cutler_cascade", "discovery", load_rcnn_head),
     "selfmask": ImageMethod(FoundOptions, "selfmask_nq20", "found", load_selfmask_head),
 }
 """Methods with networks of their own, by name."""

@@ -89,6 +89,7 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
 
 ALWAYS_WELL_POSED = {
+    "cutler_cascade",
     "cutler_merge",
     "lod_phm",
     "lod_ranking",
@@ -97,6 +98,7 @@ ALWAYS_WELL_POSED = {
     "lost_od_eval",
     "selfmask_net",
     "selfmask_rate",
+    "rcnn_weights",
     "selfmask_spectral",
 }
 """Folders whose every case has one answer."""
