@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, collect_networks
@@ -35,7 +36,6 @@ from objloc_ros.evaluation.held_out_scenes import (
     make_videos,
 )
 from objloc_ros.io.tables import markdown_table
-from objloc_ros.methods.detector_file import has_detector
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -158,7 +158,7 @@ def _evaluate_prompts(args: argparse.Namespace) -> int:
 
 def _list_video_methods(networks: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the methods to run on videos: the detector is one where it was given, or is known to fit the backbone."""
-    fits = "weights" not in networks and has_detector(networks.get("backbone", PipelineConfig.backbone))
+    fits = "weights" not in networks and is_present(f"{networks.get('backbone', PipelineConfig.backbone)}_detector")
     return (*PATCH_METHODS, *(["detector"] if fits or "head_weights" in networks else []))
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from objloc_ros.backbones.registry import REGISTRY
+from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
@@ -25,6 +25,7 @@ from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
+from objloc_ros.methods.detector_file import find_detector, read_info
 
 T = TypeVar("T")
 
@@ -152,10 +153,20 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
     return {method: heads[method] for method in config.methods}
 
 
+def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
+    """Return what the objects of a method may be called; no network is loaded.
+
+    Raises:
+        WeightsError: The detector's file, which says it, is missing or refused.
+    """
+    if method == "detector":
+        return read_info(find_detector(config.backbone, config.head_weights)).classes
+    return config.prompts if method in SEGMENTATION else ("object",)
+
+
 def _load_towers(found: FoundHead, config: PipelineConfig, device: torch.device, *, dinoiser: bool) -> Towers:
     """Load the image tower, and CLIP-DINOiser's head where it is wanted and exists."""
     clip = load_clip_image(config.clip, path=config.clip_weights, device=device)
-    registered = REGISTRY.get(f"{config.clip}_dinoiser_head")
-    exists = config.dinoiser_weights is not None or (registered is not None and registered.path.is_file())
+    exists = config.dinoiser_weights is not None or is_present(f"{config.clip}_dinoiser_head")
     head = load_dinoiser_head(config.clip, path=config.dinoiser_weights) if dinoiser and exists else None
     return Towers(clip, found, None if head is None else head.to(device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -330,3 +331,23 @@ class Head(Protocol):
     def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
         """Return one result per image of the batch."""
         ...
+
+
+class ImageHead(abc.ABC):
+    """A method with a network of its own. Its results carry the geometry of that network, not the backbone's.
+
+    Attributes:
+        default_options: Options that hold until others are chosen.
+        short_side: What the shorter side of an image becomes, in pixels.
+    """
+
+    default_options: Any
+    short_side: int
+
+    def reads_features(self, options: Any) -> bool:
+        """Return False: it reads the images."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
+        """Return one result per image of the batch."""

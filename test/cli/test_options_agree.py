@@ -43,6 +43,7 @@ ALLOWED = {
     "dino_seg": {"head": "at least 0", "mass": OPEN_UNIT, "post": POST},
     "vote": {"candidates": "`all`, `clusters`", "small_large": "", "post": POST},
     "detector": {"threshold": UNIT, "max_detections": "1 to 1000", "post": POST},
+    "rcnn": {"threshold": UNIT, "nms_iou": UNIT, "max_detections": "1 to 1000"},
     "clip_diy": {**SEGMENTATION_VALUES, "placement": "`tiled`, `centred`, `nearest`"},
     "maskclip": SEGMENTATION_VALUES,
     "clip_dinoiser": {**SEGMENTATION_VALUES, "gamma": UNIT, "delta": UNIT, "correlations": "`auto`, `head`, `dino`"},
@@ -145,7 +146,8 @@ def test_the_document_says_the_same(method: str, name: str) -> None:
     option, table = describe(HEADS[method])[name], TABLES[NODES[method]]
     kind, default, allowed, meaning = row(f"`{method}`", name)
     assert (kind, allowed, meaning) == (option.kind.__name__, ALLOWED[method][name], option.help)
-    assert default == f"`{str(option.default).lower() if option.kind is bool else repr(option.default)}`"
+    stated = f"`{str(option.default).lower() if option.kind is bool else repr(option.default)}`"
+    assert default == (option.unset or stated)
     if name in table:
         assert row(f"Node `{NODES[method]}`", name)[2:] == [ALLOWED[method][name], "yes", option.help]
 

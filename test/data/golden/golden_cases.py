@@ -88,12 +88,14 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
 
 ALWAYS_WELL_POSED = {
+    "cutler_cascade",
     "cutler_merge",
     "lod_phm",
     "lod_ranking",
     "lost_cad_boxes",
     "lost_od_clusters",
     "lost_od_eval",
+    "rcnn_weights",
     "selfmask_spectral",
 }
 """Folders whose every case has one answer."""
