@@ -147,7 +147,7 @@ class SaliencyResult(HeadResult):
 
     Args:
         saliency: float32 [h', w'] in [0, 1] at the processed size.
-        logits: float32 [h, w] on the patch grid, from which the saliency was interpolated.
+        logits: float32 on the patch grid or a finer one, from which the saliency was interpolated.
     """
 
     saliency: npt.NDArray[np.float32]
@@ -166,8 +166,9 @@ class SaliencyResult(HeadResult):
         return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
 
     def main_box(self) -> npt.NDArray[np.float32]:
-        """Return the box of the largest region at patch resolution, as in FOUND's paper."""
-        box = corloc_box(self.logits, self.geometry.patch, self.geometry.resized)
+        """Return the box of the largest region at the resolution of the logits, as in FOUND's paper."""
+        cell = self.geometry.padded[0] // len(self.logits)
+        box = corloc_box(self.logits, cell, self.geometry.resized)
         rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
         return boxes_to_source(rows, self.geometry)
 
@@ -338,11 +339,11 @@ class ImageHead(abc.ABC):
 
     Attributes:
         default_options: Options that hold until others are chosen.
-        short_side: What the shorter side of an image becomes, in pixels.
+        short_side: What the shorter side of an image becomes, in pixels; None: it stays as it is.
     """
 
     default_options: Any
-    short_side: int
+    short_side: int | None
 
     def reads_features(self, options: Any) -> bool:
         """Return False: it reads the images."""
