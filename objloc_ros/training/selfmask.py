@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -203,8 +203,3 @@ def _normalise(batch: Sequence[Example], model: SelfMask) -> Tensor:
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (model.mean, model.std))
     normalised: Tensor = (pixels - mean) / std
     return normalised
-
-
-def describe_training(labels: Labels, settings: SelfMaskTraining) -> dict[str, Any]:
-    """Return what a network's file says about its training, as JSON values."""
-    return {"images": len(labels.images), "objects": labels.count, **asdict(settings)}
