@@ -13,6 +13,7 @@ _DINO = "https://dl.fbaipublicfiles.com/dino"
 _CUTLER = "https://dl.fbaipublicfiles.com/cutler/checkpoints"
 _HUB = "https://huggingface.co"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
+_SELFMASK = "https://github.com/NoelShin/selfmask/releases/download/v1.0.0"
 _DINOISER = "https://raw.githubusercontent.com/wysoczanska/clip_dinoiser/a954aae6fb61f5ff18834e50a0c78a2258cd9afb"
 
 
@@ -24,8 +25,8 @@ class WeightsEntry:
         name: Key in the registry; for a backbone also its architecture.
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
         layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
-            "dinoiser_head" (CLIP-DINOiser's two convolutions), "detector" (`methods.token_detector`) or "rcnn"
-            (detectron2's key names).
+            "dinoiser_head" (CLIP-DINOiser's two convolutions), "detector" (`methods.token_detector`), "selfmask"
+            (SelfMask's own key names) or "rcnn" (detectron2's).
         licence: SPDX identifier.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
@@ -36,7 +37,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "rcnn"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "selfmask", "rcnn"]
     licence: str
     source: str
     url: str | None = None
@@ -122,6 +123,17 @@ def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry
     )
 
 
+def _selfmask(queries: int) -> WeightsEntry:
+    return WeightsEntry(
+        name=f"selfmask_nq{queries}",
+        filename=f"selfmask_nq{queries}.pt",
+        layout="selfmask",
+        licence="MIT",
+        source=f"SelfMask (Shin et al., CVPR workshops 2022), {queries} queries on DINO's ViT-S/8, trained on DUTS-TR",
+        url=f"{_SELFMASK}/selfmask_nq{queries}.pt",
+    )
+
+
 _ENTRIES = (
     WeightsEntry(
         name="tiny",
@@ -191,6 +203,8 @@ _ENTRIES = (
         source="CLIP-DINOiser (Wysoczanska et al., ECCV 2024), the released head",
         url=f"{_DINOISER}/checkpoints/last.pt",
     ),
+    _selfmask(20),
+    _selfmask(10),
     _cutler("cutler_cascade", "cutler_cascade_final", "the Cascade Mask R-CNN after its last round"),
     _cutler("cutler_mrcnn", "cutler_mrcnn_final", "the Mask R-CNN after its last round"),
     _cutler("cutler_cascade_r1", "cutler_cascade_r1", "the Cascade Mask R-CNN of self-training's first round"),

@@ -189,7 +189,7 @@ class CachedExamples:
         prepared = [one for one in map(self._fresh.prepare, items) if one is not None]
         if len(prepared) < self._variants:
             return
-        examples = [one._replace(tokens=one.tokens.half().cpu()) for one in self._fresh.finish(prepared)]
+        examples = [one._replace(tokens=one.tokens.half().cpu().contiguous()) for one in self._fresh.finish(prepared)]
         for one in examples:
             check_tokens(one.tokens, self._fresh.name(index))
         if self._folder is not None:

@@ -28,14 +28,17 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "parameters.md").read
 UNIT, OPEN_UNIT, POST = "0 to 1", "0 to 1, both excluded", "`none`, `bilateral`, `crf`"
 SEGMENTATION_VALUES = {"background": "`found`, `prompt`, `none`", "threshold": UNIT, "min_area": UNIT}
 
+SALIENCY_VALUES = {
+    "threshold": UNIT,
+    "mode": "`multi`, `single`",
+    "post": "`none`, `bilateral`",
+    "min_area": UNIT,
+    "max_detections": "1 to 1000",
+}
+
 ALLOWED = {
-    "found": {
-        "threshold": UNIT,
-        "mode": "`multi`, `single`",
-        "post": "`none`, `bilateral`",
-        "min_area": UNIT,
-        "max_detections": "1 to 1000",
-    },
+    "found": SALIENCY_VALUES,
+    "selfmask": SALIENCY_VALUES,
     "lost": {"k_patches": "at least 1", "post": POST},
     "tokencut": {"tau": "-1 to 1", "eps": OPEN_UNIT, "binary": "", "post": POST},
     "deep_spectral": {"n_vectors": "at least 2", "post": POST},

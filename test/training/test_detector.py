@@ -54,7 +54,7 @@ class ColourBackbone(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Features:
         colours = nn.functional.avg_pool2d(images, 8) * self.vit.gain
-        keys = colours.flatten(2).transpose(1, 2)
+        keys = colours.flatten(2).transpose(1, 2).contiguous()
         return Features(keys, keys, keys, keys[:, None, :, 0].softmax(-1), tuple(colours.shape[2:]))
 
 
@@ -436,6 +436,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         assert first["log"] == second["log"]
         alone, log = train_detector(ColourBackbone(), labels, shared_settings(mode))
         # Adam turns rounding into steps where a gradient is about 0: single weights may differ.
-        assert (first["weights"] - weights(alone)).norm() < 1e-3 * weights(alone).norm()
+        assert (first["weights"] - weights(alone)).norm() < 5e-3 * weights(alone).norm()
+        assert first["log"][0]["loss"] == pytest.approx(log.losses[0]["loss"], rel=1e-5)
         assert first["log"][-1]["loss"] == pytest.approx(log.losses[-1]["loss"], rel=1e-3)
         assert torch.load(tmp_path / f"{mode}.checkpoint")["step"] == SHORT.steps

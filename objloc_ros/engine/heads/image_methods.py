@@ -10,7 +10,9 @@ from typing import Literal
 import torch
 
 from objloc_ros.engine.heads.rcnn import RcnnOptions, load_rcnn_head
+from objloc_ros.engine.heads.selfmask import load_selfmask_head
 from objloc_ros.engine.results import ImageHead
+from objloc_ros.methods.found import FoundOptions
 from objloc_ros.options import Options
 
 LoadHead = Callable[[str, "Path | None", "int | None", torch.device], ImageHead]
@@ -37,5 +39,6 @@ class ImageMethod:
 
 IMAGE_METHODS: Mapping[str, ImageMethod] = {
     "rcnn": ImageMethod(RcnnOptions, "cutler_cascade", "discovery", load_rcnn_head),
+    "selfmask": ImageMethod(FoundOptions, "selfmask_nq20", "found", load_selfmask_head),
 }
 """Methods with networks of their own, by name."""

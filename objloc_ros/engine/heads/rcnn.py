@@ -56,6 +56,7 @@ class RcnnHead(ImageHead):
     """
 
     default_options = RcnnOptions()
+    short_side: int
 
     def __init__(self, network: Rcnn, short_side: int | None = None) -> None:
         from objloc_ros.methods.rcnn import SHORT_SIDE

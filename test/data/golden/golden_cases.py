@@ -82,6 +82,7 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
     "found_head": lambda case: case["box_upsampled"].size == 0,
     "lost": _is_ill_posed_lost,
     "maskcut": _is_ill_posed_maskcut,
+    "selfmask_loss": lambda case: not case["gt"].any((1, 2, 3)).all(),
     "selfmask_vote": lambda case: len(case["kept"]) == len(case["masks"]),
     "tokencut": _is_ill_posed_tokencut,
 }
@@ -95,6 +96,8 @@ ALWAYS_WELL_POSED = {
     "lost_cad_boxes",
     "lost_od_clusters",
     "lost_od_eval",
+    "selfmask_net",
+    "selfmask_rate",
     "rcnn_weights",
     "selfmask_spectral",
 }
