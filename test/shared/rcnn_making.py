@@ -14,15 +14,10 @@ CASCADE = RcnnSpec((1, 1, 1, 1), pyramid=True, stages=3, classes=1, box_classes=
 CLUSTERS = RcnnSpec((1, 1, 1, 1), pyramid=False, stages=1, classes=20, box_classes=20, masks=False)
 
 
-def make_state(spec: RcnnSpec, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Make a state dict with random weights, whose boxes are not all alike."""
-    torch.manual_seed(seed)
-    network = Rcnn(spec)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if "anchor_deltas" in name or "bbox_pred" in name:
-                parameter.mul_(0.1)
-    return network.state_dict()
+def make_network(spec: RcnnSpec) -> Rcnn:
+    """Make a network with random weights."""
+    torch.manual_seed(0)
+    return Rcnn(spec).requires_grad_(False).eval()
 
 
 def make_light_state(spec: RcnnSpec) -> dict[str, torch.Tensor]:
@@ -35,5 +30,5 @@ def make_light_state(spec: RcnnSpec) -> dict[str, torch.Tensor]:
 
 def save_checkpoint(path: Path, spec: RcnnSpec, **more: Any) -> Path:
     """Save a checkpoint as detectron2's trainer does."""
-    torch.save({"model": make_state(spec), **more}, path)
+    torch.save({"model": make_network(spec).state_dict(), **more}, path)
     return path
