@@ -332,6 +332,6 @@ def _check_origin(document: Path, made_with: dict[str, Any]) -> None:
     for name, value in made_with.items():
         if info.get(name, value) != value:
             raise InputError(
-                f"{document} was made with {name} {info[name]!r}, not {value!r}: continue with the same options, choose "
-                f"another --out, or remove {document.parent.parent}"
+                f"{document} was made with {name} {info[name]!r}, not {value!r}: continue with the same options, "
+                f"choose another --out, or remove {document.parent.parent}"
             )
