@@ -9,6 +9,7 @@ MAX_BYTES = 4_000_000
 CASES = {
     "bilateral": 5,
     "clipdiy": 6,
+    "cutler_cascade": 2,
     "cutler_copy_paste": 4,
     "cutler_droploss": 3,
     "cutler_merge": 2,
@@ -23,6 +24,12 @@ CASES = {
     "lost_od_clusters": 2,
     "lost_od_eval": 2,
     "maskcut": 9,
+    "selfmask_loss": 3,
+    "selfmask_net": 4,
+    "selfmask_rate": 1,
+    "rcnn_weights": 3,
+    "selfmask_spectral": 3,
+    "selfmask_vote": 5,
     "tokencut": 15,
 }
 

@@ -10,8 +10,10 @@ from typing import Literal
 from objloc_ros.errors import ParameterError
 
 _DINO = "https://dl.fbaipublicfiles.com/dino"
+_CUTLER = "https://dl.fbaipublicfiles.com/cutler/checkpoints"
 _HUB = "https://huggingface.co"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
+_SELFMASK = "https://github.com/NoelShin/selfmask/releases/download/v1.0.0"
 _DINOISER = "https://raw.githubusercontent.com/wysoczanska/clip_dinoiser/a954aae6fb61f5ff18834e50a0c78a2258cd9afb"
 
 
@@ -22,8 +24,9 @@ class WeightsEntry:
     Args:
         name: Key in the registry; for a backbone also its architecture.
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
-        layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution) or
-            "dinoiser_head" (CLIP-DINOiser's two convolutions).
+        layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
+            "dinoiser_head" (CLIP-DINOiser's two convolutions), "detector" (`methods.token_detector`), "selfmask"
+            (SelfMask's own key names) or "rcnn" (detectron2's).
         licence: SPDX identifier.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
@@ -34,7 +37,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "clip", "found_head", "dinoiser_head"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "selfmask", "rcnn"]
     licence: str
     source: str
     url: str | None = None
@@ -45,6 +48,16 @@ class WeightsEntry:
     def embedded(self) -> bool:
         """Whether the file ships with the package."""
         return self.url is None
+
+    @property
+    def terms(self) -> str:
+        """The licence, and in words if it forbids commercial use."""
+        return f"{self.licence}, non-commercial use only" if self.non_commercial else self.licence
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence forbids commercial use."""
+        return "-NC-" in self.licence
 
     @property
     def path(self) -> Path:
@@ -70,6 +83,11 @@ def find_entry(name: str) -> WeightsEntry:
     return REGISTRY[name]
 
 
+def is_present(name: str) -> bool:
+    """Return whether there are weights of this name, and their file is on this machine."""
+    return name in REGISTRY and REGISTRY[name].path.is_file()
+
+
 def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> WeightsEntry:
     return WeightsEntry(
         name=name,
@@ -83,6 +101,17 @@ def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> W
     )
 
 
+def _cutler(name: str, stem: str, source: str) -> WeightsEntry:
+    return WeightsEntry(
+        name=name,
+        filename=f"{stem}.pth",
+        layout="rcnn",
+        licence="CC-BY-NC-4.0",
+        source=f"CutLER (Wang et al., CVPR 2023), {source}",
+        url=f"{_CUTLER}/{stem}.pth",
+    )
+
+
 def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry:
     return WeightsEntry(
         name=name,
@@ -91,6 +120,17 @@ def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry
         licence=licence,
         source=source,
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+    )
+
+
+def _selfmask(queries: int) -> WeightsEntry:
+    return WeightsEntry(
+        name=f"selfmask_nq{queries}",
+        filename=f"selfmask_nq{queries}.pt",
+        layout="selfmask",
+        licence="MIT",
+        source=f"SelfMask (Shin et al., CVPR workshops 2022), {queries} queries on DINO's ViT-S/8, trained on DUTS-TR",
+        url=f"{_SELFMASK}/selfmask_nq{queries}.pt",
     )
 
 
@@ -163,6 +203,12 @@ _ENTRIES = (
         source="CLIP-DINOiser (Wysoczanska et al., ECCV 2024), the released head",
         url=f"{_DINOISER}/checkpoints/last.pt",
     ),
+    _selfmask(20),
+    _selfmask(10),
+    _cutler("cutler_cascade", "cutler_cascade_final", "the Cascade Mask R-CNN after its last round"),
+    _cutler("cutler_mrcnn", "cutler_mrcnn_final", "the Mask R-CNN after its last round"),
+    _cutler("cutler_cascade_r1", "cutler_cascade_r1", "the Cascade Mask R-CNN of self-training's first round"),
+    _cutler("cutler_cascade_r2", "cutler_cascade_r2", "the Cascade Mask R-CNN of self-training's second round"),
 )
 
 REGISTRY: dict[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}

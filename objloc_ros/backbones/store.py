@@ -104,24 +104,46 @@ def describe_missing(entry: WeightsEntry) -> str:
     if entry.embedded:
         return f"the embedded weights {entry.name!r} are missing ({entry.path}): the installation is incomplete"
     return (
-        f"the weights {entry.name!r} are not on this machine ({entry.path}): run `objloc weights fetch {entry.name}` "
-        f"({entry.licence}, {entry.url}); nothing is downloaded without that command"
+        f"the weights {entry.name!r} are not on this machine ({entry.path}): run `objloc weights fetch {entry.name}"
+        f"{' --non-commercial' if entry.non_commercial else ''}` ({entry.terms}, {entry.url}); nothing is downloaded "
+        "without that command"
     )
 
 
-def fetch(name: str, *, progress: Progress | None = None) -> Path:
+def check_terms(name: str, *, non_commercial: bool) -> None:
+    """Raise WeightsError if the licence of a registry entry forbids commercial use and nobody said to keep to that.
+
+    Args:
+        name: Key in the registry.
+        non_commercial: Whether the weights are fetched for non-commercial use.
+    """
+    entry = find_entry(name)
+    if entry.non_commercial and not non_commercial:
+        raise WeightsError(
+            f"{name} is licensed {entry.licence}, for NON-COMMERCIAL use only: if yours is, add --non-commercial; "
+            "nothing was fetched"
+        )
+
+
+def fetch(name: str, *, progress: Progress | None = None, non_commercial: bool = False) -> Path:
     """Download the file of a registry entry into the cache, unless a good one is there.
 
     The download goes to a temporary name, is verified and only then renamed, so the cache never holds a partial file.
 
+    Args:
+        name: Key in the registry.
+        progress: Told how far the download is.
+        non_commercial: Whether the weights are for non-commercial use; some licences allow no other.
+
     Raises:
-        WeightsError: If the server cannot be reached, what it sends has the wrong size or hash, or the cache cannot
-            be written.
+        WeightsError: If the licence forbids the use, the server cannot be reached, what it sends has the wrong size or
+            hash, or the cache cannot be written.
         ParameterError: If the name is unknown.
     """
     entry = find_entry(name)
     if entry.embedded or _is_good(entry):
         return verify(name).path
+    check_terms(name, non_commercial=non_commercial)
     target = entry.path
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

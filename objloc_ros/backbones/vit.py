@@ -189,8 +189,12 @@ def build_vit(name: str) -> ViT:
     """
     if name not in SPECS:
         raise ParameterError(f"unknown backbone {name!r}; known: {', '.join(SPECS)}")
-    spec = SPECS[name]
-    vit = VisionTransformer(
+    return ViT(build_transformer(SPECS[name]), SPECS[name])
+
+
+def build_transformer(spec: ViTSpec) -> VisionTransformer:
+    """Return timm's transformer of an architecture, without a head, with random weights."""
+    return VisionTransformer(
         img_size=spec.base,
         patch_size=spec.patch,
         embed_dim=spec.embed_dim,
@@ -201,4 +205,3 @@ def build_vit(name: str) -> ViT:
         embed_layer=spec.stem,
         attn_layer=Attention,
     )
-    return ViT(vit, spec)

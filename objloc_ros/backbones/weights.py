@@ -8,11 +8,15 @@ layout, are each read without the other.
 from __future__ import annotations
 
 import argparse
+import codecs
 import hashlib
+import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -36,6 +40,22 @@ KNOWN = "known_tokens"
 
 _NEITHER = ("logit_scale", "logit_bias", "attn_mask", "input_resolution", "context_length", "vocab_size")
 """What files hold besides the towers; similarities are cosines here."""
+
+NUMPY_GLOBALS: list[Any] = [
+    (function, f"numpy.{core}.multiarray.{name}")
+    for core in ("core", "_core")  # before and since NumPy 2
+    for name, function in (("_reconstruct", np.empty(0).__reduce__()[0]), ("scalar", np.float32().__reduce__()[0]))
+] + [np.ndarray, np.dtype, *{type(np.dtype(letter)) for letter in "?bBhHiIlLqQefd"}]
+"""What torch's unpickler may make beside tensors: arrays and numbers of NumPy, which a trainer's counters may be."""
+
+PICKLE_GLOBALS: dict[str, Any] = {
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": codecs.encode,  # bytes in old protocols
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    **{place: function for function, place in (item for item in NUMPY_GLOBALS if isinstance(item, tuple))},
+}
+"""What a pickle may name."""
 
 _SHOWN = 3
 """How many offending keys an error names."""
@@ -116,8 +136,9 @@ def read_state(path: Path) -> dict[str, Any]:
     """Read a weights file into CPU memory.
 
     Args:
-        path: A `.safetensors` file, or a torch checkpoint that holds nothing but tensors and plain containers
-            (and the argparse.Namespace of DINO's full checkpoints, which is inert).
+        path: A `.safetensors` file, a torch checkpoint that holds nothing but tensors and plain containers (and the
+            argparse.Namespace of DINO's full checkpoints, which is inert), or, as a `.pkl` file, a pickle of plain
+            containers and NumPy arrays, as detectron2 converts and publishes weights.
 
     Raises:
         WeightsError: If the file is of neither kind, is damaged, or asks for code to be run.
@@ -125,13 +146,34 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        if path.suffix == ".pkl":
+            return _read_pickle(path)
+        with torch.serialization.safe_globals([argparse.Namespace, *NUMPY_GLOBALS]):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or damaged file can make the readers raise anything
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(f"{path} cannot be read as weights: {reason or type(error).__name__}") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds a {type(state).__name__}, expected a dictionary of tensors")
+    return state
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads plain containers and arrays; whatever else a pickle names is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a pickle names, if it is harmless."""
+        if (place := f"{module}.{name}") not in PICKLE_GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {place}, which is neither an array nor a plain container")
+        return PICKLE_GLOBALS[place]
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    """Read a pickle of plain containers and arrays."""
+    with path.open("rb") as file:
+        state = _ArrayUnpickler(file, encoding="latin1").load()
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds a {type(state).__name__}, expected a dictionary of arrays")
     return state
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch.nn import Conv2d
 
 from objloc_ros.backbones.clip import ClipSpec
 from objloc_ros.backbones.vit import ViTSpec
 from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
+from objloc_ros.methods.token_detector import WIDTH, TokenDetector
 from objloc_ros.ops.geometry import plan
 from objloc_ros.types import Grid, Size
 
@@ -229,6 +231,26 @@ def count_clip_dense(spec: ClipSpec, source: Size) -> Workload:
         image_bytes=FLOAT_BYTES * patches * (3 * spec.patch**2 + spec.embed_dim),
         gemm=GemmShape(patches + 1, width, 4 * width),
         bfloat16=True,
+    )
+
+
+def count_detector(spec: ViTSpec, grid: Grid) -> Workload:
+    """Count the convolutions of a token detector of one class; float32.
+
+    Args:
+        spec: The backbone that it reads.
+        grid: Patch rows and columns.
+    """
+    detector = TokenDetector(spec.embed_dim)
+    weights = sum(convolution.weight.numel() for convolution in detector.modules() if isinstance(convolution, Conv2d))
+    patches = grid[0] * grid[1]
+    return Workload(
+        products=2 * patches * weights,
+        attention=0,
+        weight_bytes=FLOAT_BYTES * weights,
+        image_bytes=FLOAT_BYTES * patches * (spec.embed_dim + WIDTH),
+        gemm=GemmShape(patches, 9 * WIDTH, WIDTH),
+        bfloat16=False,
     )
 
 

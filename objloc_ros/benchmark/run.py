@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import find_clip_spec
 from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
 from objloc_ros.benchmark.results import CaseResult, Roofline
 from objloc_ros.benchmark.roofline import (
@@ -26,6 +27,7 @@ from objloc_ros.benchmark.roofline import (
     Workload,
     count_clip_dense,
     count_clip_windows,
+    count_detector,
     count_gram,
     count_vit,
 )
@@ -38,6 +40,8 @@ from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
+from objloc_ros.methods.detector_file import DetectorInfo, save_detector
+from objloc_ros.methods.token_detector import TokenDetector
 from objloc_ros.types import Size
 
 T = TypeVar("T")
@@ -62,8 +66,8 @@ class BenchLoader(Loader):
     """Loads each network once and keeps it.
 
     Args:
-        random: Give the backbone and FOUND's head for it random weights. The head then finds something in places, but
-            what follows it depends on the weights.
+        random: Give the backbone, and FOUND's head or the detector for it, random weights. The head then finds
+            something in places, but what follows it depends on the weights.
     """
 
     def __init__(self, *, random: bool) -> None:
@@ -88,7 +92,8 @@ class BenchLoader(Loader):
     def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """See `Loader.heads`."""
         if self._random:
-            config = replace(config, head_weights=self._random_head(config.backbone))
+            make = self._random_detector if "detector" in config.methods else self._random_head
+            config = replace(config, head_weights=make(config))
         return self._once(("heads", config), lambda: super(BenchLoader, self).load_heads(config))
 
     def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
@@ -103,11 +108,25 @@ class BenchLoader(Loader):
         kept: T = self._kept[key]
         return kept
 
-    def _random_head(self, backbone: str) -> Path:
-        """A file, as FOUND's head is read from nothing else."""
-        path = Path(self._folder.name) / f"{backbone}.safetensors"
+    def _random_detector(self, config: PipelineConfig) -> Path:
+        """A file, as detectors are read from nothing else."""
+        path = Path(self._folder.name) / f"{config.backbone}_detector.safetensors"
         if not path.exists():
-            weight = torch.randn(1, SPECS[backbone].embed_dim, 1, 1, generator=torch.Generator().manual_seed(0))
+            vit = self.load_backbone(replace(config, short_side=None)).vit
+            torch.manual_seed(0)
+            detector = TokenDetector(vit.embed_dim)
+            torch.nn.init.zeros_(cast(torch.Tensor, detector.objectness.bias))  # untrained ones find nothing
+            info = DetectorInfo(
+                backbone=config.backbone, fingerprint=fingerprint(vit), patch=vit.patch, classes=detector.classes
+            )
+            save_detector(path, detector, info)
+        return path
+
+    def _random_head(self, config: PipelineConfig) -> Path:
+        """A file, as FOUND's head is read from nothing else."""
+        path = Path(self._folder.name) / f"{config.backbone}.safetensors"
+        if not path.exists():
+            weight = torch.randn(1, SPECS[config.backbone].embed_dim, 1, 1, generator=torch.Generator().manual_seed(0))
             save_file({"weight": weight, "bias": torch.zeros(1)}, path)
         return path
 
@@ -219,6 +238,8 @@ def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Wo
     workloads = {"vit": count_vit(backbone.vit.spec, grid)}
     if case.method in GRAPH_METHODS:
         workloads["head"] = count_gram(grid[0] * grid[1], backbone.vit.spec.embed_dim)
+    elif case.method == "detector":
+        workloads["head"] = count_detector(backbone.vit.spec, grid)
     elif case.method == "clip_diy":
         workloads["head"] = count_clip_windows(find_clip_spec(clip))
     elif case.method in SEGMENTATION:

@@ -17,6 +17,7 @@ from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of
 from objloc_ros.data.coco_document import CocoRecords
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
+from objloc_ros.engine.loader import list_labels
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
@@ -55,9 +56,7 @@ class MethodOutput:
         }
         if pipeline.labels is not None and method in SEGMENTATION:
             info["labels"] = pipeline.labels.names()
-            self.records = CocoRecords(info, pipeline.labels.prompts)
-        else:
-            self.records = CocoRecords(info)
+        self.records = CocoRecords(info, list_labels(config, method))
 
     def draw(self, image: Image, result: HeadResult, file_name: str, **extra: Any) -> Image:
         """Record the detections of an image, and return the image with the result drawn in."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, collect_networks
@@ -35,13 +36,13 @@ from objloc_ros.evaluation.held_out_scenes import (
     make_videos,
 )
 from objloc_ros.io.tables import markdown_table
-from objloc_ros.methods.detector_file import has_detector
 
 COLUMNS = {
     "lost": "LOST CorLoc",
     "tokencut": "TokenCut CorLoc",
     "deep_spectral": "Deep Spectral CorLoc",
     "dino_seg": "DINO-seg CorLoc",
+    "vote": "Vote CorLoc",
     "maskcut": "MaskCut CorLoc",
     "maskcut_ap50": "MaskCut AP50",
     "maskcut_ar": "MaskCut AR",
@@ -157,7 +158,7 @@ def _evaluate_prompts(args: argparse.Namespace) -> int:
 
 def _list_video_methods(networks: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the methods to run on videos: the detector is one where it was given, or is known to fit the backbone."""
-    fits = "weights" not in networks and has_detector(networks.get("backbone", PipelineConfig.backbone))
+    fits = "weights" not in networks and is_present(f"{networks.get('backbone', PipelineConfig.backbone)}_detector")
     return (*PATCH_METHODS, *(["detector"] if fits or "head_weights" in networks else []))
 
 

@@ -1,4 +1,4 @@
-"""`objloc evaluate corloc|coco|saliency|miou`: files of predictions against files of truth."""
+"""`objloc evaluate corloc|coco|clusters|saliency|miou`: files of predictions against files of truth."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from tqdm import tqdm
 
 from objloc_ros.cli.options import find_failed_limits, parse_limits
 from objloc_ros.data.base import pair_maps, read_map
-from objloc_ros.data.coco_document import add_masks, read_predictions, read_truth, select_best_boxes
+from objloc_ros.data.coco_document import (
+    add_masks,
+    read_categories,
+    read_predictions,
+    read_truth,
+    select_best_boxes,
+)
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.evaluation.clusters import evaluate_clusters
 from objloc_ros.io.files import write_json
 from objloc_ros.io.tables import text_table
 from objloc_ros.metrics import CorLoc, MeanIoU, Saliency, average_precision
@@ -29,7 +36,7 @@ Metrics = dict[str, Any]
 
 
 def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the four evaluations."""
+    """Declare the evaluations."""
     boxes = "COCO results, or a document such as `objloc detect` writes"
     parser = _add(kinds, "corloc", "how often the best box hits an object", boxes, "COCO document", _measure_corloc)
     parser.add_argument(
@@ -52,6 +59,9 @@ def add_arguments(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="leave out objects that are flagged difficult, as `objloc evaluate voc07` does",
     )
+    what = "average precision of clusters assigned to classes"
+    parser = _add(kinds, "clusters", what, boxes, "COCO document", _measure_clusters)
+    parser.set_defaults(show=format_class_ap)
     names = "folder of PNGs of the same names"
     parser = _add(kinds, "saliency", "soft or hard maps", "folder of 8-bit PNGs", names, _measure_saliency)
     parser.add_argument(
@@ -95,7 +105,7 @@ def _add(
         metavar="METRIC=NUMBER",
         help=f"exit with status {BELOW} if the metric is below the number; may be repeated",
     )
-    parser.set_defaults(run=run, measure=measure)
+    parser.set_defaults(run=run, measure=measure, show=_format_numbers)
     return parser
 
 
@@ -115,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     failed = find_failed_limits(numbers, limits)
     if args.out is not None:
         write_json(args.out, metrics)
-    print(json.dumps(metrics, indent=1) if args.json else format_metrics(numbers))
+    print(json.dumps(metrics, indent=1) if args.json else args.show(metrics))
     for text in failed:
         print(f"objloc: {text}", file=sys.stderr)
     return BELOW if failed else 0
@@ -138,6 +148,13 @@ def _measure_coco(args: argparse.Namespace) -> Metrics:
     document = add_masks(truth, results) if masks else truth.document
     metrics = average_precision(document, results, iou_type=args.iou_type, class_agnostic=not args.per_class)
     return {**metrics, "images": len(truth.ids), "objects": len(results)}
+
+
+def _measure_clusters(args: argparse.Namespace) -> Metrics:
+    truth = read_truth(args.ground_truth)
+    results = read_predictions(args.predictions, truth)
+    figures = evaluate_clusters(truth, results, read_categories(args.predictions, results))
+    return {**figures, "images": len(truth.ids), "objects": len(results)}
 
 
 def _measure_saliency(args: argparse.Namespace) -> Metrics:
@@ -175,6 +192,19 @@ def _locate_errors(name: str) -> Iterator[None]:
 
 def _show_progress(pairs: list[tuple[str, Path, Path]]) -> Iterable[tuple[str, Path, Path]]:
     return tqdm(pairs, unit="image", disable=None, leave=False, delay=1)
+
+
+def _format_numbers(metrics: Metrics) -> str:
+    return format_metrics({name: value for name, value in metrics.items() if isinstance(value, (int, float))})
+
+
+def format_class_ap(figures: Metrics) -> str:
+    """Write the average precision of each class and its cluster, a line each, and the means."""
+    rows: list[tuple[object, ...]] = [("class", "cluster", "ap50", "ap")]
+    for name, about in figures["classes"].items():
+        if about is not None:
+            rows.append((name, about["cluster"] or "none", f"{about['ap50']:.4f}", f"{about['ap']:.4f}"))
+    return text_table([*rows, ("mean", "", f"{figures['ap50']:.4f}", f"{figures['ap']:.4f}")], left=2)
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:

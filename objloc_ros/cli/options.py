@@ -284,8 +284,13 @@ def add_dataset_parsers(
         yield parser
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Declare where shards are processed."""
+def add_engine_options(parser: argparse.ArgumentParser, *, workers: str = "--workers") -> None:
+    """Declare where shards are processed.
+
+    Args:
+        parser: The sub-command's parser.
+        workers: The flag for the number of Ray tasks.
+    """
     group = parser.add_argument_group("engine")
     group.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="where to work (default: %(default)s)"
@@ -294,7 +299,11 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         "--address", metavar="HOST:PORT", help="address of a running Ray cluster (default: start one on this machine)"
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="greatest number of Ray tasks at a time (default: as many as fit)"
+        workers,
+        dest="ray_tasks",
+        type=int,
+        metavar="N",
+        help="greatest number of Ray tasks at a time (default: as many as fit)",
     )
     group.add_argument("--cpus", type=float, default=1, help="processors per Ray task (default: %(default)g)")
     group.add_argument("--gpus", type=float, default=0, help="GPUs per Ray task, or a part (default: %(default)g)")
@@ -310,16 +319,16 @@ def choose_engine(args: argparse.Namespace, *, networks: bool = True) -> Engine:
     Raises:
         ParameterError: An option is out of range or for another engine.
     """
-    if args.engine == "local" and (args.address is not None or args.workers is not None):
-        raise ParameterError("--address and --workers are for --engine ray")
-    if args.workers is not None and args.workers < 1:
-        raise ParameterError(f"workers must be at least 1, got {args.workers}")
+    if args.engine == "local" and (args.address is not None or args.ray_tasks is not None):
+        raise ParameterError("an address and a number of Ray tasks are for --engine ray")
+    if args.ray_tasks is not None and args.ray_tasks < 1:
+        raise ParameterError(f"there must be at least 1 Ray task, got {args.ray_tasks}")
     if args.engine == "local":
         return run_here
     from objloc_ros.jobs.ray import Fleet, run_on_ray
 
     return functools.partial(
-        run_on_ray, fleet=Fleet(args.address, args.workers, args.cpus, args.gpus if networks else 0)
+        run_on_ray, fleet=Fleet(args.address, args.ray_tasks, args.cpus, args.gpus if networks else 0)
     )
 
 

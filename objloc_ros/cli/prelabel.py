@@ -104,13 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if recordings and task.keep == "none" and (sources.videos or sources.bags):
         raise ParameterError(f"a recording for {' and '.join(recordings)} needs the frames: leave --no-images out")
     shards = make_pieces(sources, block=args.block, sequences=task.track == "all")
-    parts = args.out / "parts"
-    claim_parts(parts, task, shards)
-    outcome = _label(shards, task, parts, engine)
-    failed = dict(outcome.failed)
+    totals, failed = label_pieces(shards, task, args.out, engine)
     done = [shard for shard in shards if shard.name not in failed]
-    move_images([parts / shard.name for shard in done], args.out / "images")
-    totals = _write_coco([parts / shard.name for shard in done], args.out, task)
     for name in recordings:
         failed |= _export(name, done, args.out, plain_engine).failed
     _print_summary(args, totals, failed)
@@ -118,6 +113,30 @@ def run(args: argparse.Namespace) -> int:
         warning = f"CVAT will refuse images that differ only in their suffixes, as {twins[0]} and {twins[1]} do"
         print(f"objloc: {warning}", file=sys.stderr)
     return int(bool(failed) or totals.failures > 0)
+
+
+def label_pieces(shards: Sequence[Shard], task: LabelTask, out: Path, engine: Engine) -> tuple[Totals, dict[str, str]]:
+    """Label what is left to label, and write the COCO document and the frames.
+
+    Args:
+        shards: All pieces, see `make_pieces`.
+        task: What labels them.
+        out: Folder of the results.
+        engine: Where to work.
+
+    Returns:
+        What the document contains, and the reason for each piece that failed.
+
+    Raises:
+        InputError: The output cannot be written, or holds labels that were made otherwise.
+        WeightsError: Weights are missing or refused.
+    """
+    parts = out / "parts"
+    claim_parts(parts, task, shards)
+    outcome = _label(shards, task, parts, engine)
+    done = [parts / shard.name for shard in shards if shard.name not in outcome.failed]
+    move_images(done, out / "images")
+    return _write_coco(done, out, task), dict(outcome.failed)
 
 
 def _parse_exports(text: str) -> list[ExportFormat]:

@@ -1,4 +1,4 @@
-"""`objloc train tiny|clip|found|dinoiser`: the embedded ViT and CLIP pair, and the heads of FOUND and CLIP-DINOiser.
+"""`objloc train tiny|clip|found|dinoiser|detector`: the embedded networks, and heads and detectors on frozen ones.
 
 An interrupted training resumes where it stopped.
 """
@@ -6,18 +6,18 @@ An interrupted training resumes where it stopped.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
+from objloc_ros.cli import train_detector
 from objloc_ros.cli.options import add_flag, add_flags, collect_options
+from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
     found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
     found.set_defaults(train=_train_found)
+    train_detector.add_arguments(kinds.add_parser("detector", help="a token detector, from labels of other methods"))
     _add_dinoiser(kinds.add_parser("dinoiser", help="CLIP-DINOiser's two convolutions, by the paper's recipe"))
 
 
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 def _train_tiny(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     settings = TinyTraining(Schedule(args.steps), seed=args.seed)
-    progress = _Progress(args.steps, "steps")
+    progress = TrainingProgress(args.steps, "steps")
     model = train_tiny(
         settings,
         args.out / "tiny.checkpoint",
@@ -136,7 +137,7 @@ def _train_tiny(args: argparse.Namespace) -> None:
 
 def _train_clip(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
-    progress = _Progress(args.steps, "steps")
+    progress = TrainingProgress(args.steps, "steps")
     model = train_tiny_clip(
         ClipTraining(args.steps, seed=args.seed, peak_rate=args.rate, easy=args.easy),
         args.out / "tiny_clip.checkpoint",
@@ -160,7 +161,7 @@ def _train_found(args: argparse.Namespace) -> None:
         images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
         images = list_image_files(args.images)
-    progress = _Progress(settings.steps, "steps")
+    progress = TrainingProgress(settings.steps, "steps")
     weight, bias, _ = train_head(
         backbone,
         images,
@@ -193,7 +194,7 @@ def _train_dinoiser(args: argparse.Namespace) -> None:
         images = MixedScenes(bank, attributes, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
     else:
         images = draw_subset(list_image_files(args.images), args.subset, args.seed)
-    progress = _Progress(settings.steps, "steps")
+    progress = TrainingProgress(settings.steps, "steps")
     head, _ = train_dinoiser(
         Teachers(clip, dino, found, weight, bias),
         images,
@@ -206,27 +207,3 @@ def _train_dinoiser(args: argparse.Namespace) -> None:
     weights = args.out / f"{args.clip}_dinoiser_head.safetensors"
     save_dinoiser_head(weights, head)
     print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
-
-
-class _Progress:
-    """A bar that follows the step counter, so that a resumed run starts where it stopped."""
-
-    def __init__(self, total: int, unit: str) -> None:
-        self._bar = tqdm(total=total, unit=unit)
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start of this run."""
-        return time.monotonic() - self._start
-
-    def __call__(self, step: int, losses: dict[str, float]) -> None:
-        """Show a step and its losses."""
-        if self._bar.n == 0:
-            self._bar.initial = self._bar.n = self._bar.last_print_n = step - 1
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-        self._bar.update(step - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar on the screen."""
-        self._bar.close()

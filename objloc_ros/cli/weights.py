@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
-from objloc_ros.backbones.store import fetch, verify
+from objloc_ros.backbones.store import check_terms, fetch, verify
 from objloc_ros.errors import WeightsError
 from objloc_ros.io.tables import text_table
 
@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_json(action)
     action = actions.add_parser("fetch", help="download into the cache; the only command that uses the network")
     action.add_argument("names", nargs="+", metavar="NAME", help="name as in `objloc weights list`")
+    action.add_argument(
+        "--non-commercial",
+        action="store_true",
+        help="confirm that the weights are for non-commercial use: CutLER's licence, for one, allows no other",
+    )
     action.set_defaults(action=fetch_weights)
     _add_json(action)
     action = actions.add_parser("verify", help="check the SHA-256 of the files on this machine")
@@ -44,7 +49,7 @@ def list_weights(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = [(row["name"], row["licence"], format_size(row["size_bytes"]), row["state"], row["source"]) for row in rows]
+    table = [(row["name"], row["terms"], format_size(row["size_bytes"]), row["state"], row["source"]) for row in rows]
     print(text_table([("NAME", "LICENCE", "SIZE", "STATE", "SOURCE"), *table]))
     print(f"\ncache: {cache_dir()}")
     return 0
@@ -54,21 +59,24 @@ def fetch_weights(args: argparse.Namespace) -> int:
     """Download each named file, say where it came from and under which licence.
 
     Raises:
-        WeightsError: A file cannot be fetched; the next ones are not tried.
+        WeightsError: A licence forbids commercial use, and the command does not rule it out: nothing is fetched. Or a
+            file cannot be fetched; the next ones are not tried.
         ParameterError: A name is unknown.
     """
+    for name in args.names:
+        check_terms(name, non_commercial=args.non_commercial)
     rows = []
     for name in args.names:
         entry = find_entry(name)
         if not args.json:
-            print(f"{name}: {entry.licence}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
+            print(f"{name}: {entry.terms}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
         with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None) as bar:
 
             def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            path = fetch(name, progress=advance)
+            path = fetch(name, progress=advance, non_commercial=args.non_commercial)
         rows.append(describe_entry(entry))
         if not args.json:
             print(f"  to {path}")
@@ -104,6 +112,7 @@ def describe_entry(entry: WeightsEntry) -> dict[str, Any]:
         "name": entry.name,
         "layout": entry.layout,
         "licence": entry.licence,
+        "terms": entry.terms,
         "size_bytes": entry.path.stat().st_size if present else entry.size_bytes,
         "state": ("embedded" if entry.embedded else "cached") if present else "missing",
         "path": str(entry.path),

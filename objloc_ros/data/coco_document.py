@@ -174,6 +174,32 @@ def read_predictions(path: Path, truth: Truth, *, masks: bool = False) -> list[R
     return [_parse_prediction(path, i, record, numbers, sizes) for i, record in enumerate(records)]
 
 
+def read_categories(path: Path, predictions: Sequence[Record]) -> dict[Any, str]:
+    """Read the names of the categories of predictions by their ids, in their order; ids where the file has no names.
+
+    Args:
+        path: What `read_predictions` has read.
+        predictions: What it has returned.
+
+    Raises:
+        InputError: Two categories have one id, or an object has another.
+    """
+    document = read_json(path)
+    records = document.get("categories") if isinstance(document, dict) else None
+    used = {record["category_id"] for record in predictions}
+    if not records:
+        return {number: str(number) for number in sorted(used, key=str)}
+    names = {
+        _get_field(path, "categories", place, record, "id"): str(record.get("name", record["id"]))
+        for place, record in enumerate(records)
+    }
+    if len(names) != len(records):
+        raise InputError(f"{path}: two categories have one id")
+    if used - names.keys():
+        raise InputError(f"{path}: there is no category {sorted(used - names.keys(), key=str)[0]!r}")
+    return names
+
+
 def add_masks(truth: Truth, predictions: Sequence[Record]) -> Record:
     """Return the truth's document with the mask of every object as run lengths, and the size of every image.
 
@@ -311,20 +337,29 @@ def _parse_size(sides: Any) -> Size | None:
 
 
 def _match_by_name(path: Path, images: Any, truth: Truth) -> dict[Any, Any]:
-    """The truth's id for each id of the predictions' images; ids themselves where the truth names no files."""
-    names = {
-        Path(i["file_name"]).stem: i["id"] for i in truth.document["images"] if isinstance(i.get("file_name"), str)
-    }
+    """The truth's id for each id of the predictions' images; ids themselves where the truth names no files.
+
+    Names are compared without their suffixes, and without their folders where no two images of the truth differ in the
+    folder alone.
+    """
+    named = [image for image in truth.document["images"] if isinstance(image.get("file_name"), str)]
+    by_path = {str(Path(image["file_name"]).with_suffix("")): image["id"] for image in named}
+    by_stem: dict[str, list[Any]] = {}
+    for image in named:
+        by_stem.setdefault(Path(image["file_name"]).stem, []).append(image["id"])
     matched = {}
     for place, image in enumerate(images):
         theirs = _get_field(path, "images", place, image, "id")
-        if not names:
+        if not named:
             matched[theirs] = theirs
             continue
         name = str(_get_field(path, "images", place, image, "file_name"))
-        if Path(name).stem not in names:
-            raise InputError(f"{path}: the ground truth has no image {name!r}")
-        matched[theirs] = names[Path(name).stem]
+        found = by_stem.get(Path(name).stem, [])
+        exact = by_path.get(str(Path(name).with_suffix("")))
+        if exact is None and len(found) != 1:
+            what = f"{len(found)} images of the name of" if found else "no image"
+            raise InputError(f"{path}: the ground truth has {what} {name!r}")
+        matched[theirs] = found[0] if exact is None else exact
     return matched
 
 

@@ -57,7 +57,7 @@ class VocBoxes(Dataset):
         Raises:
             InputError: If the annotation is damaged or has an invalid box.
         """
-        return [item for item in _read_objects(sample.truth) if not (self.no_hard and item.flags)]
+        return [item for item in read_voc_objects(sample.truth) if not (self.no_hard and item.flags)]
 
 
 def make_voc_opener(year: int) -> Callable[..., Dataset]:
@@ -96,7 +96,27 @@ def _find_voc(root: Path, year: int) -> Path:
     return find_folder(root, (f"VOCdevkit/VOC{year}", f"VOC{year}"))
 
 
-def _read_objects(path: Path) -> list[Object]:
+def find_voc_annotations(root: Path) -> list[Path]:
+    """Find the folders of annotations, one per year, in a folder of PASCAL VOC: the root, a year, or themselves.
+
+    Raises:
+        InputError: There is none.
+    """
+    places = [root / "Annotations", *sorted(root.glob("VOC*/Annotations")), *sorted(root.glob("VOC*/VOC*/Annotations"))]
+    found = [place for place in places if place.is_dir()]
+    if not found and next(root.glob("*.xml"), None) is not None:
+        return [root]
+    if not found:
+        raise InputError(f"{root} has no folder Annotations, VOC*/Annotations or VOCdevkit/VOC*/Annotations")
+    return found
+
+
+def read_voc_objects(path: Path) -> list[Object]:
+    """Read the objects of an image; VOC counts pixels from 1 and includes the last, so that the low sides lose 1.
+
+    Raises:
+        InputError: The annotation is damaged or has an invalid box.
+    """
     try:
         found = ElementTree.parse(path).getroot().findall("object")
     except (OSError, ElementTree.ParseError) as error:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from objloc_ros.backbones.registry import REGISTRY
+from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.detector import DetectorHead
+from objloc_ros.engine.heads.detector import load_detector_head
 from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
@@ -25,6 +25,7 @@ from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
+from objloc_ros.methods.detector_file import find_detector, read_exported_detector, read_info
 
 T = TypeVar("T")
 
@@ -97,7 +98,8 @@ class SharedLoader:
         """Return the heads of a configuration; those that read equal networks are loaded once."""
         alike: dict[str, Any] = {"options": (), "prompts": (), "templates": ()}
         if not any(method in IMAGE_METHODS for method in config.methods):
-            alike |= {"short_side": None, "weights": None}  # the backbone's
+            alike |= {"short_side": None}  # the backbone's
+            alike |= {} if "detector" in config.methods else {"weights": None}  # where a detector may be, too
         key = ("heads", replace(config, **alike))
         return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
@@ -138,7 +140,9 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
     heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in PATCH_METHODS}
     device = torch.device(config.device)
     if "detector" in config.methods:
-        heads["detector"] = DetectorHead(backbone=config.backbone, path=config.head_weights, device=device)
+        heads["detector"] = load_detector_head(
+            config.backbone, path=config.head_weights, weights=config.weights, device=device
+        )
     if prompted or "found" in config.methods:
         found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
         heads["found"] = found
@@ -152,10 +156,21 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
     return {method: heads[method] for method in config.methods}
 
 
+def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
+    """Return what the objects of a method may be called; no network is loaded.
+
+    Raises:
+        WeightsError: The detector's file, which says it, is missing or refused.
+    """
+    if method == "detector":
+        exported = None if config.head_weights or not config.weights else read_exported_detector(config.weights)
+        return (exported or read_info(find_detector(config.backbone, config.head_weights))).classes
+    return config.prompts if method in SEGMENTATION else ("object",)
+
+
 def _load_towers(found: FoundHead, config: PipelineConfig, device: torch.device, *, dinoiser: bool) -> Towers:
     """Load the image tower, and CLIP-DINOiser's head where it is wanted and exists."""
     clip = load_clip_image(config.clip, path=config.clip_weights, device=device)
-    registered = REGISTRY.get(f"{config.clip}_dinoiser_head")
-    exists = config.dinoiser_weights is not None or (registered is not None and registered.path.is_file())
+    exists = config.dinoiser_weights is not None or is_present(f"{config.clip}_dinoiser_head")
     head = load_dinoiser_head(config.clip, path=config.dinoiser_weights) if dinoiser and exists else None
     return Towers(clip, found, None if head is None else head.to(device))

@@ -16,10 +16,9 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.detector import DetectorHead
 from objloc_ros.engine.heads.discovery import DiscoveryHead
-from objloc_ros.engine.heads.image_methods import ImageHead
 from objloc_ros.engine.loader import Loader
 from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
-from objloc_ros.engine.results import Batch, Head, HeadResult, Result
+from objloc_ros.engine.results import Batch, Head, HeadResult, ImageHead, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,6 +91,12 @@ class HeadResult:
         """
         return map_to_source(self._regions(), self.geometry, cv2.INTER_NEAREST)
 
+    def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
+        ids = self.instances_u16()
+        for number in range(1, len(self.detections) + 1):
+            yield ids == number
+
     def soft_map(self) -> npt.NDArray[np.float32]:
         """Return how surely each pixel is an object's: float32 [H, W] in [0, 1], 0 or 1 where there is only a mask."""
         return self.mask_u8().astype(np.float32) / np.float32(255)
@@ -140,7 +147,7 @@ class SaliencyResult(HeadResult):
 
     Args:
         saliency: float32 [h', w'] in [0, 1] at the processed size.
-        logits: float32 [h, w] on the patch grid, from which the saliency was interpolated.
+        logits: float32 on the patch grid or a finer one, from which the saliency was interpolated.
     """
 
     saliency: npt.NDArray[np.float32]
@@ -159,8 +166,9 @@ class SaliencyResult(HeadResult):
         return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
 
     def main_box(self) -> npt.NDArray[np.float32]:
-        """Return the box of the largest region at patch resolution, as in FOUND's paper."""
-        box = corloc_box(self.logits, self.geometry.patch, self.geometry.resized)
+        """Return the box of the largest region at the resolution of the logits, as in FOUND's paper."""
+        cell = self.geometry.padded[0] // len(self.logits)
+        box = corloc_box(self.logits, cell, self.geometry.resized)
         rows = np.array([] if box is None else box, np.float32).reshape(-1, 4)
         return boxes_to_source(rows, self.geometry)
 
@@ -170,10 +178,13 @@ class InstanceResult(HeadResult):
     """Objects with a mask each.
 
     Args:
-        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection.
+        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection, the best one
+            where several overlap.
+        draw_mask: Draws all pixels of the i-th detection, bool [h', w']; None where no two overlap.
     """
 
     instances: npt.NDArray[np.uint16]
+    draw_mask: Callable[[int], npt.NDArray[np.bool_]] | None = None
 
     def maps(self) -> Maps:
         """Return the instances."""
@@ -191,13 +202,23 @@ class InstanceResult(HeadResult):
         """Return the instances at the source size, uint16 [H, W]."""
         return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
 
+    def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
+        if self.draw_mask is None:
+            yield from super().masks()
+            return
+        for place in range(len(self.detections)):
+            mask = self.draw_mask(place).astype(np.uint8)
+            yield map_to_source(mask, self.geometry, cv2.INTER_NEAREST) > 0
+
     def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
         """Keep at most `count` objects, none with a lower score than `min_score`, with their pixels."""
         kept = self._count_best(count, min_score)
         if kept == len(self.detections):
             return self
         instances = np.where(self.instances <= kept, self.instances, 0).astype(np.uint16)
-        return InstanceResult(self.detections.select(range(kept)), self.geometry, instances > 0, instances)
+        detections = self.detections.select(range(kept))
+        return replace(self, detections=detections, mask=instances > 0, instances=instances)
 
 
 @dataclass(frozen=True)
@@ -311,3 +332,23 @@ class Head(Protocol):
     def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
         """Return one result per image of the batch."""
         ...
+
+
+class ImageHead(abc.ABC):
+    """A method with a network of its own. Its results carry the geometry of that network, not the backbone's.
+
+    Attributes:
+        default_options: Options that hold until others are chosen.
+        short_side: What the shorter side of an image becomes, in pixels; None: it stays as it is.
+    """
+
+    default_options: Any
+    short_side: int | None
+
+    def reads_features(self, options: Any) -> bool:
+        """Return False: it reads the images."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
+        """Return one result per image of the batch."""

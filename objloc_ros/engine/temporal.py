@@ -111,7 +111,7 @@ class Memory:
         masks = [_select_largest_region((vote > 0.5).view(grid)) for vote in votes]  # each h w
         seeds = [int((vote * mask.flatten()).argmax()) for vote, mask in zip(votes, masks, strict=True)]
         return [
-            replace(known, found=PatchObject(mask, seed), age=known.age + 1, missed=known.missed + 1)
+            replace(known, found=replace(known.found, mask=mask, seed=seed), age=known.age + 1, missed=known.missed + 1)
             for mask, seed, known in zip(masks, seeds, self._known, strict=True)
         ]
 

@@ -178,7 +178,7 @@ def _find_objects(
     """Run all discovery methods: the detections of each image by method, of those that need no attention if asked."""
     detections: list[dict[str, Detections]] = [{} for _ in images]
     for method, (options, find) in METHODS.items():
-        if method == "dino_seg" and not attention:
+        if method in ("dino_seg", "vote") and not attention:
             continue
         for i, objects in enumerate(find(features, options())):
             found = score_objects(objects, features.keys[i], images[i], geometries[i])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -67,7 +67,8 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     Args:
         image: RGB uint8 [H, W, 3]; left untouched.
         mask: Bool or uint8 [H, W], foreground where non-zero; or uint16 [H, W], a colour for each number above 0.
-        detections: Boxes in the pixels of `image`; those that are tracked are named by their ids.
+        detections: Boxes in the pixels of `image`; those that are tracked are named by their classes, if there are any,
+            and ids.
 
     Returns:
         RGB uint8 [H, W, 3].
@@ -83,10 +84,16 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     if detections is not None:
         for box in detections.boxes:
             _box(canvas, box, pen)
-        names = detections.labels if detections.ids is None else [f"{track}:" for track in detections.ids]
-        for box, score, name in zip(detections.boxes, detections.scores, names, strict=True):
+        for box, score, name in zip(detections.boxes, detections.scores, _name(detections), strict=True):
             _label(canvas, box, float(score), name, pen)
     return canvas
+
+
+def _name(detections: Detections) -> Sequence[str]:
+    if detections.ids is None:
+        return detections.labels
+    classes = ["" if label == "object" else f"{label} " for label in detections.labels]
+    return [f"{label}{track}:" for label, track in zip(classes, detections.ids, strict=True)]
 
 
 def draw_outline(canvas: Image, mask: npt.NDArray[np.bool_]) -> Image:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from objloc_ros.backbones.onnx_runtime import SUFFIX, read_exported_info
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.store import check_file
 from objloc_ros.backbones.vit import ViT
@@ -142,7 +143,7 @@ def load_detector(path: str | Path) -> tuple[TokenDetector, DetectorInfo]:
             token detector.
     """
     file = check_file(Path(path).expanduser()).path
-    info = DetectorInfo.from_metadata(_read_metadata(file), file)
+    info = read_info(file)
     state = read_state(file)
     shapes = {name: state[name].shape for name in ("mean", "trunk.0.weight", "pixels.weight") if name in state}
     if len(shapes) < 3 or len(shapes["mean"]) != 1 or not all(map(all, shapes.values())):
@@ -161,6 +162,32 @@ def load_detector(path: str | Path) -> tuple[TokenDetector, DetectorInfo]:
     return detector.requires_grad_(False).eval(), info
 
 
+def read_info(path: Path) -> DetectorInfo:
+    """Read what a file says about its detector, and nothing else of it.
+
+    Raises:
+        WeightsError: The file cannot be read or is no token detector.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+    return DetectorInfo.from_metadata(metadata, path)
+
+
+def read_exported_detector(weights: Path) -> DetectorInfo | None:
+    """Read what a backbone's file says about a detector that was exported with it; None where there is none.
+
+    Raises:
+        WeightsError: It is an exported model that cannot be read.
+    """
+    if weights.suffix != SUFFIX:
+        return None
+    info = read_exported_info(weights)
+    return DetectorInfo.from_metadata(info.head, weights) if info.head else None
+
+
 def find_detector(backbone: str, path: str | Path | None = None) -> Path:
     """Return the file of the detector for a backbone: the one given, the embedded or the fetched one.
 
@@ -173,17 +200,3 @@ def find_detector(backbone: str, path: str | Path | None = None) -> Path:
             f"there is no detector for {backbone}; train one with `objloc train detector --backbone {backbone}`"
         )
     return find_verified(name, path)
-
-
-def has_detector(backbone: str) -> bool:
-    """Return whether a backbone's own detector is on this machine."""
-    entry = REGISTRY.get(f"{backbone}_detector")
-    return entry is not None and entry.path.is_file()
-
-
-def _read_metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error

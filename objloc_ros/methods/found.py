@@ -165,7 +165,23 @@ def localise(
     Raises:
         InputError: If the logits do not fit the grid, or the image is missing.
     """
-    saliency = upsampled_saliency(logits, geometry)
+    return localise_saliency(upsampled_saliency(logits, geometry), geometry=geometry, options=options, image=image)
+
+
+def localise_saliency(
+    saliency: Floats, *, geometry: Geometry, options: FoundOptions, image: npt.NDArray[np.uint8] | None = None
+) -> FoundResult:
+    """Turn a saliency map into objects: the regions above the threshold.
+
+    Args:
+        saliency: float32 [h', w'] in [0, 1] at the processed size.
+        geometry: How the image became the network's input.
+        options: Threshold, selection and post-processing.
+        image: RGB uint8 [H, W, 3] of the source size; only post="bilateral" looks at it.
+
+    Raises:
+        InputError: If the image is missing.
+    """
     mask = saliency > options.threshold
     if options.post == "bilateral":
         if image is None:

@@ -25,11 +25,13 @@ class PatchObject:
         mask: bool [h, w]; empty when there is no object.
         seed: Row-major index of the patch that the mask grew from.
         degenerate: True when the features do not determine an answer.
+        score: How sure the method is, in [0, 1]; None where it does not say, and `separation` takes its place.
     """
 
     mask: Tensor
     seed: int
     degenerate: bool = False
+    score: float | None = None
 
     def box(self, patch: int, image_size: Size) -> Box | None:
         """Return the pixel box (x1, y1, x2, y2), max exclusive, clipped to the unpadded image; None if empty."""

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods.refinement import Post, post_option
@@ -253,6 +252,8 @@ def decode(dense: Dense, *, threshold: float = 0.05, nms_iou: float = 0.5, limit
 
 
 def _decode_image(dense: Dense, image: int, scores: Tensor, *, threshold: float, nms_iou: float, limit: int) -> Decoded:
+    from torchvision.ops import nms  # a second, for which nodes do not wait that only read the options
+
     height, width = dense.objectness.shape[-2:]
     proposed = torch.nonzero(scores > threshold).flatten()
     proposed = proposed[scores[proposed].argsort(descending=True, stable=True)]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from objloc_ros.backbones.registry import is_present
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
-from objloc_ros.methods.detector_file import has_detector
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
@@ -70,7 +70,7 @@ class DiscoveryAdapter(MethodAdapter):
     def choose_methods(self, values: Values) -> tuple[str, ...]:
         """Return the heads to load: the detector only where it was chosen or given, or is known to fit the backbone."""
         methods = super().choose_methods(values)
-        fits = not values["weights"] and has_detector(values["backbone"])
+        fits = not values["weights"] and is_present(f"{values['backbone']}_detector")
         if fits or values["head_weights"] or values["method"] == "detector":
             return methods
         return tuple(method for method in methods if method != "detector")

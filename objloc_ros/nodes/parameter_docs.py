@@ -43,7 +43,8 @@ def lay_out_options(kind: type[Options]) -> str:
     """Lay the options of a method out as a Markdown table."""
     rows = ["| option | type | default | allowed | meaning |", "|---|---|---|---|---|"]
     for option in describe(kind).values():
-        cells = (f"`{option.name}`", type(option.default).__name__, f"`{to_yaml(option.default)}`")
+        default = option.unset if option.default is None else f"`{to_yaml(option.default)}`"
+        cells = (f"`{option.name}`", option.kind.__name__, default)
         rows.append(f"| {' | '.join((*cells, option.allowed, option.help))} |")
     return "\n".join(rows)
 

@@ -21,6 +21,7 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.config import PipelineConfig
+from objloc_ros.engine.loader import list_labels
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads
@@ -89,7 +90,7 @@ class LabelTask:
     @property
     def categories(self) -> tuple[str, ...]:
         """The labels that objects may have."""
-        return self.config.prompts or ("object",)
+        return list_labels(self.config, self.method)
 
     def settings(self) -> dict[str, Any]:
         """What the labels depend on, as JSON values."""

@@ -203,7 +203,13 @@ def test_cache_directory(variables: dict[str, str], expected: str, monkeypatch) 
 
 
 def test_registry_is_consistent() -> None:
-    assert {entry.licence for entry in REGISTRY.values()} == {"Apache-2.0", "MIT"}
+    assert {entry.licence for entry in REGISTRY.values()} == {"Apache-2.0", "MIT", "CC-BY-NC-4.0"}
+    assert {name for name, entry in REGISTRY.items() if entry.non_commercial} == {
+        "cutler_cascade",
+        "cutler_mrcnn",
+        "cutler_cascade_r1",
+        "cutler_cascade_r2",
+    }
     files = [entry.filename for entry in REGISTRY.values()]
     assert len(files) == len(set(files))
     for name, entry in REGISTRY.items():

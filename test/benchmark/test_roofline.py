@@ -13,11 +13,13 @@ from objloc_ros.benchmark.roofline import (
     MatrixProduct,
     count_clip_dense,
     count_clip_windows,
+    count_detector,
     count_gram,
     count_vit,
 )
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.methods.maskclip import value_features
+from objloc_ros.methods.token_detector import TokenDetector
 
 WINDOWS = sum(n * n for n in windows_per_row())
 
@@ -54,6 +56,11 @@ def test_dense_clip_is_counted_as_pytorch_does():
     whole, batched = counted(lambda: value_features(tower, tower.tokens(torch.zeros(1, 3, 64, 96))))
     workload = count_clip_dense(CLIP_SPECS["tiny_clip"], (60, 90))
     assert (workload.flops, workload.attention) == (whole, batched)
+
+
+def test_detectors_are_counted_as_pytorch_does():
+    whole, _ = counted(lambda: TokenDetector(160).eval()(torch.zeros(1, 160, 5, 7)))
+    assert count_detector(SPECS["tiny"], (5, 7)).flops == whole
 
 
 def test_large_models_have_the_known_figures():

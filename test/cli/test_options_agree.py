@@ -28,20 +28,25 @@ DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "parameters.md").read
 UNIT, OPEN_UNIT, POST = "0 to 1", "0 to 1, both excluded", "`none`, `bilateral`, `crf`"
 SEGMENTATION_VALUES = {"background": "`found`, `prompt`, `none`", "threshold": UNIT, "min_area": UNIT}
 
+SALIENCY_VALUES = {
+    "threshold": UNIT,
+    "mode": "`multi`, `single`",
+    "post": "`none`, `bilateral`",
+    "min_area": UNIT,
+    "max_detections": "1 to 1000",
+}
+
 ALLOWED = {
-    "found": {
-        "threshold": UNIT,
-        "mode": "`multi`, `single`",
-        "post": "`none`, `bilateral`",
-        "min_area": UNIT,
-        "max_detections": "1 to 1000",
-    },
+    "found": SALIENCY_VALUES,
+    "selfmask": SALIENCY_VALUES,
     "lost": {"k_patches": "at least 1", "post": POST},
     "tokencut": {"tau": "-1 to 1", "eps": OPEN_UNIT, "binary": "", "post": POST},
     "deep_spectral": {"n_vectors": "at least 2", "post": POST},
     "maskcut": {"n_masks": "at least 1", "tau": UNIT, "eps": OPEN_UNIT, "post": POST},
     "dino_seg": {"head": "at least 0", "mass": OPEN_UNIT, "post": POST},
+    "vote": {"candidates": "`all`, `clusters`", "small_large": "", "post": POST},
     "detector": {"threshold": UNIT, "max_detections": "1 to 1000", "post": POST},
+    "rcnn": {"threshold": UNIT, "nms_iou": UNIT, "max_detections": "1 to 1000"},
     "clip_diy": {**SEGMENTATION_VALUES, "placement": "`tiled`, `centred`, `nearest`"},
     "maskclip": SEGMENTATION_VALUES,
     "clip_dinoiser": {**SEGMENTATION_VALUES, "gamma": UNIT, "delta": UNIT, "correlations": "`auto`, `head`, `dino`"},
@@ -144,7 +149,8 @@ def test_the_document_says_the_same(method: str, name: str) -> None:
     option, table = describe(HEADS[method])[name], TABLES[NODES[method]]
     kind, default, allowed, meaning = row(f"`{method}`", name)
     assert (kind, allowed, meaning) == (option.kind.__name__, ALLOWED[method][name], option.help)
-    assert default == f"`{str(option.default).lower() if option.kind is bool else repr(option.default)}`"
+    stated = f"`{str(option.default).lower() if option.kind is bool else repr(option.default)}`"
+    assert default == (option.unset or stated)
     if name in table:
         assert row(f"Node `{NODES[method]}`", name)[2:] == [ALLOWED[method][name], "yes", option.help]
 

@@ -63,8 +63,8 @@ def test_a_cluster_that_loses_a_node_gives_the_same_bytes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--workers", "2"), "--address and --workers are for --engine ray"),
-        (("--engine", "ray", "--workers", "0"), "workers must be at least 1, got 0"),
+        (("--workers", "2"), "are for --engine ray"),
+        (("--engine", "ray", "--workers", "0"), "at least 1 Ray task, got 0"),
         (("--engine", "ray", "--address", "127.0.0.1:1"), "cannot join a Ray cluster at '127.0.0.1:1'"),
         (("--threads", "0"), "threads must be at least 1, got 0"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def test_list_as_json(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -
         "name": "net",
         "layout": "vit",
         "licence": "MIT",
+        "terms": "MIT",
         "size_bytes": 12_300_000,
         "state": "missing",
         "path": str(entry.path),
@@ -110,3 +112,29 @@ def test_verify_states(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) 
 def test_verify_with_nothing_cached_prints_nothing(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", "verify"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_non_commercial_weights_are_fetched_only_on_a_word(
+    entry: WeightsEntry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.REGISTRY["shy"] = dataclasses.replace(entry, name="shy", licence="CC-BY-NC-4.0")
+    assert main(["weights", "fetch", "net", "shy"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""  # net, which comes first, was not tried either
+    assert "shy is licensed CC-BY-NC-4.0, for NON-COMMERCIAL use only" in err
+    assert "add --non-commercial; nothing was fetched" in err
+    main(["weights", "list"])
+    assert "CC-BY-NC-4.0, non-commercial use only" in capsys.readouterr().out
+    assert main(["weights", "fetch", "shy", "--non-commercial"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("shy: CC-BY-NC-4.0, non-commercial use only, a test\n")
+    assert "cannot download 'shy'" in err
+
+
+def test_a_missing_non_commercial_file_says_so_with_the_command(
+    entry: WeightsEntry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.REGISTRY["shy"] = dataclasses.replace(entry, name="shy", licence="CC-BY-NC-4.0")
+    main(["weights", "verify", "shy"])
+    out = capsys.readouterr().out
+    assert "`objloc weights fetch shy --non-commercial` (CC-BY-NC-4.0, non-commercial use only" in out

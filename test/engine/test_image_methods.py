@@ -12,10 +12,10 @@ import torch
 from objloc_ros.engine import config as configs
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads import image_methods
-from objloc_ros.engine.heads.image_methods import ImageHead, ImageMethod
+from objloc_ros.engine.heads.image_methods import ImageMethod
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import build_pipeline
-from objloc_ros.engine.results import InstanceResult
+from objloc_ros.engine.results import ImageHead, InstanceResult
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import plan

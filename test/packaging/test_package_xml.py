@@ -24,6 +24,7 @@ PYPI = {"open_clip": "open_clip_torch"}
 KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} | {
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
+    "sklearn": "python3-sklearn",
 }
 # Draws the model card's pictures when the embedded model is trained; pinned in requirements-dev.txt.
 TRAINING_ONLY = {"skimage"}
@@ -39,7 +40,6 @@ EVALUATION = {
     "py_sod_metrics": "pysodmetrics",
     "ray": "ray",
     "rerun": "rerun-sdk",
-    "sklearn": "scikit-learn",
 }
 RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
 

@@ -132,7 +132,7 @@ def test_live_parameters_hold_from_the_next_frame_on(peer, node, detections):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"method": "found"}, ("method", "found", "lost, tokencut, deep_spectral, maskcut, dino_seg")),
+        ({"method": "found"}, ("method", "found", "lost, tokencut, deep_spectral, maskcut, dino_seg, vote")),
         ({"max_objects": 0}, ("max_objects", "0", "1")),
         ({"max_objects": 21}, ("max_objects", "21", "20")),
         ({"min_score": 1.5}, ("min_score", "1.5")),

@@ -18,6 +18,7 @@ from objloc_ros.methods.maskcut import MaskCutOptions, maskcut
 from objloc_ros.methods.patch_object import PatchObject, separation
 from objloc_ros.methods.refinement import Post, refine
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
+from objloc_ros.methods.vote import VoteOptions, vote_objects
 from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, resize
 from objloc_ros.ops.regions import BoolMap, extent
@@ -51,12 +52,17 @@ def _dino_seg(features: Features, options: DinoSegOptions) -> Objects:
     return [[patch_object] for patch_object in objects]
 
 
+def _vote(features: Features, options: VoteOptions) -> Objects:
+    return vote_objects(features, candidates=options.candidates, small_large=options.small_large)
+
+
 METHODS: dict[str, tuple[type[Options], Callable[[Features, Any], Objects]]] = {
     "lost": (LostOptions, _lost),
     "tokencut": (TokenCutOptions, _tokencut),
     "deep_spectral": (DeepSpectralOptions, _deep_spectral),
     "maskcut": (MaskCutOptions, _maskcut),
     "dino_seg": (DinoSegOptions, _dino_seg),
+    "vote": (VoteOptions, _vote),
 }
 """Methods of patch objects by name: their options, and how each reads a batch of features."""
 
@@ -64,8 +70,8 @@ METHODS: dict[str, tuple[type[Options], Callable[[Features, Any], Objects]]] = {
 class DiscoveryHead:
     """One discovery method.
 
-    An object's score is its separation: half of how much more its patches resemble each other than the rest of the
-    image, on average. What the features do not determine (`degenerate`) is not reported.
+    An object's score is its method's own or else its separation: half of how much more its patches resemble each other
+    than the rest of the image, on average. What the features do not determine (`degenerate`) is not reported.
 
     Args:
         method: A key of `METHODS`.
@@ -120,7 +126,10 @@ def score_objects(
         crf: The model of the refinement "crf".
     """
     determined = [found for found in objects if not found.degenerate and found.mask.any()]
-    scores = separation(keys, [found.mask for found in determined])
+    separations = separation(keys, [found.mask for found in determined])
+    scores = np.array(
+        [sep if own.score is None else own.score for own, sep in zip(determined, separations, strict=True)]
+    )
     masks = [_to_pixels(found, geometry) for found in determined]  # each h' w'
     if post != "none":
         masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
@@ -146,7 +155,7 @@ def paint_objects(
     ordered = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
     ordered_scores, ordered_labels = scores[order].astype(np.float32), tuple(labels[i] for i in order)
     detections = Detections(boxes_to_source(ordered, geometry), ordered_scores, ordered_labels)
-    return InstanceResult(detections, geometry, instances > 0, instances)
+    return InstanceResult(detections, geometry, instances > 0, instances, lambda place: masks[order[place]])
 
 
 def _to_pixels(found: PatchObject, geometry: Geometry) -> BoolMap:

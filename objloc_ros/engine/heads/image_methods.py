@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
-from objloc_ros.engine.results import Batch, HeadResult
+from objloc_ros.engine.heads.rcnn import RcnnOptions, load_rcnn_head
+from objloc_ros.engine.heads.selfmask import load_selfmask_head
+from objloc_ros.engine.results import ImageHead
+from objloc_ros.methods.found import FoundOptions
 from objloc_ros.options import Options
-
-
-class ImageHead(abc.ABC):
-    """A method with a network of its own. Its results carry the geometry of that network, not the backbone's.
-
-    Attributes:
-        default_options: Options that hold until others are chosen.
-        short_side: What the shorter side of an image becomes, in pixels.
-    """
-
-    default_options: Any
-    short_side: int
-
-    def reads_features(self, options: Any) -> bool:
-        """Return False: it reads the images."""
-        return False
-
-    @abc.abstractmethod
-    def __call__(self, batch: Batch, options: Any) -> Sequence[HeadResult]:
-        """Return one result per image of the batch."""
-
 
 LoadHead = Callable[[str, "Path | None", "int | None", torch.device], ImageHead]
 """Loads a head: the network's name in the weights registry, a file in place of the registered one, the shorter side of
@@ -56,5 +37,8 @@ class ImageMethod:
     load: LoadHead
 
 
-IMAGE_METHODS: Mapping[str, ImageMethod] = {}
+IMAGE_METHODS: Mapping[str, ImageMethod] = {
+    "rcnn": ImageMethod(RcnnOptions, "cutler_cascade", "discovery", load_rcnn_head),
+    "selfmask": ImageMethod(FoundOptions, "selfmask_nq20", "found", load_selfmask_head),
+}
 """Methods with networks of their own, by name."""

@@ -82,9 +82,23 @@ IS_ILL_POSED: dict[str, Callable[[Case], bool]] = {
     "found_head": lambda case: case["box_upsampled"].size == 0,
     "lost": _is_ill_posed_lost,
     "maskcut": _is_ill_posed_maskcut,
+    "selfmask_loss": lambda case: not case["gt"].any((1, 2, 3)).all(),
+    "selfmask_vote": lambda case: len(case["kept"]) == len(case["masks"]),
     "tokencut": _is_ill_posed_tokencut,
 }
 """By method: whether the original has no answer to a case, or one that ties and rounding decide."""
 
-ALWAYS_WELL_POSED = {"cutler_merge", "lod_phm", "lod_ranking", "lost_cad_boxes", "lost_od_clusters", "lost_od_eval"}
+ALWAYS_WELL_POSED = {
+    "cutler_cascade",
+    "cutler_merge",
+    "lod_phm",
+    "lod_ranking",
+    "lost_cad_boxes",
+    "lost_od_clusters",
+    "lost_od_eval",
+    "selfmask_net",
+    "selfmask_rate",
+    "rcnn_weights",
+    "selfmask_spectral",
+}
 """Folders whose every case has one answer."""
