@@ -119,7 +119,8 @@ def _prepare(labels: ImageLabels, size: int, key: Sequence[int]) -> Example:
         raise InputError(
             f"{labels.file} has {image.shape[1]}x{image.shape[0]} pixels, its labels are for {width}x{height}"
         )
-    return augment(image, labels.masks.any(0), size, key)
+    union: BoolMap = np.any(labels.masks, axis=0)
+    return augment(image, union, size, key)
 
 
 def augment(image: Image, mask: BoolMap, size: int, key: Sequence[int]) -> Example:
@@ -136,23 +137,27 @@ def augment(image: Image, mask: BoolMap, size: int, key: Sequence[int]) -> Examp
     rng = np.random.default_rng(key)
     side = max(1, int(size * rng.uniform(*SCALES)))
     top, left = rng.integers(0, size - side + 1, 2)
-    # To the square first, and on from there, as the original: areas are averaged where PIL's bilinear filter does so.
-    square = cv2.resize(
-        cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), (side, side), interpolation=cv2.INTER_AREA
-    )
-    canvas = np.empty((size, size, 3), np.uint8)
-    canvas[:] = square.mean((0, 1)).astype(np.uint8)
-    canvas[top : top + side, left : left + side] = square
-    where = np.zeros((size, size), bool)
-    small = cv2.resize(mask.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
-    where[top : top + side, left : left + side] = cv2.resize(small, (side, side), interpolation=cv2.INTER_NEAREST) > 0
+    place = slice(top, top + side), slice(left, left + side)
+    reduced = _reduce(image, size, side, cv2.INTER_AREA)
+    canvas: Image = np.empty((size, size, 3), np.uint8)
+    canvas[:] = reduced.mean((0, 1)).astype(np.uint8)
+    canvas[place] = reduced
+    where: BoolMap = np.zeros((size, size), np.bool_)
+    where[place] = _reduce(mask.astype(np.uint8), size, side, cv2.INTER_NEAREST) > 0
     if rng.random() < 0.5:
-        canvas, where = canvas[:, ::-1], where[:, ::-1]
+        canvas, where = np.fliplr(canvas), np.fliplr(where)
     canvas = change_colours(canvas, rng)
     if rng.random() < BLUR_PROBABILITY:
         sigma = rng.uniform(*BLUR_SIGMAS)
-        canvas = cv2.GaussianBlur(canvas, (BLUR_KERNEL, BLUR_KERNEL), sigma, borderType=cv2.BORDER_REFLECT_101)
-    return np.ascontiguousarray(canvas, np.uint8), np.ascontiguousarray(where)
+        blurred = cv2.GaussianBlur(canvas, (BLUR_KERNEL, BLUR_KERNEL), sigma, borderType=cv2.BORDER_REFLECT_101)
+        canvas = np.asarray(blurred, np.uint8)
+    return canvas, np.ascontiguousarray(where)
+
+
+def _reduce(picture: npt.NDArray[np.uint8], size: int, side: int, interpolation: int) -> npt.NDArray[np.uint8]:
+    """Squeeze a picture to a square of `size` first, as the original does, then to one of `side`."""
+    square = cv2.resize(picture, (size, size), interpolation=interpolation)
+    return np.asarray(cv2.resize(square, (side, side), interpolation=interpolation), np.uint8)
 
 
 def change_colours(image: Image, rng: np.random.Generator) -> Image:
