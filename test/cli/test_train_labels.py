@@ -123,9 +123,10 @@ def test_without_images_teachers_label_procedural_scenes(parse: Parse, monkeypat
     before = read_image(scenes[1])
     assert before.shape == (*SIZE, 3)
     scenes[1].unlink()
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr(train_labels, "write_image", write_half)
-        prepare_images(args)
+        with pytest.raises(RuntimeError, match="killed"):
+            prepare_images(args)
     prepare_images(args)
     assert (read_image(scenes[1]) == before).all(), "the same scene again"
     labels = prepare_labels(parse("--teacher", "found", "--empty-ok"), folder)
