@@ -18,7 +18,7 @@ from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.files import read_json
+from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
 from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
@@ -303,7 +303,8 @@ def _write_scenes(folder: Path, count: int) -> Path:
         bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
         scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
-            write_image(folder / names[number], scenes[number])
+            with write_atomically(folder / names[number]) as scratch:
+                write_image(scratch, scenes[number])
     return folder
 
 
