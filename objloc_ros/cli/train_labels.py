@@ -18,7 +18,7 @@ from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.files import read_json
+from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
 from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
@@ -55,7 +55,7 @@ LABELS_POLL_S = 1.0
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare labels, teachers and rounds."""
+    """Declare labels and teachers."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--labels", type=Path, metavar="PATH", help="COCO document, or folder of `objloc prelabel`, CVAT or FiftyOne"
@@ -90,6 +90,11 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--teacher-backbone", metavar="NAME", help="backbone of the teachers (default: --backbone)")
     parser.add_argument("--teacher-weights", type=Path, metavar="FILE", help="weights of the one teacher's network")
+    add_engine_options(parser, workers="--ray-tasks")
+
+
+def add_round_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare rounds."""
     parser.add_argument(
         "--rounds",
         type=int,
@@ -105,15 +110,10 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="part of a round's detections that the next one learns from, the best (default: %(default)s)",
     )
-    add_engine_options(parser, workers="--ray-tasks")
 
 
 def check_label_arguments(args: argparse.Namespace) -> None:
     """Raise ParameterError if a number is out of range, or an option is for another source of labels."""
-    if args.rounds < 1:
-        raise ParameterError(f"rounds must be at least 1, got {args.rounds}")
-    if not 0 < args.keep <= 1:
-        raise ParameterError(f"keep must lie in (0, 1], got {args.keep}")
     if args.scenes < 1:
         raise ParameterError(f"scenes must be at least 1, got {args.scenes}")
     if args.consistent is not None and args.consistent < 1:
@@ -124,6 +124,14 @@ def check_label_arguments(args: argparse.Namespace) -> None:
     if args.teacher is not None and len(parse_teachers(args.teacher)) > 1 and args.teacher_weights is not None:
         raise ParameterError("--teacher-weights is for one teacher: label with objloc prelabel, and give --labels")
     choose_engine(args)
+
+
+def check_round_arguments(args: argparse.Namespace) -> None:
+    """Raise ParameterError if a number is out of range."""
+    if args.rounds < 1:
+        raise ParameterError(f"rounds must be at least 1, got {args.rounds}")
+    if not 0 < args.keep <= 1:
+        raise ParameterError(f"keep must lie in (0, 1], got {args.keep}")
 
 
 def parse_teachers(text: str) -> list[str]:
@@ -295,7 +303,8 @@ def _write_scenes(folder: Path, count: int) -> Path:
         bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
         scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
-            write_image(folder / names[number], scenes[number])
+            with write_atomically(folder / names[number]) as scratch:
+                write_image(scratch, scenes[number])
     return folder
 
 

@@ -27,6 +27,7 @@ from objloc_ros.io.media import read_image, write_image
 from objloc_ros.methods.detector_file import load_detector, save_detector
 from objloc_ros.training.detector_labels import Labels, read_labels
 from objloc_ros.training.rounds import merge_labels
+from objloc_ros.types import Image
 
 SIZE = (64, 96)
 Parse = Callable[..., argparse.Namespace]
@@ -109,7 +110,12 @@ def test_labels_with_another_backbone_or_other_images_are_not_mixed(parse: Parse
         prepare_labels(args, images)
 
 
-def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path: Path) -> None:
+def write_half(path: Path, image: Image) -> None:
+    path.write_bytes(b"half a picture")
+    raise RuntimeError("killed")
+
+
+def test_without_images_teachers_label_procedural_scenes(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     args = parse("--teacher", "found", "--scenes", "2")
     folder = prepare_images(args)
     scenes = sorted(folder.iterdir())
@@ -117,7 +123,11 @@ def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path:
     before = read_image(scenes[1])
     assert before.shape == (*SIZE, 3)
     scenes[1].unlink()
-    prepare_images(parse("--teacher", "found", "--scenes", "2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_labels, "write_image", write_half)
+        with pytest.raises(RuntimeError, match="killed"):
+            prepare_images(args)
+    prepare_images(args)
     assert (read_image(scenes[1]) == before).all(), "the same scene again"
     labels = prepare_labels(parse("--teacher", "found", "--empty-ok"), folder)
     assert [image.name for image in labels.images] == ["scene_000000.png", "scene_000001.png"]
