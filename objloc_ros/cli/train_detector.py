@@ -1,4 +1,4 @@
-"""`objloc train detector`: a token detector from the labels of other methods, or of people."""
+"""`objloc train detector`: a token detector from the labels of other methods, or of people, in one round or several."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from pathlib import Path
 from objloc_ros.backbones.vit import SPECS, ViT
 from objloc_ros.backbones.weights import fingerprint, load_backbone
 from objloc_ros.cli.options import add_flags, collect_options
+from objloc_ros.cli.train_labels import (
+    add_label_arguments,
+    check_label_arguments,
+    describe_labels,
+    find_round,
+    prepare_images,
+    prepare_labels,
+    prepare_round,
+    tell_labels,
+    wait_for_round,
+    wait_for_teachers,
+)
 from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
-from objloc_ros.methods.detector_file import DetectorInfo, save_detector
-from objloc_ros.methods.token_detector import TokenDetector
+from objloc_ros.io.files import write_atomically
+from objloc_ros.methods.detector_file import DetectorInfo, load_detector, read_info, save_detector
 from objloc_ros.training.detector import DetectorLog, train_detector
 from objloc_ros.training.detector_data import DetectorTraining
-from objloc_ros.training.detector_labels import Labels, read_labels
+from objloc_ros.training.detector_labels import Labels
 from objloc_ros.training.distributed import Replicas, choose_local_device, join_replicas
 
 SHOWN_FILES = 5
@@ -25,12 +37,7 @@ SHOWN_FILES = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare labels, networks and settings."""
-    parser.add_argument(
-        "--labels", type=Path, required=True, metavar="PATH", help="COCO document, or folder of `objloc prelabel`"
-    )
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder in which the labels' file names begin"
-    )
+    add_label_arguments(parser)
     parser.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
     parser.add_argument("--weights", type=Path, help="backbone weights (default: the registered ones)")
     parser.add_argument("--out", type=Path, default=Path("training/detector"), help="folder of checkpoint and weights")
@@ -44,11 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train as the command line says; of several processes under torchrun, the first writes."""
     settings = DetectorTraining(**collect_options(args, DetectorTraining))
-    labels = read_labels(args.labels, args.images)
+    check_label_arguments(args)
     device = choose_local_device(resolve_device(args.device))
     backbone = load_backbone(args.backbone, path=args.weights, device=device)
     with join_replicas(device) as replicas:
-        train_round(args, backbone, labels, settings, args.out, replicas)
+        if not replicas.writes:
+            wait_for_teachers(args)
+        images = prepare_images(args)
+        labels = prepare_labels(args, images)
+        if replicas.writes:
+            tell_labels(labels)
+        weights = train_round(args, backbone, labels, settings, 1, replicas)
+        for number in range(2, args.rounds + 1):
+            if not replicas.writes:
+                wait_for_round(args, number)
+            labels = prepare_round(args, number, images, labels, weights)
+            weights = train_round(args, backbone, labels, settings, number, replicas, previous=weights)
 
 
 def train_round(
@@ -56,26 +74,38 @@ def train_round(
     backbone: ViT,
     labels: Labels,
     settings: DetectorTraining,
-    folder: Path,
+    number: int,
     replicas: Replicas,
     *,
-    start: TokenDetector | None = None,
-) -> tuple[TokenDetector, Path]:
-    """Train once, with progress bars; write weights and checkpoint into a folder.
+    previous: Path | None = None,
+) -> Path:
+    """Train once, with progress bars; write weights and checkpoint. Nothing is done that an earlier run has completed.
 
     Args:
-        args: With `backbone`, `cache` and `workers`.
+        args: The command line.
         backbone: The network of that name.
         labels: What to learn from.
-        settings: The run.
-        folder: It is made if it is not there.
+        settings: Of the first round.
+        number: Of the round, from 1.
         replicas: The processes that train together.
-        start: A detector to begin with.
+        previous: The detector to begin with, that of the round before.
 
     Returns:
-        The detector and its file.
+        The file of the detector: as it is on disk, it is what the next round begins with.
     """
+    folder = find_round(args.out, number)
     folder.mkdir(parents=True, exist_ok=True)
+    settings = settings if previous is None else settings.for_next_round()
+    info = DetectorInfo(
+        backbone=args.backbone,
+        fingerprint=fingerprint(backbone),
+        patch=backbone.patch,
+        classes=labels.classes,
+        trained_on=describe_labels(args, labels, number, previous) | asdict(settings),
+    )
+    weights = folder / f"{args.backbone}_detector.safetensors"
+    if weights.exists() and read_info(weights) == info:
+        return weights
     cached = TrainingProgress(len(labels.images), "images")
     progress = TrainingProgress(settings.steps, "steps")
     detector, log = train_detector(
@@ -84,7 +114,7 @@ def train_round(
         settings,
         checkpoint=folder / f"{args.backbone}_detector.checkpoint",
         cache=args.cache,
-        start=start,
+        start=None if previous is None else load_detector(previous)[0],
         workers=args.workers,
         replicas=replicas,
         on_cached=cached.advance if replicas.writes else lambda: None,
@@ -92,19 +122,13 @@ def train_round(
     )
     cached.close()
     progress.close()
-    weights = folder / f"{args.backbone}_detector.safetensors"
     if replicas.writes:
-        info = DetectorInfo(
-            backbone=args.backbone,
-            fingerprint=fingerprint(backbone),
-            patch=backbone.patch,
-            classes=labels.classes,
-            trained_on={"images": len(labels.images), "objects": labels.count, **asdict(settings)},
-        )
-        save_detector(weights, detector, info)
+        with write_atomically(weights) as scratch:
+            save_detector(scratch, detector, info)
         _tell(log)
         print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
-    return detector, weights
+    replicas.wait()
+    return weights
 
 
 def _tell(log: DetectorLog) -> None:

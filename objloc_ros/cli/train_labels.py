@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
+import math
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,12 @@ from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json
 from objloc_ros.io.media import write_image
+from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
 from objloc_ros.prelabels.work import LabelTask
 from objloc_ros.scenes.compose import Bank
+from objloc_ros.training.detector import hash_weights
+from objloc_ros.training.detector_data import identify_labels
 from objloc_ros.training.detector_labels import Labels, find_document, read_labels, write_labels
 from objloc_ros.training.rounds import choose_threshold, keep_consistent, merge_labels, unite_labels
 from objloc_ros.training.views import SceneImages, load_surface_photographs
@@ -168,11 +172,13 @@ def prepare_labels(args: argparse.Namespace, images: Path) -> Labels:
         documents = [_label(args, _configure_teacher(args, name), images, folder) for name, folder in folders]
     several = len(documents) > 1
     labels = [
-        read_labels(document, images, empty_ok=args.empty_ok or several, skip_crowds=args.skip_crowds)
+        read_labels(document, images, empty_ok=args.empty_ok or several, skip_crowds=args.skip_crowds, none_ok=several)
         for document in documents
     ]
+    if not any(some.count for some in labels):
+        raise InputError(f"none of {args.teacher} has found an object in {images}: choose another teacher")
     if args.consistent is not None:
-        labels = [keep_consistent(some, args.consistent) for some in labels]
+        labels = [keep_consistent(some, args.consistent) for some in labels if some.count]
     return select_labelled(unite_labels(labels), empty_ok=args.empty_ok)
 
 
@@ -189,9 +195,9 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
     Raises:
         InputError: Images or labels cannot be read, or the labels that are there were made otherwise.
     """
-    folder = args.out / f"round_{number}"
+    folder = find_round(args.out, number)
     document = folder / PRELABELS
-    made_with = {"round": number, "keep": args.keep, "detector": hashlib.sha256(detector.read_bytes()).hexdigest()}
+    made_with = {"round": number, "keep": args.keep, "detector": hash_weights(load_detector(detector)[0])}
     if not document.exists():
         config = PipelineConfig(
             methods=("detector",),
@@ -201,10 +207,11 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
             short_side=args.short_side,
             device=args.device,
         )
-        predicted = read_labels(_label(args, config, images, folder / "predictions"), images, empty_ok=True)
+        found = _label(args, config, images, folder / "predictions")
+        predicted = read_labels(found, images, empty_ok=True, none_ok=True)
         threshold = choose_threshold(predicted, args.keep)
         merged = merge_labels(previous, predicted, threshold=threshold)
-        write_labels(document, merged, made_with | {"threshold": threshold})
+        write_labels(document, merged, made_with | {"threshold": threshold if math.isfinite(threshold) else None})
     _check_origin(document, made_with)
     return select_labelled(read_labels(document, images, empty_ok=True), empty_ok=args.empty_ok)
 
@@ -215,9 +222,57 @@ def select_labelled(labels: Labels, *, empty_ok: bool) -> Labels:
     return replace(labels, images=kept, left_out=labels.left_out + len(labels.images) - len(kept))
 
 
-def wait_for_file(path: Path) -> None:
-    """Wait until another process has made a file, however long that takes; torchrun ends this one if it fails."""
-    while not path.exists():
+def find_round(out: Path, number: int) -> Path:
+    """Return the folder of a round, from 1: that of the results itself for the first."""
+    return out if number == 1 else out / f"round_{number}"
+
+
+def describe_labels(args: argparse.Namespace, labels: Labels, number: int, previous: Path | None) -> dict[str, Any]:
+    """Describe what a round learns from, as JSON values for the file of its detector."""
+    described: dict[str, Any] = {
+        "labels": str(args.labels) if args.labels is not None else parse_teachers(args.teacher),
+        "images": len(labels.images),
+        "objects": labels.count,
+        "labels_hash": identify_labels(labels),
+    }
+    if args.teacher_backbone is not None:
+        described["teacher_backbone"] = args.teacher_backbone
+    if args.consistent is not None:
+        described["consistent"] = args.consistent
+    if previous is not None:
+        described |= {"round": number, "keep": args.keep, "previous": hash_weights(load_detector(previous)[0])}
+    return described
+
+
+def tell_labels(labels: Labels) -> None:
+    """Say how much there is to learn from, and on standard error what is left out."""
+    print(f"{labels.count} objects in {sum(len(image) > 0 for image in labels.images)} images")
+    if labels.left_out:
+        print(
+            f"objloc: {labels.left_out} images without labels are left out; --empty-ok takes them for empty",
+            file=sys.stderr,
+        )
+    if labels.crowds:
+        print(
+            f"objloc: {labels.crowds} annotations have iscrowd, as CVAT writes it for every mask; --skip-crowds leaves "
+            "them out",
+            file=sys.stderr,
+        )
+
+
+def wait_for_teachers(args: argparse.Namespace) -> None:
+    """Wait until another process has made the labels of all teachers, however long that takes."""
+    for name in parse_teachers(args.teacher) if args.teacher is not None else []:
+        _wait_for_file(args.out / "labels" / name / PRELABELS)
+
+
+def wait_for_round(args: argparse.Namespace, number: int) -> None:
+    """Wait until another process has made the labels of a round."""
+    _wait_for_file(find_round(args.out, number) / PRELABELS)
+
+
+def _wait_for_file(path: Path) -> None:
+    while not path.exists():  # torchrun ends this process if the one that makes it fails
         time.sleep(LABELS_POLL_S)
 
 

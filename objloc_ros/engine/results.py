@@ -91,6 +91,12 @@ class HeadResult:
         """
         return map_to_source(self._regions(), self.geometry, cv2.INTER_NEAREST)
 
+    def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
+        ids = self.instances_u16()
+        for number in range(1, len(self.detections) + 1):
+            yield ids == number
+
     def soft_map(self) -> npt.NDArray[np.float32]:
         """Return how surely each pixel is an object's: float32 [H, W] in [0, 1], 0 or 1 where there is only a mask."""
         return self.mask_u8().astype(np.float32) / np.float32(255)
@@ -172,10 +178,13 @@ class InstanceResult(HeadResult):
     """Objects with a mask each.
 
     Args:
-        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection.
+        instances: uint16 [h', w'] at the processed size: 0 on the background, i + 1 on the i-th detection, the best one
+            where several overlap.
+        draw_mask: Draws all pixels of the i-th detection, bool [h', w']; None where no two overlap.
     """
 
     instances: npt.NDArray[np.uint16]
+    draw_mask: Callable[[int], npt.NDArray[np.bool_]] | None = None
 
     def maps(self) -> Maps:
         """Return the instances."""
@@ -193,13 +202,23 @@ class InstanceResult(HeadResult):
         """Return the instances at the source size, uint16 [H, W]."""
         return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
 
+    def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
+        if self.draw_mask is None:
+            yield from super().masks()
+            return
+        for place in range(len(self.detections)):
+            mask = self.draw_mask(place).astype(np.uint8)
+            yield map_to_source(mask, self.geometry, cv2.INTER_NEAREST) > 0
+
     def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
         """Keep at most `count` objects, none with a lower score than `min_score`, with their pixels."""
         kept = self._count_best(count, min_score)
         if kept == len(self.detections):
             return self
         instances = np.where(self.instances <= kept, self.instances, 0).astype(np.uint16)
-        return InstanceResult(self.detections.select(range(kept)), self.geometry, instances > 0, instances)
+        detections = self.detections.select(range(kept))
+        return replace(self, detections=detections, mask=instances > 0, instances=instances)
 
 
 @dataclass(frozen=True)

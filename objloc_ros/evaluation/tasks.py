@@ -17,7 +17,7 @@ from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
 from objloc_ros.methods.found import FoundOptions
-from objloc_ros.metrics import AveragePrecision, CorLoc, MeanIoU, Metric, Saliency, ScoredImage, iou
+from objloc_ros.metrics import AveragePrecision, CorLoc, MeanIoU, Metric, RankAP, Saliency, ScoredImage, iou
 from objloc_ros.metrics.saliency import SaliencyScore, TruthRule, score
 from objloc_ros.metrics.semantic import confusion_matrix, resize_as_clip_diy
 from objloc_ros.types import Image
@@ -125,6 +125,9 @@ def _dense(triples: Sequence[Sequence[int]], size: int) -> np.ndarray:
 FIGURES = ("ap", "ap50", "ap75", "ar1", "ar10", "ar100")
 """Which figures of `AveragePrecision` are reported; those of masks with "mask_" before them."""
 
+MAX_RANK = 50
+"""Objects per image that count for average precision by rank; LOD takes as many as the fullest image has true ones."""
+
 
 def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Record:
     """Record boxes by score, the one that CorLoc is about, the true ones, and masks where the data set has them.
@@ -151,17 +154,19 @@ def record_objects(result: HeadResult, dataset: Dataset, sample: Sample) -> Reco
     }
     if not dataset.masks:
         return record
-    ids = result.instances_u16()
-    masks = [encode(ids == number) for number in range(1, len(boxes) + 1)]
+    masks = [encode(mask) for mask in result.masks()]
     true_masks = [item.mask for ignored in (False, True) for item in detectable if item.ignored == ignored]
     return {**record, "masks": masks, "true_masks": true_masks}
 
 
 class ObjectMetrics(Metric):
-    """CorLoc, and average precision and recall without classes, as fractions; of masks if the records have them."""
+    """CorLoc, and average precision and recall without classes, as fractions; of masks if the records have them.
+
+    Average precision by rank is about the boxes that CorLoc is about, so that its precision at rank 1 is CorLoc.
+    """
 
     def __init__(self) -> None:
-        self._corloc = CorLoc()
+        self._corloc, self._ranks = CorLoc(), RankAP()
         self._boxes, self._masks = AveragePrecision(), AveragePrecision("segm")
 
     def update(self, record: Record) -> None:
@@ -171,13 +176,15 @@ class ObjectMetrics(Metric):
         masks = record.get("masks", ()), record.get("true_masks", ())
         image = ScoredImage(boxes, np.array(record["scores"]), truth, ignored, *masks)
         self._boxes.update(image)
+        self._ranks.update(boxes[:MAX_RANK], _array(record["located"]))
         if "masks" in record:
             self._masks.update(image)
 
     def compute(self) -> dict[str, float]:
-        """Return "corloc" and `FIGURES`."""
-        boxes = self._boxes.compute()
+        """Return "corloc", `FIGURES`, "rank_ap50" and "rank_ap"."""
+        boxes, by_rank = self._boxes.compute(), self._ranks.compute().ap
         metrics = {"corloc": self._corloc.compute(), **{name: boxes[name] for name in FIGURES}}
+        metrics |= {"rank_ap50": by_rank[0], "rank_ap": float(np.mean(by_rank))}
         if self._masks.images:
             masks = self._masks.compute()
             metrics |= {f"mask_{name}": masks[name] for name in FIGURES}
@@ -185,7 +192,7 @@ class ObjectMetrics(Metric):
 
     def reset(self) -> None:
         """Forget all images."""
-        for metric in (self._corloc, self._boxes, self._masks):
+        for metric in (self._corloc, self._ranks, self._boxes, self._masks):
             metric.reset()
 
 

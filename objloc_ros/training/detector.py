@@ -147,6 +147,14 @@ def train_detector(
     return cast(TokenDetector, state.averaged.eval()), log
 
 
+def hash_weights(detector: TokenDetector) -> str:
+    """Return a hash of the weights; files of equal weights may differ, as their metadata have no order."""
+    digest = hashlib.sha256()
+    for value in detector.state_dict().values():
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class _Run(NamedTuple):
     """What says which images a step of this process sees."""
 
@@ -239,14 +247,7 @@ def _describe(backbone: ViT, labels: Labels, settings: DetectorTraining, start: 
     """Return what a run depends on, by name, for comparison with that of a checkpoint."""
     described = {name: value for name, value in asdict(settings).items() if name not in _NO_MATTER}
     described |= {"backbone": fingerprint(backbone), "labels": identify_labels(labels)}
-    return described | {"start": None if start is None else _hash_weights(start)}
-
-
-def _hash_weights(detector: TokenDetector) -> str:
-    digest = hashlib.sha256()
-    for value in detector.state_dict().values():
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return described | {"start": None if start is None else hash_weights(start)}
 
 
 def _iterate_batches(examples: Examples, run: _Run, first: int, pool: Executor) -> Iterator[list[Example]]:

@@ -102,12 +102,20 @@ class DetectorTraining(Options):
             if self.short_side is None or self.smallest_side > self.short_side:
                 raise ParameterError(f"smallest_side {self.smallest_side} needs a short_side of at least as much")
 
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate."""
+        fresh = FRESH_RATE * math.sqrt(self.batch / FRESH_BATCH)
+        return self.rate if self.rate is not None else fresh if self.tokens == "fresh" else CACHED_RATE
+
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at a step, counted from 0."""
-        fresh = FRESH_RATE * math.sqrt(self.batch / FRESH_BATCH)
-        peak = self.rate if self.rate is not None else fresh if self.tokens == "fresh" else CACHED_RATE
         warmup = max(1, self.steps // 20)
-        return peak * min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        return self.peak_rate * min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+
+    def for_next_round(self) -> DetectorTraining:
+        """Return the settings of a round of self-training, as in CutLER: half the learning rate, and no DropLoss."""
+        return replace(self, rate=self.peak_rate / 2, drop_far=1.0)
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Labels:
         document: Where they came from.
         classes: Names of the categories, in the order of their ids.
         images: One element per image, in the document's order, those that it does not mention last, by name.
-        left_out: Number of images without labels that were left out.
+        left_out: Number of images that were left out: without labels, or unreadable and not in the document.
         crowds: Number of annotations with `iscrowd`, left out or not.
     """
 
@@ -122,7 +122,9 @@ class Labels:
         return sum(len(image) for image in self.images)
 
 
-def read_labels(document: Path, images: Path, *, empty_ok: bool = False, skip_crowds: bool = False) -> Labels:
+def read_labels(
+    document: Path, images: Path, *, empty_ok: bool = False, skip_crowds: bool = False, none_ok: bool = False
+) -> Labels:
     """Read and check the labels of a training.
 
     Args:
@@ -131,6 +133,7 @@ def read_labels(document: Path, images: Path, *, empty_ok: bool = False, skip_cr
         empty_ok: Whether images without labels show no object, those that the document does not mention, too; they are
             left out otherwise, as nobody may have looked at them.
         skip_crowds: Whether annotations with `iscrowd` are left out, as COCO's own crowds should be.
+        none_ok: Whether there may be no label at all.
 
     Raises:
         InputError: There is no document or no label; a labelled image is missing; or an annotation has an invalid box,
@@ -143,7 +146,7 @@ def read_labels(document: Path, images: Path, *, empty_ok: bool = False, skip_cr
         raise InputError(f"{path}: two images have the file_name {name!r}: keep one of them")
     kept = _group_annotations(truth, skip_crowds=skip_crowds)
     crowds = sum(bool(record.get("iscrowd")) for record in truth.document["annotations"])
-    if not any(kept.values()):
+    if not (none_ok or any(kept.values())):
         raise InputError(
             f"{path}: there are no labels, in {len(names)} images: make some with objloc prelabel or --teacher"
             + (f", or leave --skip-crowds out: all {crowds} have iscrowd" if crowds else "")
@@ -158,7 +161,8 @@ def read_labels(document: Path, images: Path, *, empty_ok: bool = False, skip_cr
         labelled.append(_parse_image(path, images / name, name, size, kept[number], list(categories)))
     others = _list_unmentioned(images, names.values())
     if empty_ok:
-        labelled += [make_empty(file, str(file.relative_to(images))) for file in others]
+        empty = (_make_empty(file, str(file.relative_to(images))) for file in others)
+        labelled += [image for image in empty if image is not None]
     left_out = len(names) + len(others) - len(labelled)
     return Labels(path, tuple(categories.values()), tuple(labelled), left_out, crowds)
 
@@ -199,12 +203,6 @@ def find_document(path: Path) -> Path:
     raise InputError(f"{path} has no labels: there is no {' or '.join(DOCUMENTS)}")
 
 
-def make_empty(file: Path, name: str) -> ImageLabels:
-    """Make the labels of an image that shows no object; `InputError` if it has no header of an image."""
-    nothing = np.zeros(0, np.int64)
-    return ImageLabels(file, name, read_image_size(file), (), np.zeros((0, 4)), nothing, np.zeros(0), nothing)
-
-
 def _group_annotations(truth: Truth, *, skip_crowds: bool) -> dict[Any, list[tuple[str, Record]]]:
     """Group annotations by the id of their image, each with the words for its place in the document."""
     grouped: dict[Any, list[tuple[str, Record]]] = {number: [] for number in truth.ids}
@@ -239,13 +237,23 @@ def _check_files(path: Path, images: Path, names: Sequence[str]) -> None:
         listed = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
         raise InputError(
             f"{path}: {len(missing)} of {len(names)} labelled images are not below {images}: {listed}. "
-            "Name the folder that their file_name begins in (--images)"
+            "Name the folder that their file_name begins in (--images); objloc prelabel --images makes one"
         )
 
 
 def _list_unmentioned(images: Path, names: Iterable[str]) -> list[Path]:
     mentioned = {images / name for name in names}
     return [file for file in list_image_files(images) if file not in mentioned]
+
+
+def _make_empty(file: Path, name: str) -> ImageLabels | None:
+    """Return the labels of an image that shows no object; None if it has no header of an image."""
+    try:
+        size = read_image_size(file)
+    except InputError:
+        return None
+    nothing = np.zeros(0, np.int64)
+    return ImageLabels(file, name, size, (), np.zeros((0, 4)), nothing, np.zeros(0), nothing)
 
 
 def _read_size(path: Path, file: Path, name: str, stated: tuple[Any, Any]) -> Size:

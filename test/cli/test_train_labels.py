@@ -23,6 +23,7 @@ from objloc_ros.cli.train_labels import (
 )
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import read_image
+from objloc_ros.methods.detector_file import load_detector, save_detector
 from objloc_ros.training.detector_labels import Labels, read_labels
 from objloc_ros.training.rounds import merge_labels
 
@@ -139,7 +140,9 @@ def test_a_round_learns_from_what_the_one_before_has_found(parse: Parse, images:
     with pytest.raises(InputError, match=r"made with another keep: continue with the same options.*round_2"):
         prepare_round(args, 2, images, first, detector)
     args.keep = 0.3
-    make_detector(detector, classes=("thing",))
+    other, info = load_detector(detector)
+    other.mean += 1
+    save_detector(detector, other, info)
     with pytest.raises(InputError, match="made with another detector"):
         prepare_round(args, 2, images, first, detector)
 

@@ -131,3 +131,17 @@ def test_pictures_show_masks_instances_or_labels() -> None:
     written = Detections(boxes, OBJECTS.scores, ("4:", "2:"))
     assert np.array_equal(many.with_ids(("4", "2")).draw(image), overlay(image, many.instances_u16(), written))
     assert not np.array_equal(many.with_ids(("4", "2")).draw(image), many.draw(image))
+
+
+def test_masks_are_whole_where_detections_overlap() -> None:
+    left, right = np.array([[1, 1, 0], [1, 1, 0]], bool), np.array([[0, 1, 1], [0, 1, 1]], bool)
+    instances = np.where(left, 1, 2).astype(np.uint16)
+    cut = InstanceResult(OBJECTS, GEOMETRY, left | right, instances)
+    assert [mask.tolist() for mask in cut.masks()] == [double(left), double(~left)]
+    whole = InstanceResult(OBJECTS, GEOMETRY, left | right, instances, lambda place: (left, right)[place])
+    assert [mask.tolist() for mask in whole.masks()] == [double(left), double(right)]
+    assert [mask.tolist() for mask in whole.best(1).masks()] == [double(left)]
+    assert [mask.tolist() for mask in whole.with_ids(("7", "8")).masks()] == [double(left), double(right)]
+    assert [mask.tolist() for mask in SALIENCY.masks()] == [
+        double(row) for row in (MASK & [[True], [False]], MASK & [[False], [True]])
+    ]

@@ -125,3 +125,15 @@ def test_corloc_knows_difficult_objects_and_precision_does_not() -> None:
     assert recorded["located"] == [[0, 0, 4, 4], [4, 4, 8, 8]]
     metrics = summarise({name: value for name, value in recorded.items() if "masks" not in name})
     assert (metrics["corloc"], metrics["ap50"]) == (1, pytest.approx(0.5))
+
+
+def test_precision_by_rank_is_corloc_at_the_first_rank() -> None:
+    truth, wrong, near = [0, 0, 10, 10], [12, 12, 18, 18], [0, 0, 10, 9]
+    first = record(chosen=[truth], boxes=[truth, wrong], scores=[0.9, 0.8], truth=[truth], located=[truth])
+    second = record(chosen=[wrong], boxes=[wrong, near], scores=[0.2, 0.1], truth=[truth], located=[truth])
+    metrics = summarise(first, second)
+    assert metrics["corloc"] == 0.5
+    assert metrics["rank_ap50"] == pytest.approx(0.5 * 0.5 + 2 / 4 * 0.5), "precision 1/2 at both ranks"
+    # From the threshold 0.95 on, the box that is a tenth too low finds nothing.
+    assert metrics["rank_ap"] == pytest.approx((9 * 0.5 + 0.25) / 10)
+    assert metrics["ap50"] != pytest.approx(metrics["rank_ap50"]), "scores are compared between images there"

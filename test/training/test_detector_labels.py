@@ -100,6 +100,14 @@ def test_images_without_labels_count_only_where_they_are_said_to_be_empty(write:
     assert ([image.name for image in labels.images], labels.left_out) == (["a.png", "day/b.png", "c.png"], 0)
     assert [len(image) for image in labels.images] == [1, 0, 0]
     assert labels.images[2].masks.shape == (0, *SIZE)
+    (folder.parent / "images" / "c.png").write_bytes(b"no picture")
+    labels = read(folder, empty_ok=True)
+    assert ([image.name for image in labels.images], labels.left_out) == (["a.png", "day/b.png"], 1)
+
+
+def test_a_document_may_have_no_label_where_that_is_expected(write: Write) -> None:
+    labels = read(write(), empty_ok=True, none_ok=True)
+    assert (len(labels.images), labels.count) == (3, 0)
 
 
 def test_crowds_may_be_left_out(write: Write) -> None:

@@ -155,7 +155,7 @@ def paint_objects(
     ordered = np.array([boxes[i] for i in order], np.float32).reshape(-1, 4)
     ordered_scores, ordered_labels = scores[order].astype(np.float32), tuple(labels[i] for i in order)
     detections = Detections(boxes_to_source(ordered, geometry), ordered_scores, ordered_labels)
-    return InstanceResult(detections, geometry, instances > 0, instances)
+    return InstanceResult(detections, geometry, instances > 0, instances, lambda place: masks[order[place]])
 
 
 def _to_pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
