@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,7 @@ class Features:
         values: float32 [B, N, C].
         cls_attention: float32 [B, heads, N], softmax over all 1 + N tokens with the CLS column dropped.
         grid: Patch rows and columns (h, w).
+        answers: What a head says that was exported with the backbone, each [B, ...], by name.
     """
 
     keys: Tensor
@@ -42,6 +43,7 @@ class Features:
     values: Tensor
     cls_attention: Tensor
     grid: Grid
+    answers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         h, w = self.grid
@@ -60,7 +62,7 @@ class Features:
         """Return the features of one image, still a batch."""
         one = slice(number, number + 1)
         facets = (self.keys[one], self.queries[one], self.values[one], self.cls_attention[one])
-        return Features(*facets, self.grid)
+        return Features(*facets, self.grid, {name: answer[one] for name, answer in self.answers.items()})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import functools
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, ExportedInfo, load_exported
+from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, AnswerShape, ExportedInfo, load_exported
 from objloc_ros.backbones.vit import ViT, patch_grid
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
-from objloc_ros.types import Grid, Size
+from objloc_ros.types import Features, Grid, Size
 
 OPSET = 23
 """The first with attention as one operator, which needs no N x N matrix: 3 to 5 % faster on the CPU than opset 20."""
@@ -38,11 +38,38 @@ class Difference(NamedTuple):
 
     Args:
         shape: Of the input, (B, 3, H, W).
-        facets: Per output, the largest difference relative to the largest value.
+        outputs: Per output, the largest difference relative to the largest value.
     """
 
     shape: tuple[int, ...]
-    facets: dict[str, float]
+    outputs: dict[str, float]
+
+
+class ExportedHead(NamedTuple):
+    """A head to export with its backbone.
+
+    Args:
+        network: Maps keys [B, C, h, w] to a named tuple of answers, some of which may be None; on the CPU, in eval
+            mode.
+        about: What it says about itself in the file's metadata.
+    """
+
+    network: nn.Module
+    about: Mapping[str, str]
+
+    def answer(self, features: Features) -> dict[str, Tensor]:
+        """Return the answers by name, without those that are None."""
+        answers = self.network(features.keys.mT.unflatten(2, features.grid))
+        return {name: answer for name, answer in answers._asdict().items() if answer is not None}
+
+    def shapes(self, channels: int) -> dict[str, AnswerShape]:
+        """Return the shape of each answer, for keys of this width."""
+        keys = torch.zeros(1, 15, channels)
+        answers = self.answer(Features(keys, keys, keys, torch.zeros(1, 1, 15), (3, 5)))
+        return {
+            name: AnswerShape(answer.shape[1] if answer.ndim == 4 else 0, answer.shape[-2] // 3)
+            for name, answer in answers.items()
+        }
 
 
 def export_backbone(
@@ -51,6 +78,7 @@ def export_backbone(
     *,
     backbone: str,
     weights_sha256: str,
+    head: ExportedHead | None = None,
     size: Size | None = None,
     batch: int | None = None,
     progress: Callable[[str], None] = lambda stage: None,
@@ -62,6 +90,7 @@ def export_backbone(
         file: Where to write it; its folder must exist.
         backbone: Name of the architecture, a key of `vit.SPECS`.
         weights_sha256: Hash of the weights file that the model was loaded from.
+        head: What else shall be in the file and read the backbone's keys.
         size: Height and width in pixels to fix it to, multiples of the patch; None leaves both open.
         batch: Number of images to fix it to; None leaves it open.
         progress: Called with the name of each stage as it begins.
@@ -91,16 +120,18 @@ def export_backbone(
         std=model.std,
         weights_sha256=weights_sha256,
         fingerprint=fingerprint(model),
+        answers={} if head is None else head.shapes(model.embed_dim),
+        head={} if head is None else head.about,
     )
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         progress("translate")
-        program = _translate(model, size, batch)
+        program = _translate(_Outputs(model, head), list(info.answers), size, batch)
         _describe(program.model, info)
         progress("write")
         program.save(partial, external_data=False)
         progress("compare")
-        differences = compare(model, partial, list(_inputs(model, size, batch)))
+        differences = compare(model, partial, list(_inputs(model, size, batch)), head)
         partial.replace(file)
     except OSError as error:
         raise WeightsError(f"cannot write {file}: {error.strerror or error}") from error
@@ -110,7 +141,7 @@ def export_backbone(
 
 
 @torch.inference_mode()
-def compare(model: ViT, file: Path, inputs: list[Tensor]) -> list[Difference]:
+def compare(model: ViT, file: Path, inputs: list[Tensor], head: ExportedHead | None = None) -> list[Difference]:
     """Run both models on the same inputs.
 
     Raises:
@@ -120,9 +151,11 @@ def compare(model: ViT, file: Path, inputs: list[Tensor]) -> list[Difference]:
     differences = []
     for images in inputs:
         wanted, found = model(images), exported(images)
-        facets = {name: _relative_error(getattr(found, name), getattr(wanted, name)) for name in FACETS}
-        differences.append(Difference(tuple(images.shape), facets))
-        for name, difference in facets.items():
+        errors = {name: _relative_error(getattr(found, name), getattr(wanted, name)) for name in FACETS}
+        answers = {} if head is None else head.answer(wanted)
+        errors |= {name: _relative_error(found.answers[name], answer) for name, answer in answers.items()}
+        differences.append(Difference(tuple(images.shape), errors))
+        for name, difference in errors.items():
             if not difference <= TOLERANCE:  # so that NaN is refused too
                 raise WeightsError(
                     f"the exported {name} differ by {difference:.1e} of their largest value on an input of "
@@ -132,16 +165,23 @@ def compare(model: ViT, file: Path, inputs: list[Tensor]) -> list[Difference]:
 
 
 class _Outputs(nn.Module):
-    """The pass as the exporter wants it: a tuple of tensors, sizes open."""
+    """The pass as the exporter wants it: a tuple of tensors, sizes open.
 
-    def __init__(self, model: ViT) -> None:
+    Args:
+        model: The backbone.
+        head: What reads its keys.
+    """
+
+    def __init__(self, model: ViT, head: ExportedHead | None) -> None:
         super().__init__()
+        self.head = None if head is None else head.network
         self.vit = ViT(cast(Any, model.vit), model.spec)
         self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
-        return tuple(getattr(features, name) for name in FACETS)
+        answers = {} if self.head is None else ExportedHead(self.head, {}).answer(features)
+        return (*(getattr(features, name) for name in FACETS), *answers.values())
 
 
 def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
@@ -190,7 +230,10 @@ def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
     return (weights[:, :, None] * hits).sum(1)
 
 
-def _translate(model: ViT, size: Size | None, batch: int | None) -> torch.onnx.ONNXProgram:
+def _translate(
+    outputs: _Outputs, answers: Sequence[str], size: Size | None, batch: int | None
+) -> torch.onnx.ONNXProgram:
+    model = outputs.vit
     dim = torch.export.Dim
     # An example of open sizes has none that could be mistaken for a constant: not 1, not the learned grid's.
     images = torch.zeros(batch or 2, 3, *(size or (3 * model.patch, 5 * model.patch)))
@@ -199,12 +242,12 @@ def _translate(model: ViT, size: Size | None, batch: int | None) -> torch.onnx.O
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the exporter's own insides
         program = torch.onnx.export(
-            _Outputs(model).eval(),
+            outputs.eval(),
             (images,),
             dynamo=True,
             verbose=False,
             input_names=[INPUT],
-            output_names=list(FACETS),
+            output_names=[*FACETS, *answers],
             opset_version=OPSET,
             dynamic_shapes={"images": {**batches, **sizes}},
         )

@@ -11,10 +11,10 @@ import importlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from objloc_ros.backbones.registry import cache_dir
 from objloc_ros.backbones.store import check_file
 from objloc_ros.backbones.vit import SPECS, ViT, patch_grid
 from objloc_ros.errors import InputError, ParameterError, WeightsError
-from objloc_ros.types import Features
+from objloc_ros.types import Features, Grid
 
 SUFFIX = ".onnx"
 """By this ending a weights file is known as an exported model."""
@@ -42,6 +42,23 @@ Triple = tuple[float, float, float]
 _PREFIX = "objloc."
 
 
+class AnswerShape(NamedTuple):
+    """The shape of a head's output.
+
+    Args:
+        channels: Size of the second dimension; 0 where there is none.
+        scale: Its rows and columns relative to the patch grid's.
+    """
+
+    channels: int
+    scale: int
+
+    def expand(self, batch: int, grid: Grid) -> tuple[int, ...]:
+        """Return the shape for a number of images and a grid."""
+        sides = (self.scale * grid[0], self.scale * grid[1])
+        return (batch, self.channels, *sides) if self.channels else (batch, *sides)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportedInfo:
     """Description of an exported backbone.
@@ -53,6 +70,8 @@ class ExportedInfo:
         std: Channel standard deviations in [0, 1] units.
         weights_sha256: Hash of the weights file that it was exported from.
         fingerprint: Of its parameters, see `weights.fingerprint`; "" in files of earlier versions.
+        answers: Outputs of a head in the same file, by name.
+        head: What the head says about itself, see `methods.detector_file`; empty where there is none.
     """
 
     backbone: str
@@ -61,6 +80,8 @@ class ExportedInfo:
     std: Triple
     weights_sha256: str
     fingerprint: str = ""
+    answers: Mapping[str, AnswerShape] = field(default_factory=dict)
+    head: Mapping[str, str] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
         """Return the strings for the file's metadata."""
@@ -72,6 +93,8 @@ class ExportedInfo:
             "std": list(self.std),
             "weights_sha256": self.weights_sha256,
             "fingerprint": self.fingerprint,
+            "answers": dict(self.answers),
+            "head": dict(self.head),
         }
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
         return {_PREFIX + key: text for key, text in texts.items()}
@@ -106,7 +129,27 @@ class ExportedInfo:
             std=std,
             weights_sha256=digest,
             fingerprint=metadata.get(_PREFIX + "fingerprint", ""),
+            answers=_read_answers(metadata, path),
+            head=_read_head(metadata, path),
         )
+
+
+def _read_answers(metadata: Mapping[str, str], path: Path) -> dict[str, AnswerShape]:
+    value = _value(metadata, "answers", path) if _PREFIX + "answers" in metadata else {}
+    try:
+        answers = {name: AnswerShape(*numbers) for name, numbers in cast(dict[str, list[int]], value).items()}
+    except (AttributeError, TypeError) as error:
+        raise WeightsError(f"{path} has answers {value!r}, expected channels and scale of each") from error
+    if not all(type(number) is int and number >= 0 for answer in answers.values() for number in answer):
+        raise WeightsError(f"{path} has answers {value!r}, expected whole numbers")
+    return answers
+
+
+def _read_head(metadata: Mapping[str, str], path: Path) -> dict[str, str]:
+    value = _value(metadata, "head", path) if _PREFIX + "head" in metadata else {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise WeightsError(f"{path} has head {value!r}, expected texts")
+    return value
 
 
 def _text(metadata: Mapping[str, str], key: str, path: Path) -> str:
@@ -166,7 +209,7 @@ class ExportedViT(ViT):
         self.fixed_sides: list[int | None] = sides
 
     def forward(self, images: Tensor) -> Features:
-        """Return the facets of the last block.
+        """Return the facets of the last block, and the answers of a head in the same file.
 
         Args:
             images: float32 [B, 3, H, W], normalised with `mean` and `std`; H and W multiples of `patch`.
@@ -179,17 +222,19 @@ class ExportedViT(ViT):
         self._check_fixed(images)
         images = images.to(self.device, torch.float32).contiguous()
         count, patches = len(images), rows * columns
-        shapes = dict.fromkeys(FACETS, (count, patches, self.embed_dim))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(FACETS, (count, patches, self.embed_dim))
         shapes["cls_attention"] = (count, self.n_heads, patches)
-        facets = {name: torch.empty(shape, device=self.device) for name, shape in shapes.items()}
+        shapes |= {name: answer.expand(count, grid) for name, answer in self.info.answers.items()}
+        outputs = {name: torch.empty(shape, device=self.device) for name, shape in shapes.items()}
         binding = self._session.io_binding()
         binding.bind_input(INPUT, **_memory(images))
-        for name, facet in facets.items():
-            binding.bind_output(name, **_memory(facet))
+        for name, output in outputs.items():
+            binding.bind_output(name, **_memory(output))
         if self.device.type == "cuda":  # ONNX Runtime works on a stream of its own
             torch.cuda.current_stream(self.device).synchronize()
         self._session.run_with_iobinding(binding)
-        return Features(**facets, grid=grid)
+        answers = {name: outputs.pop(name) for name in self.info.answers}
+        return Features(**outputs, grid=grid, answers=answers)
 
     def _check_fixed(self, images: Tensor) -> None:
         wanted = [fixed or given for fixed, given in zip(self.fixed_sides, images.shape[-2:], strict=True)]
@@ -230,6 +275,16 @@ def load_exported(path: str | Path, device: str | torch.device = "cpu", *, backb
     return ExportedViT(session, info, file, target)
 
 
+def read_exported_info(path: Path) -> ExportedInfo:
+    """Read what an exported model says about itself.
+
+    Raises:
+        WeightsError: As `load_exported`.
+    """
+    session = _open(check_file(path).path, torch.device("cpu"), run=False)
+    return ExportedInfo.from_metadata(session.get_modelmeta().custom_metadata_map, path)
+
+
 def choose_providers(
     device: torch.device, offered: Sequence[str], *, tensorrt: bool
 ) -> list[tuple[str, dict[str, Any]]]:
@@ -260,7 +315,8 @@ def choose_providers(
     return chosen
 
 
-def _open(file: Path, device: torch.device) -> Any:
+def _open(file: Path, device: torch.device, *, run: bool = True) -> Any:
+    """Open a session; one that shall not run is opened sooner."""
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -276,6 +332,8 @@ def _open(file: Path, device: torch.device) -> Any:
     # Threads that wait in a busy loop would take the processor from the other nodes between two frames.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
+    if not run:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # its exceptions have no common base of their own
@@ -291,8 +349,9 @@ def _check_interface(session: Any, info: ExportedInfo, file: Path) -> None:
     spec = SPECS[info.backbone]
     width = dict.fromkeys(FACETS, (2, spec.embed_dim)) | {"cls_attention": (1, spec.n_heads), INPUT: (1, 3)}
     found = {value.name: value for value in (*session.get_inputs(), *session.get_outputs())}
-    if list(found) != [INPUT, *FACETS]:
-        raise WeightsError(f"{file} maps {', '.join(found)}, expected {INPUT} to {', '.join(FACETS)}")
+    outputs = [*FACETS, *info.answers]
+    if list(found) != [INPUT, *outputs]:
+        raise WeightsError(f"{file} maps {', '.join(found)}, expected {INPUT} to {', '.join(outputs)}")
     for name, (axis, size) in width.items():
         value, dimensions = found[name], 4 if name == INPUT else 3
         if value.type != "tensor(float)" or len(value.shape) != dimensions or value.shape[axis] != size:

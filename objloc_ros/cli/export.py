@@ -1,4 +1,4 @@
-"""`objloc export`: a backbone as an ONNX file, compared with the eager one before it is there."""
+"""`objloc export`: a backbone, and with it a detector, as an ONNX file, compared with eager before it is there."""
 
 from __future__ import annotations
 
@@ -9,22 +9,35 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, export_backbone
-from objloc_ros.backbones.onnx_runtime import FACETS, SUFFIX
+from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, ExportedHead, export_backbone
+from objloc_ros.backbones.onnx_runtime import SUFFIX
 from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.store import hash_file
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.vit import SPECS, ViT
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.cli.weights import format_size
 from objloc_ros.errors import ParameterError
 from objloc_ros.io.tables import text_table
+from objloc_ros.methods.detector_file import find_detector, load_detector
 from objloc_ros.types import Size
+
+REGISTERED = Path()
+"""What stands for the registered detector."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to export and where to."""
     parser.add_argument("--backbone", default="tiny", choices=SPECS, help="architecture (default: tiny)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the registered ones)")
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        nargs="?",
+        const=REGISTERED,
+        metavar="FILE",
+        help="also put a token detector in, so that the file is all that `--method detector` needs (without FILE: the "
+        "registered one)",
+    )
     parser.add_argument(
         "--size",
         type=_parse_size,
@@ -53,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.weights is not None and args.weights.suffix == SUFFIX:
         raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
     model = load_backbone(args.backbone, path=args.weights)
+    head = None if args.detector is None else _load_head(args, model)
     weights = find_entry(args.backbone).path if args.weights is None else args.weights.expanduser()
     with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
 
@@ -65,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             out,
             backbone=args.backbone,
             weights_sha256=hash_file(weights),
+            head=head,
             size=args.size,
             batch=args.batch,
             progress=show_progress,
@@ -73,19 +88,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _load_head(args: argparse.Namespace, backbone: ViT) -> ExportedHead:
+    detector, info = load_detector(find_detector(args.backbone, None if args.detector == REGISTERED else args.detector))
+    info.check_backbone(args.backbone, backbone)
+    return ExportedHead(detector, info.to_metadata())
+
+
 def _print_report(out: Path, backbone: str, differences: list[Difference], *, as_json: bool) -> None:
     size_bytes = out.stat().st_size
     if as_json:
-        rows = [{"input": difference.shape, **difference.facets} for difference in differences]
+        rows = [{"input": difference.shape, **difference.outputs} for difference in differences]
         facts = {"path": str(out), "backbone": backbone, "size_bytes": size_bytes, "tolerance": TOLERANCE}
         print(json.dumps({**facts, "differences": rows}, indent=2))
         return
     print(f"{out}: {backbone}, {format_size(size_bytes)}\n\nlargest difference from eager, of the largest value:")
+    names = list(differences[0].outputs)
     numbers = [
-        ("x".join(map(str, difference.shape)), *(f"{difference.facets[name]:.1e}" for name in FACETS))
+        ("x".join(map(str, difference.shape)), *(f"{difference.outputs[name]:.1e}" for name in names))
         for difference in differences
     ]
-    print(text_table([("INPUT", *(name.upper() for name in FACETS)), *numbers]))
+    print(text_table([("INPUT", *(name.upper() for name in names)), *numbers]))
 
 
 def _parse_size(text: str) -> Size:

@@ -44,6 +44,9 @@ SCENES_BANK = {"backgrounds": 300, "sprites": 900}
 SCENES_SIZE = (240, 320)
 """Height and width in pixels."""
 
+MAY_DIFFER = ("software", "head_weights")
+"""Labels that are there are used whatever the version that made them; detectors are told apart by their weights."""
+
 LABELS_POLL_S = 1.0
 """How often a process looks whether the first one has made the labels."""
 
@@ -197,7 +200,8 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
     """
     folder = find_round(args.out, number)
     document = folder / PRELABELS
-    made_with = {"round": number, "keep": args.keep, "detector": hash_weights(load_detector(detector)[0])}
+    weights_hash = hash_weights(load_detector(detector)[0])
+    made_with = {"round": number, "keep": args.keep, "detector": weights_hash}
     if not document.exists():
         config = PipelineConfig(
             methods=("detector",),
@@ -207,7 +211,7 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
             short_side=args.short_side,
             device=args.device,
         )
-        found = _label(args, config, images, folder / "predictions")
+        found = _label(args, config, images, folder / f"predictions_{weights_hash[:8]}")
         predicted = read_labels(found, images, empty_ok=True, none_ok=True)
         threshold = choose_threshold(predicted, args.keep)
         merged = merge_labels(previous, predicted, threshold=threshold)
@@ -301,15 +305,17 @@ def _configure_teacher(args: argparse.Namespace, name: str) -> PipelineConfig:
 
 def _label(args: argparse.Namespace, config: PipelineConfig, images: Path, folder: Path) -> Path:
     """Label the images with one method, or go on where an earlier run stopped; return the folder of the document."""
+    track = args.consistent is not None
+    task = LabelTask(config=config, track="all" if track else "none", keep="none")
     if (folder / PRELABELS).exists():
+        made_with = {name: value for name, value in task.settings().items() if name not in MAY_DIFFER}
+        _check_origin(folder / PRELABELS, made_with)
         return folder
     sources = find_sources([images], out=folder)
     if not sources.images:
         raise InputError(
             f"there is no image in {images}; label videos and bags with objloc prelabel, and give --labels"
         )
-    track = args.consistent is not None
-    task = LabelTask(config=config, track="all" if track else "none", keep="none")
     shards = make_pieces(replace(sources, videos=(), bags=()), sequences=track)
     totals, failed = label_pieces(shards, task, folder, choose_engine(args))
     if failed:
@@ -321,11 +327,11 @@ def _label(args: argparse.Namespace, config: PipelineConfig, images: Path, folde
 
 
 def _check_origin(document: Path, made_with: dict[str, Any]) -> None:
-    """Raise InputError if the labels of a round say that they were made otherwise; tools do not keep what they say."""
+    """Raise InputError if labels say that they were made otherwise; some tools do not keep what documents say."""
     info = read_json(document).get("info") or {}
     for name, value in made_with.items():
         if info.get(name, value) != value:
             raise InputError(
-                f"{document} was made with another {name}: continue with the same options, choose another --out, or "
-                f"remove {document.parent.parent}"
+                f"{document} was made with {name} {info[name]!r}, not {value!r}: continue with the same options, "
+                f"choose another --out, or remove {document.parent.parent}"
             )

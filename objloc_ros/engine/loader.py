@@ -14,7 +14,7 @@ from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.detector import DetectorHead
+from objloc_ros.engine.heads.detector import load_detector_head
 from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
@@ -25,7 +25,7 @@ from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
-from objloc_ros.methods.detector_file import find_detector, read_info
+from objloc_ros.methods.detector_file import find_detector, read_exported_detector, read_info
 
 T = TypeVar("T")
 
@@ -98,7 +98,8 @@ class SharedLoader:
         """Return the heads of a configuration; those that read equal networks are loaded once."""
         alike: dict[str, Any] = {"options": (), "prompts": (), "templates": ()}
         if not any(method in IMAGE_METHODS for method in config.methods):
-            alike |= {"short_side": None, "weights": None}  # the backbone's
+            alike |= {"short_side": None}  # the backbone's
+            alike |= {} if "detector" in config.methods else {"weights": None}  # where a detector may be, too
         key = ("heads", replace(config, **alike))
         return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
@@ -139,7 +140,9 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
     heads: dict[str, Head] = {method: DiscoveryHead(method) for method in config.methods if method in PATCH_METHODS}
     device = torch.device(config.device)
     if "detector" in config.methods:
-        heads["detector"] = DetectorHead(backbone=config.backbone, path=config.head_weights, device=device)
+        heads["detector"] = load_detector_head(
+            config.backbone, path=config.head_weights, weights=config.weights, device=device
+        )
     if prompted or "found" in config.methods:
         found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
         heads["found"] = found
@@ -160,7 +163,8 @@ def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
         WeightsError: The detector's file, which says it, is missing or refused.
     """
     if method == "detector":
-        return read_info(find_detector(config.backbone, config.head_weights)).classes
+        exported = None if config.head_weights or not config.weights else read_exported_detector(config.weights)
+        return (exported or read_info(find_detector(config.backbone, config.head_weights))).classes
     return config.prompts if method in SEGMENTATION else ("object",)
 
 

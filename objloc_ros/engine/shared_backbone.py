@@ -137,7 +137,8 @@ def _concatenate(rows: Sequence[Features]) -> Features:
     keys, queries, values, attention = (
         torch.cat([getattr(row, name) for row in rows]) for name in ("keys", "queries", "values", "cls_attention")
     )
-    return Features(keys, queries, values, attention, rows[0].grid)
+    answers = {name: torch.cat([row.answers[name] for row in rows]) for name in rows[0].answers}
+    return Features(keys, queries, values, attention, rows[0].grid, answers)
 
 
 class PassBatcher:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from objloc_ros.backbones.onnx_runtime import SUFFIX, read_exported_info
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.store import check_file
 from objloc_ros.backbones.vit import ViT
@@ -173,6 +174,18 @@ def read_info(path: Path) -> DetectorInfo:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}") from error
     return DetectorInfo.from_metadata(metadata, path)
+
+
+def read_exported_detector(weights: Path) -> DetectorInfo | None:
+    """Read what a backbone's file says about a detector that was exported with it; None where there is none.
+
+    Raises:
+        WeightsError: It is an exported model that cannot be read.
+    """
+    if weights.suffix != SUFFIX:
+        return None
+    info = read_exported_info(weights)
+    return DetectorInfo.from_metadata(info.head, weights) if info.head else None
 
 
 def find_detector(backbone: str, path: str | Path | None = None) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import miniature as mini
 import pytest
+from detector_making import make_detector
 from waiting import wait_for
 
 from objloc_ros.cli.main import main
@@ -158,3 +159,27 @@ def test_a_data_set_that_is_not_whole_is_refused_before_the_run(tmp_path: Path, 
 def test_bad_options(voc: Path, tmp_path: Path, capsys: Any, options: tuple[str, ...], message: str) -> None:
     assert evaluate("voc07", voc, tmp_path, *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_detector_is_judged_as_a_discovery_method_is(tmp_path: Path, capsys: Any) -> None:
+    """CorLoc of its best box, AP and AR of boxes and masks, from its own run and from the files of others alike."""
+    root = mini.make_coco(tmp_path / "coco")
+    detector = make_detector(tmp_path / "detector.safetensors")
+    options = ("--method", "detector", "--head-weights", str(detector), "--threshold", "0.01")
+    assert evaluate("coco_val2017", root, tmp_path / "out", *options) == 0
+    got = result(tmp_path / "out")
+    figures = ("ap", "ap50", "ap75", "ar1", "ar10", "ar100")
+    expected = {"corloc", "rank_ap", "rank_ap50", *figures, *(f"mask_{name}" for name in figures)}
+    assert got["metrics"].keys() == expected
+    assert (got["method"], got["backbone"], got["images"]) == ("detector", "tiny", 3)
+    capsys.readouterr()
+    detected = ["detect", str(root / "val2017"), "--out", str(tmp_path / "found"), *options]
+    assert main(detected) == 0
+    files = ["--predictions", str(tmp_path / "found" / "detections.json")]
+    files += ["--ground-truth", str(root / "annotations/instances_val2017.json")]
+    for what, names in (("corloc", ("corloc",)), ("coco", figures)):
+        capsys.readouterr()
+        assert main(["evaluate", what, *files, "--json"]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        for name in names:
+            assert measured[name] == pytest.approx(got["metrics"][name], abs=1e-6)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detector_making import make_detector
 from safetensors.torch import save_file
 
 from objloc_ros.backbones import onnx_export
@@ -47,6 +48,23 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(row["keys"] for row in facts["differences"]) < 1e-5
     digest = hashlib.sha256(find_entry("tiny").path.read_bytes()).hexdigest()
     assert load_exported(out).info.weights_sha256 == digest
+
+
+def test_a_detector_goes_into_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector, out = make_detector(tmp_path / "detector.safetensors"), tmp_path / "both.onnx"
+    assert main(["export", *SMALL, "--detector", str(detector), "--json", "--out", str(out)]) == 0
+    for row in json.loads(capsys.readouterr().out)["differences"]:
+        assert {"keys", "objectness", "boxes", "kernels", "pixels"} < row.keys()
+        assert max(value for name, value in row.items() if name != "input") < 1e-4
+    features = load_exported(out)(torch.zeros(1, 3, 16, 24))
+    assert features.answers["pixels"].shape == (1, 4, 4, 6)
+
+
+def test_another_backbone_s_detector_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector = make_detector(tmp_path / "detector.safetensors", of="0" * 64)
+    assert main(["export", *SMALL, "--detector", str(detector), "--out", str(tmp_path / "both.onnx")]) == 2
+    assert "trained on other weights of tiny" in capsys.readouterr().err
+    assert not (tmp_path / "both.onnx").exists()
 
 
 @pytest.fixture

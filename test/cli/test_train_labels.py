@@ -92,6 +92,16 @@ def test_teachers_leave_documents_that_may_be_corrected(
 def test_labels_with_another_backbone_or_other_images_are_not_mixed(parse: Parse, images: Path, tmp_path: Path) -> None:
     args = parse("--teacher", "lost", "--images", str(images))
     prepare_labels(args, images)
+    with pytest.raises(
+        InputError, match=r"instances_default.json was made with tracks 'none', not 'all'.*remove .*labels/lost"
+    ):
+        prepare_labels(parse("--teacher", "lost", "--images", str(images), "--consistent", "2"), images)
+    args.teacher_backbone = "dino_vits16"
+    with pytest.raises(
+        InputError, match="was made with backbone 'tiny', not 'dino_vits16': continue with the same options"
+    ):
+        prepare_labels(args, images)
+    args.teacher_backbone = None
     (tmp_path / "out" / "labels" / "lost" / "annotations" / "instances_default.json").unlink()
     (images / "video" / "2.png").unlink()
     with pytest.raises(InputError, match="other inputs"):
@@ -126,7 +136,8 @@ def test_a_round_learns_from_what_the_one_before_has_found(parse: Parse, images:
     first = prepare_labels(args, images)
     detector = make_detector(tmp_path / "detector.safetensors")
     second = prepare_round(args, 2, images, first, detector)
-    predicted = read_labels(tmp_path / "out" / "round_2" / "predictions", images, empty_ok=True)
+    (predictions,) = (tmp_path / "out" / "round_2").glob("predictions_*")
+    predicted = read_labels(predictions, images, empty_ok=True)
     scores = np.concatenate([image.scores for image in predicted.images])
     document = tmp_path / "out" / "round_2" / "annotations" / "instances_default.json"
     threshold = json.loads(document.read_text())["info"]["threshold"]
@@ -137,13 +148,13 @@ def test_a_round_learns_from_what_the_one_before_has_found(parse: Parse, images:
     assert boxes(prepare_round(args, 2, images, first, detector)) == boxes(second)
     assert document.read_bytes() == before
     args.keep = 0.5
-    with pytest.raises(InputError, match=r"made with another keep: continue with the same options.*round_2"):
+    with pytest.raises(InputError, match=r"made with keep 0.3, not 0.5: continue with the same options.*round_2"):
         prepare_round(args, 2, images, first, detector)
     args.keep = 0.3
     other, info = load_detector(detector)
     other.mean += 1
     save_detector(detector, other, info)
-    with pytest.raises(InputError, match="made with another detector"):
+    with pytest.raises(InputError, match="made with detector"):
         prepare_round(args, 2, images, first, detector)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prelabel_making import bag, video
 
 from objloc_ros.cli import train_detector, train_labels
 from objloc_ros.cli.main import main
@@ -174,3 +175,19 @@ def test_a_teacher_that_finds_nothing_teaches_nothing(
     write_image(tmp_path / "in" / "flat.png", np.full((64, 96, 3), 90, np.uint8))
     assert run("--teacher", "found", "--images", str(tmp_path / "in")) == 2
     assert "there are no labels, in 1 images" in capsys.readouterr().err
+
+
+def test_bags_and_videos_are_learned_from_by_their_tracks(
+    run: Run, tmp_path: Path, prelabel: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    video(tmp_path / "in" / "clip.mp4")
+    bag(tmp_path / "in" / "run", frames=2)
+    assert prelabel("--method", "lost") == 0
+    out = tmp_path / "out"
+    assert run("--labels", str(out), "--consistent", "3", out="steady") == 0
+    about = load_detector(tmp_path / "steady" / WEIGHTS)[1].trained_on
+    assert (about["consistent"], about["images"]) == (3, 3), "the video has three frames, the bag two of each camera"
+    capsys.readouterr()
+    assert run("--labels", str(out), "--consistent", "4", out="none") == 2
+    assert "longest track has 3 frames, fewer than 4" in capsys.readouterr().err

@@ -1,19 +1,20 @@
 """The detector in a pipeline: pixels, scores, labels and ids, and the files that are refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from detector_making import make_detector
 from safetensors.torch import load_file, save_file
 
-from objloc_ros.backbones.onnx_export import export_backbone
 from objloc_ros.backbones.registry import find_entry
-from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.cli.main import main
 from objloc_ros.engine.config import DISCOVERY, NODES, PipelineConfig
-from objloc_ros.engine.heads.detector import DetectorHead
-from objloc_ros.engine.loader import SharedLoader
+from objloc_ros.engine.heads.detector import load_detector_head
+from objloc_ros.engine.loader import SharedLoader, list_labels
 from objloc_ros.engine.pipeline import build_pipeline, load_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.temporal import Memory
@@ -29,6 +30,27 @@ CLASSES = ("crate", "hand")
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     return make_detector(tmp_path_factory.mktemp("detectors") / "detector.safetensors")
+
+
+def load_head(file):
+    return load_detector_head("tiny", path=file, weights=None, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def exported(file, tmp_path_factory):
+    """A backbone in ONNX files: alone, with a detector of one class, and with one of two."""
+    folder = tmp_path_factory.mktemp("exported")
+    make_detector(folder / "classes.safetensors", classes=CLASSES)
+    for name, head in (("one", file), ("two", folder / "classes.safetensors")):
+        # A fixed size is translated four times as fast as an open one.
+        options = ("--size", "104x136", "--detector", str(head), "--out", str(folder / f"{name}.onnx"))
+        assert main(["export", *options]) == 0
+    alone = onnx.load(folder / "one.onnx")
+    del alone.graph.output[4:]
+    for entry in alone.metadata_props:
+        entry.value = "{}" if entry.key in ("objloc.answers", "objloc.head") else entry.value
+    onnx.save(alone, folder / "alone.onnx")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +78,7 @@ def test_boxes_scores_and_pixels_are_the_network_s(pipeline, file, frames):
     got = pipeline.run(frames[0])["detector"]
     assert isinstance(got, InstanceResult)
     encoded = pipeline.backbone.encode([frames[0]])
-    head = DetectorHead(backbone="tiny", path=file, device=torch.device("cpu"))
+    head = load_head(file)
     with torch.inference_mode():
         (wanted,) = decode(head.see(encoded.features), threshold=0.05, limit=30)
     assert 1 < len(got.detections) <= len(wanted.scores)
@@ -128,7 +150,7 @@ def test_patch_masks_are_not_carried_over(pipeline, frames):
 
 
 def test_features_that_are_no_numbers_are_an_error(pipeline, file):
-    head = DetectorHead(backbone="tiny", path=file, device=torch.device("cpu"))
+    head = load_head(file)
     keys = torch.full((1, 6, 160), torch.nan)
     features = Features(keys, keys, keys, torch.zeros(1, 5, 6), (2, 3))
     with pytest.raises(InputError, match="NaN"):
@@ -161,14 +183,53 @@ def test_one_file_cannot_be_two_heads(file, method):
     PipelineConfig(methods=("detector", method))
 
 
-def test_it_reads_the_features_of_an_exported_backbone(file, frames, tmp_path):
-    export_backbone(load_backbone("tiny"), tmp_path / "tiny.onnx", backbone="tiny", weights_sha256="0" * 64)
-    eager = load_pipeline(("detector",), device="cpu", head_weights=file)
+@pytest.mark.parametrize(("name", "head"), [("alone", True), ("one", False), ("one", True), ("two", False)])
+def test_an_exported_backbone_finds_the_same(file, frames, exported, name, head):
+    """With a detector beside it, in its file, or both."""
+    heads = {"alone": file, "one": file, "two": exported / "classes.safetensors"}
+    eager = load_pipeline(("detector",), device="cpu", head_weights=heads[name])
     eager.backbone.bfloat16 = False
-    exported = load_pipeline(("detector",), device="cpu", head_weights=file, weights=tmp_path / "tiny.onnx")
-    wanted, found = eager.run(frames[0])["detector"], exported.run(frames[0])["detector"]
-    np.testing.assert_allclose(found.detections.scores, wanted.detections.scores, atol=1e-4)
-    assert (found.instances != wanted.instances).mean() < 0.01
+    given = {"head_weights": file} if head else {}
+    other = load_pipeline(("detector",), device="cpu", weights=exported / f"{name}.onnx", **given)
+    for frame in frames[:2]:
+        wanted, found = eager.run(frame)["detector"], other.run(frame)["detector"]
+        np.testing.assert_allclose(found.detections.scores, wanted.detections.scores, atol=1e-4)
+        assert found.detections.labels == wanted.detections.labels
+        assert (found.instances != wanted.instances).mean() < 0.01
+
+
+def test_exported_detectors_are_batched_and_shared(frames, exported):
+    config = PipelineConfig(methods=("detector", "lost"), device="cpu", weights=exported / "two.onnx")
+    alone, shared = build_pipeline(config), build_pipeline(config, SharedLoader().make_client("left"))
+    for one, other in zip(alone.run(frames), shared.run(frames), strict=True):
+        np.testing.assert_array_equal(one["detector"].instances, other["detector"].instances)
+    assert list_labels(config, "detector") == CLASSES
+    assert list_labels(config, "lost") == ("object",)
+
+
+def test_an_exported_backbone_alone_has_no_detector(exported, monkeypatch):
+    monkeypatch.setattr("objloc_ros.methods.detector_file.REGISTRY", {})
+    with pytest.raises(WeightsError, match="there is no detector for tiny"):
+        load_pipeline(("detector",), device="cpu", weights=exported / "alone.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("head", json.dumps({"format": "another"}), "is not a token detector: its metadata says format 'another'"),
+        ("head", "[]", r"has head \[\], expected texts"),
+        ("answers", json.dumps({"boxes": [4]}), "expected channels and scale"),
+        ("answers", json.dumps({"boxes": [4, -1]}), "expected whole numbers"),
+        ("answers", "{}", "maps images, keys, .*boxes.*, expected images to keys, queries, values, cls_attention$"),
+    ],
+)
+def test_damaged_metadata_of_an_exported_detector_is_named(exported, tmp_path, key, value, named):
+    model = onnx.load(exported / "one.onnx")
+    (entry,) = [entry for entry in model.metadata_props if entry.key == f"objloc.{key}"]
+    entry.value = value
+    onnx.save(model, tmp_path / "damaged.onnx")
+    with pytest.raises(WeightsError, match=named):
+        load_pipeline(("detector",), device="cpu", weights=tmp_path / "damaged.onnx")
 
 
 def test_cameras_share_one_detector(file):

@@ -11,9 +11,16 @@ from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.heads.discovery import paint_objects
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
-from objloc_ros.methods.detector_file import find_detector, load_detector
+from objloc_ros.methods.detector_file import DetectorInfo, find_detector, load_detector, read_exported_detector
 from objloc_ros.methods.refinement import refine
-from objloc_ros.methods.token_detector import PIXELS_PER_PATCH, Decoded, Dense, DetectorOptions, decode
+from objloc_ros.methods.token_detector import (
+    PIXELS_PER_PATCH,
+    Decoded,
+    Dense,
+    DetectorOptions,
+    TokenDetector,
+    decode,
+)
 from objloc_ros.ops.geometry import Geometry, resize
 from objloc_ros.ops.regions import BoolMap
 from objloc_ros.types import Features, Image
@@ -23,19 +30,15 @@ class DetectorHead:
     """A token detector. An object's score is the detector's own: the overlap that it expects of its box.
 
     Args:
-        backbone: Name of the backbone whose detector is loaded.
-        path: File of the detector; None takes the registered one.
-        device: Where it runs.
-
-    Raises:
-        WeightsError: There is no such file, or it is no token detector.
+        detector: The network; None where it was exported with the backbone, whose features hold its answers.
+        info: What its file says about it.
     """
 
     default_options = DetectorOptions()
 
-    def __init__(self, *, backbone: str, path: str | Path | None, device: torch.device) -> None:
-        detector, self.info = load_detector(find_detector(backbone, path))
-        self._detector = detector.to(device)
+    def __init__(self, detector: TokenDetector | None, info: DetectorInfo) -> None:
+        self._detector = detector
+        self.info = info
 
     def check_backbone(self, backbone: Backbone) -> None:
         """Raise WeightsError unless the detector was trained on the tokens of this backbone."""
@@ -47,6 +50,8 @@ class DetectorHead:
 
     def see(self, features: Features) -> Dense:
         """Return what the network says about each patch."""
+        if self._detector is None:
+            return Dense(**features.answers)
         dense: Dense = self._detector(features.keys.mT.unflatten(2, features.grid))
         return dense
 
@@ -66,6 +71,24 @@ class DetectorHead:
             masks = refine(masks, resize(image, geometry), options.post, device=objects.masks.device)
         labels = [self.info.classes[category] for category in objects.categories.tolist()]
         return paint_objects(masks, objects.scores.cpu().numpy(), labels, geometry)
+
+
+def load_detector_head(backbone: str, *, path: Path | None, weights: Path | None, device: torch.device) -> DetectorHead:
+    """Load the detector for a backbone.
+
+    Args:
+        backbone: The backbone's name.
+        path: File of the detector; None takes that in the exported backbone, else the registered one.
+        weights: File of the backbone; None for the registered one.
+        device: Where the detector runs.
+
+    Raises:
+        WeightsError: There is no such file, or it is no token detector.
+    """
+    if path is None and weights is not None and (exported := read_exported_detector(weights)) is not None:
+        return DetectorHead(None, exported)
+    detector, info = load_detector(find_detector(backbone, path))
+    return DetectorHead(detector.to(device), info)
 
 
 def _to_pixels(objects: Decoded, geometry: Geometry) -> list[BoolMap]:

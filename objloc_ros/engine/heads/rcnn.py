@@ -108,11 +108,18 @@ def paste_objects(objects: RcnnObjects, names: tuple[str, ...], source: Size, si
     scores = objects.scores.cpu().numpy().clip(0, 1)[rows]
     labels = tuple(names[int(objects.classes[row])] for row in rows)
     probabilities = None if objects.masks is None else objects.masks.cpu()
+    pasted = [paste_mask(None if probabilities is None else probabilities[row], boxes[row], source) for row in rows]
     instances = np.zeros(source, np.uint16)
-    for rank, row in reversed(list(enumerate(rows, start=1))):
-        columns_rows, mask = paste_mask(None if probabilities is None else probabilities[row], boxes[row], source)
-        instances[columns_rows][mask] = rank
-    return InstanceResult(Detections(boxes[rows], scores, labels), native, instances > 0, instances)
+    for rank, (where, mask) in reversed(list(enumerate(pasted, start=1))):
+        instances[where][mask] = rank
+
+    def draw_mask(place: int) -> npt.NDArray[np.bool_]:
+        where, mask = pasted[place]
+        whole = np.zeros(source, np.bool_)
+        whole[where] = mask
+        return whole
+
+    return InstanceResult(Detections(boxes[rows], scores, labels), native, instances > 0, instances, draw_mask)
 
 
 def paste_mask(

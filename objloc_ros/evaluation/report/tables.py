@@ -38,8 +38,6 @@ METHODS = {
     "selfmask": "SelfMask",
     "found": "FOUND",
     "previous_best": "best before CutLER",
-    "cutler_mask_rcnn": "CutLER, Mask R-CNN",
-    "cutler_cascade": "CutLER, Cascade",
     "rcnn": "R-CNN",
     "detector": "token detector",
     "maskclip": "MaskCLIP",

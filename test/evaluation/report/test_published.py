@@ -98,11 +98,11 @@ def test_saliency_of_tokencut(dataset: str, maxf: float, iou: float, accuracy: f
         ("dut_omron", "selfmask", S8, {}, {"accuracy": 0.901, "iou": 0.582}),
         ("ecssd", "deep_spectral", S16, {"post": "crf"}, {"iou": 0.733}),
         ("dut_omron", "deep_spectral", S16, {"post": "crf"}, {"iou": 0.567}),
-        ("coco", "cutler_cascade", "dino_resnet50", {}, {"ap50": 0.219, "ar100": 0.327}),
-        ("coco20k", "cutler_mask_rcnn", "dino_resnet50", {}, {"ap50": 0.216, "ar100": 0.300}),
-        ("kitti", "cutler_cascade", "dino_resnet50", {}, {"ap50": 0.184, "ar100": 0.275}),
-        ("openimages", "cutler_cascade", "dino_resnet50", {}, {"ap50": 0.173, "ar100": 0.296}),
-        ("watercolor", "cutler_mask_rcnn", "dino_resnet50", {}, {"ap50": 0.373, "ar100": 0.399}),
+        ("coco", "rcnn", "cutler_cascade", {}, {"ap50": 0.219, "ar100": 0.327}),
+        ("coco20k", "rcnn", "cutler_mrcnn", {}, {"ap50": 0.216, "ar100": 0.300}),
+        ("kitti", "rcnn", "cutler_cascade", {}, {"ap50": 0.184, "ar100": 0.275}),
+        ("openimages", "rcnn", "cutler_cascade", {}, {"ap50": 0.173, "ar100": 0.296}),
+        ("watercolor", "rcnn", "cutler_mrcnn", {}, {"ap50": 0.373, "ar100": 0.399}),
         ("voc_seg", "clip_diy", S8, {"clip": "clip_vitb32"}, {"miou": 0.599}),
         ("voc_seg", "clip_diy", S8, {"clip": "clip_vitb16"}, {"miou": 0.590}),
         ("coco_object_instances", "clip_diy", "clip_vitb32", {}, {"miou": 0.310}),
@@ -160,6 +160,9 @@ def test_rows_of_what_is_not_run_here(
         ("coco_object_stuff", "clip_diy", S8, {"clip": "clip_vitb32"}, ""),
         ("voc07", "found", S8, {"mode": "multi"}, ""),  # the paper's CorLoc is of the largest region
         ("voc07", "unheard_of", S16, {}, ""),
+        ("coco", "rcnn", "cutler_cascade", {"threshold": 0.5}, "val2017"),
+        ("coco", "rcnn", "cutler_cascade", {"short_side": 480}, "val2017"),
+        ("coco", "rcnn", "cutler_cascade_r1", {}, "val2017"),  # before its last round
     ],
 )
 def test_what_is_not_comparable_has_no_number(
