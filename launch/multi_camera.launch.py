@@ -40,11 +40,12 @@ def launch_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the environment and the process."""
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
     lists = {name: launching.split_names(given[name]) for name in ("cameras", "methods") if given[name]}
+    settings = launching.read_settings(given, lists.get("methods", []))
     # Without a name, so that the parameters hold for every node of the process.
     perception = Node(
         package="objloc_ros",
         executable="perception",
-        parameters=[launching.check_file(given["params_file"]), {**launching.read_settings(given), **lists}],
+        parameters=[launching.check_file(given["params_file"]), {**settings, **lists}],
         output="screen",
     )
     return [*launching.make_profile_actions(context, CONFIG / "fastdds_shm.xml"), perception]

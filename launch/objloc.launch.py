@@ -1,6 +1,7 @@
 """Object localization on one camera.
 
 ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=found,segmentation prompts:="car, tree"
+ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=discovery method:=detector
 
 The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes
 are laid out. Empty arguments leave a setting to the parameter file.
@@ -46,7 +47,8 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {argument.name: context.launch_configurations[argument.name].strip() for argument in ARGUMENTS}
     camera = parse_topic(given["camera"])
     namespace = choose_namespace(camera, given["namespace"])
-    settings = launching.read_settings(given)
+    methods = parse_methods(given["methods"])
+    settings = launching.read_settings(given, methods)
     remappings = [("image", camera), ("image/compressed", f"{camera}/compressed")]
     nodes = [
         Node(
@@ -61,7 +63,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             remappings=remappings,
             output="screen",
         )
-        for method in parse_methods(given["methods"])
+        for method in methods
     ]
     return [*launching.make_profile_actions(context, CONFIG / "fastdds_shm.xml"), *nodes]
 

@@ -33,6 +33,7 @@ SUBCOMMANDS: dict[str, Command] = {
     "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
     "convert": Command("objloc_ros.cli.convert", "write a data set as COCO JSON"),
     "prelabel": Command("objloc_ros.cli.prelabel", "label images, videos and bags for people to correct"),
+    "recurring": Command("objloc_ros.cli.recurring", "rank what comes back in the recordings of pre-labelled objects"),
     "cluster": Command("objloc_ros.cli.cluster", "sort pre-labelled objects into kinds that a detector learns"),
     "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
     "export": Command("objloc_ros.cli.export", "write a backbone as an ONNX file that runs in its place"),

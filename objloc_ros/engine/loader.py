@@ -160,8 +160,10 @@ def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
     """Return what the objects of a method may be called; no network is loaded.
 
     Raises:
-        WeightsError: The detector's file, which says it, is missing or refused.
+        WeightsError: The file that says it is missing or refused.
     """
+    if method in IMAGE_METHODS and (read := IMAGE_METHODS[method].read_labels) is not None:
+        return read(config.network or IMAGE_METHODS[method].network, config.weights)
     if method == "detector":
         exported = None if config.head_weights or not config.weights else read_exported_detector(config.weights)
         return (exported or read_info(find_detector(config.backbone, config.head_weights))).classes

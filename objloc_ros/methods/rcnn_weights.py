@@ -26,10 +26,7 @@ def load_rcnn(name: str, *, path: str | Path | None = None, device: str | torch.
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or holds another network.
     """
-    file = find_verified(name, path)
-    state = read_state(file)
-    model = state["model"] if isinstance(state.get("model"), Mapping) else state
-    state = {str(key): value for key, value in model.items()}
+    file, state = find_state(name, path)
     spec = read_spec(state, file)
     with torch.device("meta"):
         expected = Rcnn(spec).state_dict()
@@ -42,6 +39,19 @@ def load_rcnn(name: str, *, path: str | Path | None = None, device: str | torch.
         network = Rcnn(spec)
     network.load_state_dict(tensors, assign=True)
     return network.requires_grad_(False).eval().to(device)
+
+
+def find_state(name: str, path: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """Find a checkpoint, and read its entries, which a trainer keeps as its "model".
+
+    Raises:
+        ParameterError: If the name is unknown.
+        WeightsError: If the file is missing, has the wrong hash or cannot be read safely.
+    """
+    file = find_verified(name, path)
+    state = read_state(file)
+    model = state["model"] if isinstance(state.get("model"), Mapping) else state
+    return file, {str(key): value for key, value in model.items()}
 
 
 def read_spec(state: Mapping[str, Any], file: Path) -> RcnnSpec:

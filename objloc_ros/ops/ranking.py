@@ -23,6 +23,8 @@ Vector = npt.NDArray[np.float64]
 
 RankMethod = Literal["degree", "q", "pagerank", "lod"]
 
+RANK_METHODS: tuple[RankMethod, ...] = ("q", "degree", "pagerank", "lod")
+
 BLOCK_EDGES = 1 << 22
 """Edges that are multiplied at a time: their weights are copied to float64, 32 MB of them."""
 
@@ -151,7 +153,7 @@ def rank(
     if method == "pagerank":
         return iterate(lambda v: (1 - tele) * (weights @ (inverse * v)) + tele * uniform, uniform)
     if method != "lod":
-        raise ParameterError(f"method must be one of degree, q, pagerank, lod; got {method!r}")
+        raise ParameterError(f"method must be one of {', '.join(RANK_METHODS)}; got {method!r}")
     seed = iterate(_q_step(weights, coef, uniform), live * live.sum() ** -0.5)
     prior = make_prior(seed.scores, counts, live, top=top, ratio=ratio)
     walk = iterate(

@@ -91,6 +91,7 @@ def test_camera_frames_become_detections(start, peer, tmp_path):
         ("camera:=/", "camera must name an image topic such as /front/image_raw, got '/'"),
         ("params_file:=/nowhere.yaml", "params_file must be an existing file, got '/nowhere.yaml'"),
         ("autostart:=perhaps", '"autostart" provided value "perhaps" is not valid'),
+        ("head_weights:=/nowhere.safetensors", "head_weights must be an existing file, got '/nowhere.safetensors'"),
     ],
 )
 def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
@@ -106,6 +107,23 @@ def test_two_nodes_take_their_own_presets(start, peer):
     assert got == {"device": "cpu", "autostart": False, "method": "maskcut", "idle_priority": True}
     assert parameters(peer, "/front/found", ["device", "threshold"], launched) == {"device": "cpu", "threshold": 0.5}
     assert launched.end() == 0
+
+
+def test_a_detector_by_launch_arguments(start, peer, tmp_path):
+    head = tmp_path / "detector.safetensors"
+    head.touch()
+    chosen = ("methods:=discovery", "method:=detector", f"head_weights:={head}", "autostart:=false")
+    launched = start("camera:=/front/image_raw", *chosen)
+    got = parameters(peer, "/front/discovery", ["method", "head_weights"], launched)
+    assert got == {"method": "detector", "head_weights": str(head)}
+    assert launched.end() == 0
+
+
+@pytest.mark.parametrize("argument", ["method:=detector", "head_weights:=/nowhere.safetensors"])
+def test_a_method_and_its_head_are_of_one_node(start, argument):
+    launched = start("methods:=found,discovery", argument)
+    assert launched.process.wait(PATIENCE_S) == 1
+    assert f"{argument.partition(':=')[0]} is of one node, and methods are found, discovery: choose one" in launched.log
 
 
 def test_prompts_by_launch_argument(start, peer):

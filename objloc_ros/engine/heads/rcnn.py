@@ -20,6 +20,9 @@ from objloc_ros.types import Detections, Image, Size, size_of
 if TYPE_CHECKING:  # imports torchvision, which a node's parameters need not wait for
     from objloc_ros.methods.rcnn import Rcnn, RcnnObjects
 
+Where = tuple[slice, slice]
+"""Rows and columns of an image."""
+
 MASK_THRESHOLD = 0.5
 """Least probability of a pixel of a mask."""
 
@@ -91,6 +94,14 @@ def load_rcnn_head(name: str, path: Path | None, short_side: int | None, device:
     return RcnnHead(load_rcnn(name, path=path, device=device), short_side)
 
 
+def read_rcnn_labels(name: str, path: Path | None) -> tuple[str, ...]:
+    """Read the names of a network's classes, see `methods.rcnn_weights.find_state`."""
+    from objloc_ros.methods.rcnn_weights import find_state, read_spec
+
+    file, state = find_state(name, path)
+    return read_spec(state, file).class_names
+
+
 def paste_objects(objects: RcnnObjects, names: tuple[str, ...], source: Size, size: Size) -> InstanceResult:
     """Bring detections to an image.
 
@@ -105,26 +116,29 @@ def paste_objects(objects: RcnnObjects, names: tuple[str, ...], source: Size, si
     native = Geometry(source, source, source, 1)
     boxes = boxes_to_source(objects.boxes.cpu().numpy(), Geometry(source, size, size, 1))
     rows = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
-    scores = objects.scores.cpu().numpy().clip(0, 1)[rows]
-    labels = tuple(names[int(objects.classes[row])] for row in rows)
-    probabilities = None if objects.masks is None else objects.masks.cpu()
-    pasted = [paste_mask(None if probabilities is None else probabilities[row], boxes[row], source) for row in rows]
-    instances = np.zeros(source, np.uint16)
-    for rank, (where, mask) in reversed(list(enumerate(pasted, start=1))):
-        instances[where][mask] = rank
+    boxes, scores = boxes[rows], objects.scores.cpu().numpy()[rows].clip(0, 1)
+    labels = tuple(names[number] for number in objects.classes.cpu().numpy()[rows].tolist())
+    probabilities = None if objects.masks is None else objects.masks.cpu()[rows]
+
+    def paste(place: int) -> tuple[Where, npt.NDArray[np.bool_]]:
+        return paste_mask(None if probabilities is None else probabilities[place], boxes[place], source)
 
     def draw_mask(place: int) -> npt.NDArray[np.bool_]:
-        where, mask = pasted[place]
-        whole = np.zeros(source, np.bool_)
-        whole[where] = mask
-        return whole
+        where, mask = paste(place)
+        drawn = np.zeros(source, np.bool_)
+        drawn[where] = mask
+        return drawn
 
-    return InstanceResult(Detections(boxes[rows], scores, labels), native, instances > 0, instances, draw_mask)
+    instances = np.zeros(source, np.uint16)
+    for place in reversed(range(len(rows))):
+        where, mask = paste(place)
+        instances[where][mask] = place + 1
+    return InstanceResult(Detections(boxes, scores, labels), native, instances > 0, instances, draw_mask)
 
 
 def paste_mask(
     probabilities: torch.Tensor | None, box: npt.NDArray[np.float32], source: Size
-) -> tuple[tuple[slice, slice], npt.NDArray[np.bool_]]:
+) -> tuple[Where, npt.NDArray[np.bool_]]:
     """Enlarge a mask to its box, bilinearly.
 
     Args:
