@@ -1,4 +1,4 @@
-"""`objloc train tiny|clip|found|dinoiser|detector`: the embedded networks, and heads and detectors on frozen ones.
+"""`objloc train MODEL`: the embedded networks, heads and detectors on frozen ones, and SelfMask.
 
 An interrupted training resumes where it stopped.
 """
@@ -15,7 +15,7 @@ import torch
 from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
-from objloc_ros.cli import train_detector
+from objloc_ros.cli import train_detector, train_selfmask
 from objloc_ros.cli.options import add_flag, add_flags, collect_options
 from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
     found.set_defaults(train=_train_found)
     train_detector.add_arguments(kinds.add_parser("detector", help="a token detector, from labels of other methods"))
+    train_selfmask.add_arguments(kinds.add_parser("selfmask", help="SelfMask, a network that finds what is salient"))
     _add_dinoiser(kinds.add_parser("dinoiser", help="CLIP-DINOiser's two convolutions, by the paper's recipe"))
 
 

@@ -12,7 +12,9 @@ from objloc_ros.backbones.weights import fingerprint, load_backbone
 from objloc_ros.cli.options import add_flags, collect_options
 from objloc_ros.cli.train_labels import (
     add_label_arguments,
+    add_round_arguments,
     check_label_arguments,
+    check_round_arguments,
     describe_labels,
     find_round,
     prepare_images,
@@ -38,6 +40,7 @@ SHOWN_FILES = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare labels, networks and settings."""
     add_label_arguments(parser)
+    add_round_arguments(parser)
     parser.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
     parser.add_argument("--weights", type=Path, help="backbone weights (default: the registered ones)")
     parser.add_argument("--out", type=Path, default=Path("training/detector"), help="folder of checkpoint and weights")
@@ -52,6 +55,7 @@ def train(args: argparse.Namespace) -> None:
     """Train as the command line says; of several processes under torchrun, the first writes."""
     settings = DetectorTraining(**collect_options(args, DetectorTraining))
     check_label_arguments(args)
+    check_round_arguments(args)
     device = choose_local_device(resolve_device(args.device))
     backbone = load_backbone(args.backbone, path=args.weights, device=device)
     with join_replicas(device) as replicas:

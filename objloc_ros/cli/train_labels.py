@@ -18,7 +18,7 @@ from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.files import read_json
+from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
 from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
@@ -27,7 +27,7 @@ from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.detector import hash_weights
 from objloc_ros.training.detector_data import identify_labels
 from objloc_ros.training.detector_labels import Labels, find_document, read_labels, write_labels
-from objloc_ros.training.rounds import choose_threshold, keep_consistent, merge_labels, unite_labels
+from objloc_ros.training.rounds import check_tracks, choose_threshold, keep_consistent, merge_labels, unite_labels
 from objloc_ros.training.views import SceneImages, load_surface_photographs
 
 TEACHERS = tuple(method for method in HEADS if method not in SEGMENTATION)
@@ -44,6 +44,9 @@ SCENES_BANK = {"backgrounds": 300, "sprites": 900}
 SCENES_SIZE = (240, 320)
 """Height and width in pixels."""
 
+IMAGE_FOLDERS = ("images", "data")
+"""Where images lie beside their labels: of `objloc prelabel --images` and CVAT, of FiftyOne."""
+
 MAY_DIFFER = ("software", "head_weights")
 """Labels that are there are used whatever the version that made them; detectors are told apart by their weights."""
 
@@ -52,7 +55,7 @@ LABELS_POLL_S = 1.0
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare labels, teachers and rounds."""
+    """Declare labels and teachers."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--labels", type=Path, metavar="PATH", help="COCO document, or folder of `objloc prelabel`, CVAT or FiftyOne"
@@ -87,6 +90,11 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--teacher-backbone", metavar="NAME", help="backbone of the teachers (default: --backbone)")
     parser.add_argument("--teacher-weights", type=Path, metavar="FILE", help="weights of the one teacher's network")
+    add_engine_options(parser, workers="--ray-tasks")
+
+
+def add_round_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare rounds."""
     parser.add_argument(
         "--rounds",
         type=int,
@@ -102,15 +110,10 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PART",
         help="part of a round's detections that the next one learns from, the best (default: %(default)s)",
     )
-    add_engine_options(parser, workers="--ray-tasks")
 
 
 def check_label_arguments(args: argparse.Namespace) -> None:
     """Raise ParameterError if a number is out of range, or an option is for another source of labels."""
-    if args.rounds < 1:
-        raise ParameterError(f"rounds must be at least 1, got {args.rounds}")
-    if not 0 < args.keep <= 1:
-        raise ParameterError(f"keep must lie in (0, 1], got {args.keep}")
     if args.scenes < 1:
         raise ParameterError(f"scenes must be at least 1, got {args.scenes}")
     if args.consistent is not None and args.consistent < 1:
@@ -121,6 +124,14 @@ def check_label_arguments(args: argparse.Namespace) -> None:
     if args.teacher is not None and len(parse_teachers(args.teacher)) > 1 and args.teacher_weights is not None:
         raise ParameterError("--teacher-weights is for one teacher: label with objloc prelabel, and give --labels")
     choose_engine(args)
+
+
+def check_round_arguments(args: argparse.Namespace) -> None:
+    """Raise ParameterError if a number is out of range."""
+    if args.rounds < 1:
+        raise ParameterError(f"rounds must be at least 1, got {args.rounds}")
+    if not 0 < args.keep <= 1:
+        raise ParameterError(f"keep must lie in (0, 1], got {args.keep}")
 
 
 def parse_teachers(text: str) -> list[str]:
@@ -150,11 +161,11 @@ def prepare_images(args: argparse.Namespace) -> Path:
         return Path(args.images)
     if args.labels is not None:
         document = find_document(args.labels)
-        candidates = [folder / "images" for folder in (document.parent, document.parent.parent)]
+        candidates = [base / name for base in (document.parent, document.parent.parent) for name in IMAGE_FOLDERS]
         for folder in candidates:
             if folder.is_dir():
-                return folder
-        raise InputError(f"there is no folder {candidates[-1]}: name the folder of the images (--images)")
+                return _choose_subset(document, folder)
+        raise InputError(f"there is no folder {candidates[-2]}: name the folder of the images (--images)")
     return _write_scenes(args.out / "images", args.scenes)
 
 
@@ -180,9 +191,11 @@ def prepare_labels(args: argparse.Namespace, images: Path) -> Labels:
     ]
     if not any(some.count for some in labels):
         raise InputError(f"none of {args.teacher} has found an object in {images}: choose another teacher")
+    united = unite_labels(labels)
     if args.consistent is not None:
-        labels = [keep_consistent(some, args.consistent) for some in labels if some.count]
-    return select_labelled(unite_labels(labels), empty_ok=args.empty_ok)
+        check_tracks(united, args.consistent)
+        united = keep_consistent(united, args.consistent)
+    return select_labelled(united, empty_ok=args.empty_ok)
 
 
 def prepare_round(args: argparse.Namespace, number: int, images: Path, previous: Labels, detector: Path) -> Labels:
@@ -213,6 +226,8 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
         )
         found = _label(args, config, images, folder / f"predictions_{weights_hash[:8]}")
         predicted = read_labels(found, images, empty_ok=True, none_ok=True)
+        if args.consistent is not None:
+            predicted = keep_consistent(predicted, args.consistent)
         threshold = choose_threshold(predicted, args.keep)
         merged = merge_labels(previous, predicted, threshold=threshold)
         write_labels(document, merged, made_with | {"threshold": threshold if math.isfinite(threshold) else None})
@@ -288,8 +303,17 @@ def _write_scenes(folder: Path, count: int) -> Path:
         bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
         scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
-            write_image(folder / names[number], scenes[number])
+            with write_atomically(folder / names[number]) as scratch:
+                write_image(scratch, scenes[number])
     return folder
+
+
+def _choose_subset(document: Path, folder: Path) -> Path:
+    """Return the folder that the document's names begin in: CVAT exports images to a folder of the subset's name."""
+    subset = folder / document.stem.removeprefix("instances_")
+    images = read_json(document).get("images") if subset.is_dir() else None
+    names = [str(image.get("file_name")) for image in images or [] if isinstance(image, dict)]
+    return subset if names and (subset / names[0]).is_file() and not (folder / names[0]).is_file() else folder
 
 
 def _configure_teacher(args: argparse.Namespace, name: str) -> PipelineConfig:

@@ -72,7 +72,7 @@ def merge_labels(previous: Labels, predicted: Labels, *, threshold: float, overl
         All images of `previous`, in their order, and then those that only `predicted` has. In an image the kept
         predictions come first.
     """
-    previous, predicted = _share_classes([previous, predicted])
+    previous, predicted = _number_alike([previous, predicted])
     found = {image.name: image for image in predicted.images}
     merged = []
     for image in previous.images:
@@ -96,30 +96,36 @@ def unite_labels(labels: Sequence[Labels], overlap: float = SAME_IOU) -> Labels:
 
 
 def keep_consistent(labels: Labels, frames: int) -> Labels:
-    """Keep the objects that were tracked over some frames at least; images stay, with or without objects.
+    """Keep the objects that are tracked over some images at least; images stay, with or without objects."""
+    tracks, counts = _count_frames(labels)
+    lasting = tracks[counts >= frames]
+    images = (image.select(np.flatnonzero(np.isin(image.tracks, lasting))) for image in labels.images)
+    return replace(labels, images=tuple(images))
 
-    Args:
-        labels: With tracks, such as the pre-labels of videos and bags.
-        frames: Least number of images that show a track.
+
+def check_tracks(labels: Labels, frames: int) -> None:
+    """Make sure that `keep_consistent` would keep something.
 
     Raises:
-        InputError: If no object has a track, or none that many frames.
-        ParameterError: If `frames` is below 1.
+        InputError: If no object has a track, or none over that many images.
     """
-    if frames < 1:
-        raise ParameterError(f"consistent must be at least 1 frame, got {frames}")
-    tracks = np.concatenate([np.zeros(0, np.int64), *(np.unique(image.tracks) for image in labels.images)])
-    known, counts = np.unique(tracks[tracks != NO_TRACK], return_counts=True)
-    if not len(known):
+    tracks, counts = _count_frames(labels)
+    if not len(tracks):
         raise InputError(
-            f"{labels.document}: no object has a track, so none can be consistent over {frames} frames: track objects "
+            f"{labels.document}: no object has a track, so none can be consistent over {frames} images: track objects "
             "with objloc prelabel --tracks, or leave --consistent out"
         )
     if counts.max() < frames:
-        raise InputError(f"{labels.document}: the longest track has {counts.max()} frames, fewer than {frames}")
-    lasting = known[counts >= frames]
-    images = (image.select(np.flatnonzero(np.isin(image.tracks, lasting))) for image in labels.images)
-    return replace(labels, images=tuple(images))
+        raise InputError(
+            f"{labels.document}: the longest track has {counts.max()} images, fewer than {frames}: lower --consistent"
+        )
+
+
+def _count_frames(labels: Labels) -> tuple[Places, Places]:
+    """Return the tracks of all images, int64, and the number of images that show each."""
+    shown = np.concatenate([np.zeros(0, np.int64), *(np.unique(image.tracks) for image in labels.images)])
+    tracks, counts = np.unique(shown[shown != NO_TRACK], return_counts=True)
+    return tracks, counts
 
 
 def _find_others(masks: BoolMap, taken: BoolMap, overlap: float) -> Places:
@@ -128,15 +134,23 @@ def _find_others(masks: BoolMap, taken: BoolMap, overlap: float) -> Places:
     return np.flatnonzero((overlaps < overlap).all(axis=1))
 
 
-def _share_classes(labels: Sequence[Labels]) -> list[Labels]:
-    """Number the categories alike: classes in order of appearance, those of one name are one."""
+def _number_alike(labels: Sequence[Labels]) -> list[Labels]:
+    """Number the categories of one name alike, in order of appearance, and tracks of different labels differently."""
     classes = tuple(dict.fromkeys(name for some in labels for name in some.classes))
-    shared = []
+    numbered, first_track = [], 0
     for some in labels:
         table = np.array([classes.index(name) for name in some.classes], np.int64)
-        images = tuple(replace(image, categories=table[image.categories]) for image in some.images)
-        shared.append(replace(some, classes=classes, images=images))
-    return shared
+        images = tuple(
+            replace(
+                image,
+                categories=table[image.categories],
+                tracks=np.where(image.tracks == NO_TRACK, NO_TRACK, image.tracks + first_track),
+            )
+            for image in some.images
+        )
+        numbered.append(replace(some, classes=classes, images=images))
+        first_track += 1 + max((int(image.tracks.max()) for image in some.images if len(image)), default=NO_TRACK)
+    return numbered
 
 
 def _check_sizes(image: ImageLabels, other: ImageLabels) -> None:

@@ -20,12 +20,14 @@ from objloc_ros.cli.train_labels import (
     prepare_images,
     prepare_labels,
     prepare_round,
+    wait_for_teachers,
 )
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.media import read_image
+from objloc_ros.io.media import read_image, write_image
 from objloc_ros.methods.detector_file import load_detector, save_detector
 from objloc_ros.training.detector_labels import Labels, read_labels
 from objloc_ros.training.rounds import merge_labels
+from objloc_ros.types import Image
 
 SIZE = (64, 96)
 Parse = Callable[..., argparse.Namespace]
@@ -108,7 +110,12 @@ def test_labels_with_another_backbone_or_other_images_are_not_mixed(parse: Parse
         prepare_labels(args, images)
 
 
-def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path: Path) -> None:
+def write_half(path: Path, image: Image) -> None:
+    path.write_bytes(b"half a picture")
+    raise RuntimeError("killed")
+
+
+def test_without_images_teachers_label_procedural_scenes(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     args = parse("--teacher", "found", "--scenes", "2")
     folder = prepare_images(args)
     scenes = sorted(folder.iterdir())
@@ -116,7 +123,11 @@ def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path:
     before = read_image(scenes[1])
     assert before.shape == (*SIZE, 3)
     scenes[1].unlink()
-    prepare_images(parse("--teacher", "found", "--scenes", "2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_labels, "write_image", write_half)
+        with pytest.raises(RuntimeError, match="killed"):
+            prepare_images(args)
+    prepare_images(args)
     assert (read_image(scenes[1]) == before).all(), "the same scene again"
     labels = prepare_labels(parse("--teacher", "found", "--empty-ok"), folder)
     assert [image.name for image in labels.images] == ["scene_000000.png", "scene_000001.png"]
@@ -127,7 +138,7 @@ def test_consistent_labels_are_tracked(parse: Parse, images: Path) -> None:
     labels = prepare_labels(args, images)
     assert [len(image) for image in labels.images] == [1, 1, 1]
     assert len({int(image.tracks[0]) for image in labels.images}) == 1
-    with pytest.raises(InputError, match="longest track has 3 frames, fewer than 4"):
+    with pytest.raises(InputError, match="longest track has 3 images, fewer than 4"):
         prepare_labels(parse("--teacher", "lost", "--consistent", "4", "--images", str(images)), images)
 
 
@@ -163,7 +174,14 @@ def test_images_are_found_beside_the_labels(parse: Parse, images: Path, tmp_path
     document.parent.mkdir()
     document.write_text("{}")
     assert prepare_images(parse("--labels", str(tmp_path))) == images
-    images.rename(tmp_path / "pictures")
+    (images / "default").mkdir()
+    assert prepare_images(parse("--labels", str(tmp_path))) == images, "its names do not begin there"
+    write_image(images / "default" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    document.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png"}]}))
+    assert prepare_images(parse("--labels", str(tmp_path))) == images / "default", "CVAT's subset"
+    images.rename(tmp_path / "data")
+    assert prepare_images(parse("--labels", str(tmp_path))) == tmp_path / "data" / "default", "FiftyOne's folder"
+    (tmp_path / "data").rename(tmp_path / "pictures")
     assert prepare_images(parse("--labels", str(document), "--images", str(tmp_path / "pictures"))).name == "pictures"
     with pytest.raises(InputError, match=r"no folder .*images: name the folder of the images \(--images\)"):
         prepare_images(parse("--labels", str(document)))
@@ -196,3 +214,21 @@ def test_a_folder_without_images_is_refused(parse: Parse, tmp_path: Path) -> Non
 def test_senseless_options_are_refused(parse: Parse, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         check_label_arguments(parse(*words))
+
+
+def test_other_processes_wait_for_the_labels(parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_labels, "LABELS_POLL_S", 0.01)
+    args = parse("--teacher", "lost,found")
+    wanted = [tmp_path / "out" / "labels" / name / "annotations" for name in ("found", "lost")]
+    seen = []
+
+    def make(_: float) -> None:
+        folder = wanted[len(seen)]
+        folder.mkdir(parents=True)
+        (folder / "instances_default.json").touch()
+        seen.append(folder)
+
+    monkeypatch.setattr(train_labels.time, "sleep", make)
+    wait_for_teachers(args)
+    assert seen == wanted
+    wait_for_teachers(parse("--labels", "x"))

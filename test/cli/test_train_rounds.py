@@ -190,4 +190,4 @@ def test_bags_and_videos_are_learned_from_by_their_tracks(
     assert (about["consistent"], about["images"]) == (3, 3), "the video has three frames, the bag two of each camera"
     capsys.readouterr()
     assert run("--labels", str(out), "--consistent", "4", out="none") == 2
-    assert "longest track has 3 frames, fewer than 4" in capsys.readouterr().err
+    assert "longest track has 3 images, fewer than 4" in capsys.readouterr().err

@@ -11,7 +11,14 @@ from golden_cases import Case, find_cases, load_case
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.rle import encode
 from objloc_ros.training.detector_labels import NO_TRACK, ImageLabels, Labels
-from objloc_ros.training.rounds import choose_threshold, keep_consistent, merge_labels, merge_rounds, unite_labels
+from objloc_ros.training.rounds import (
+    check_tracks,
+    choose_threshold,
+    keep_consistent,
+    merge_labels,
+    merge_rounds,
+    unite_labels,
+)
 
 SIZE = (20, 30)
 
@@ -165,9 +172,18 @@ def test_consistent_objects_are_followed_over_frames() -> None:
         [1, 3],
         [1, 3],
     ]
-    with pytest.raises(InputError, match="longest track has 4 frames, fewer than 5"):
-        keep_consistent(labels(*frames), 5)
+    check_tracks(labels(*frames), 4)
+    with pytest.raises(InputError, match="longest track has 4 images, fewer than 5: lower --consistent"):
+        check_tracks(labels(*frames), 5)
     with pytest.raises(InputError, match=r"no object has a track.*--tracks, or leave --consistent out"):
-        keep_consistent(labels(image("a", square(0, 0))), 2)
-    with pytest.raises(ParameterError, match="at least 1 frame, got 0"):
-        keep_consistent(labels(*frames), 0)
+        check_tracks(labels(image("a", square(0, 0))), 2)
+
+
+def test_tracks_of_different_labels_stay_apart() -> None:
+    first = labels(image("a", square(0, 0), square(10, 10), tracks=[0, NO_TRACK]), image("b"))
+    second = labels(image("a", square(20, 10), tracks=[0]), image("b", square(20, 10), tracks=[0]))
+    united = unite_labels([first, second])
+    one, untracked, other = united.images[0].tracks.tolist()
+    assert untracked == NO_TRACK
+    assert one != other
+    assert united.images[1].tracks.tolist() == [other]
