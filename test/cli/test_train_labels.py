@@ -199,6 +199,17 @@ def test_a_folder_without_images_is_refused(parse: Parse, tmp_path: Path) -> Non
         prepare_labels(parse("--teacher", "lost"), tmp_path / "in")
 
 
+def test_weights_of_the_backbone_are_no_network_of_a_teacher(parse: Parse) -> None:
+    args = parse("--teacher", "lost")
+    args.weights = Path("vit.safetensors")
+    configured = {name: train_labels._configure_teacher(args, name).weights for name in ("lost", "rcnn")}
+    assert configured == {"lost": Path("vit.safetensors").absolute(), "rcnn": None}
+    args.teacher_backbone = "dino_vits16"
+    assert train_labels._configure_teacher(args, "lost").weights is None
+    args.teacher_weights = Path("teacher.pth")
+    assert train_labels._configure_teacher(args, "rcnn").weights == Path("teacher.pth").absolute()
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     check_label_arguments(args)
     check_round_arguments(args)
