@@ -16,6 +16,7 @@ from objloc_ros.cli.options import add_engine_options, choose_engine
 from objloc_ros.cli.prelabel import label_pieces
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json, write_atomically
@@ -317,8 +318,8 @@ def _choose_subset(document: Path, folder: Path) -> Path:
 
 
 def _configure_teacher(args: argparse.Namespace, name: str) -> PipelineConfig:
-    own = args.teacher_backbone in (None, args.backbone)
-    weights = args.teacher_weights or (args.weights if own else None)
+    shared = name not in IMAGE_METHODS and args.teacher_backbone in (None, args.backbone)
+    weights = args.teacher_weights or (args.weights if shared else None)
     return PipelineConfig(
         methods=(name,),
         backbone=args.teacher_backbone or args.backbone,
