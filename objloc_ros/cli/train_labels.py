@@ -16,9 +16,10 @@ from objloc_ros.cli.options import add_engine_options, choose_engine
 from objloc_ros.cli.prelabel import label_pieces
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.files import read_json
+from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
 from objloc_ros.methods.detector_file import load_detector
 from objloc_ros.prelabels.sources import find_sources, make_pieces
@@ -303,7 +304,8 @@ def _write_scenes(folder: Path, count: int) -> Path:
         bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
         scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
-            write_image(folder / names[number], scenes[number])
+            with write_atomically(folder / names[number]) as scratch:
+                write_image(scratch, scenes[number])
     return folder
 
 
@@ -316,8 +318,8 @@ def _choose_subset(document: Path, folder: Path) -> Path:
 
 
 def _configure_teacher(args: argparse.Namespace, name: str) -> PipelineConfig:
-    own = args.teacher_backbone in (None, args.backbone)
-    weights = args.teacher_weights or (args.weights if own else None)
+    shared = name not in IMAGE_METHODS and args.teacher_backbone in (None, args.backbone)
+    weights = args.teacher_weights or (args.weights if shared else None)
     return PipelineConfig(
         methods=(name,),
         backbone=args.teacher_backbone or args.backbone,

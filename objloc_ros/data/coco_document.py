@@ -252,7 +252,16 @@ def _parse_annotation(path: Path, place: int, record: Any, known: set[Any]) -> R
     if number not in known:
         raise InputError(f"{path}: annotations[{place}] is for image {number!r}, which is not listed")
     box = _parse_box(path, f"annotations[{place}]", record, number)
-    return {"id": place + 1, "category_id": 1, "iscrowd": 0, "area": box[2] * box[3], **record, "bbox": box}
+    whole = {"id": place + 1, "category_id": 1, "area": box[2] * box[3], **record, "bbox": box}
+    return {**whole, "iscrowd": int(_is_crowd(record))}
+
+
+def _is_crowd(record: Record) -> bool:
+    """Whether an annotation is a crowd. CVAT sets iscrowd for every mask, and means it where an attribute says so."""
+    attributes = record.get("attributes")
+    if isinstance(attributes, dict):
+        return bool(attributes.get("is_crowd"))
+    return bool(record.get("iscrowd"))
 
 
 def _parse_prediction(

@@ -24,11 +24,13 @@ class VideoOptions(Options):
     """How discovery methods take the frames of a video together."""
 
     temporal: bool = option(
-        True, "Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone."
+        True,
+        "Keep objects from frame to frame, and hold a new one back for one frame; off, each frame stands alone, as it "
+        "always does for detectors (`detector`, `rcnn`), but for the ids.",
     )
     max_objects: int | None = option(
         None,
-        "Most objects in one frame; without `temporal`, only `maskcut` finds more than one.",
+        "Most objects in one frame; without `temporal`, only `maskcut` and detectors find more than one.",
         kind=int,
         low=1,
         high=20,
@@ -36,7 +38,8 @@ class VideoOptions(Options):
     )
     min_score: float = option(
         0.0,
-        "Least score: how much more an object's patches resemble each other than the rest, on average.",
+        "Least score: how much more an object's patches resemble each other than the rest, on average; of detectors "
+        "their own.",
         low=0,
         high=1,
     )

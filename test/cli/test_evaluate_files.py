@@ -80,6 +80,23 @@ def test_objects_flagged_difficult_are_left_out_of_precision_where_asked(files: 
     assert json.loads(capsys.readouterr().out)["ar100"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "hits"),
+    [
+        ({}, 0),  # COCO's own
+        ({"attributes": {"occluded": False}}, 1),  # CVAT writes every mask as a crowd
+        ({"attributes": {"is_crowd": True}}, 0),  # unless somebody has ticked it
+    ],
+)
+def test_masks_from_cvat_are_no_crowds(
+    files: tuple[Path, Path], capsys: Any, attributes: dict[str, Any], hits: int
+) -> None:
+    crowd = {**TRUTH["annotations"][2], **attributes}
+    files[1].write_text(json.dumps({**TRUTH, "annotations": [*TRUTH["annotations"][:2], crowd]}))
+    assert evaluate("corloc", files, [ON_CROWD], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["hits"] == hits
+
+
 def test_limits_decide_the_exit_status(files: tuple[Path, Path], capsys: Any) -> None:
     assert evaluate("corloc", files, [RIGHT], "--fail-under", "corloc=0.5") == 0
     assert evaluate("corloc", files, [RIGHT], "--fail-under", "corloc=0.6") == 4

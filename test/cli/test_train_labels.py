@@ -16,7 +16,9 @@ from detector_making import make_detector
 from objloc_ros.cli import train_labels
 from objloc_ros.cli.train_labels import (
     add_label_arguments,
+    add_round_arguments,
     check_label_arguments,
+    check_round_arguments,
     prepare_images,
     prepare_labels,
     prepare_round,
@@ -27,6 +29,7 @@ from objloc_ros.io.media import read_image, write_image
 from objloc_ros.methods.detector_file import load_detector, save_detector
 from objloc_ros.training.detector_labels import Labels, read_labels
 from objloc_ros.training.rounds import merge_labels
+from objloc_ros.types import Image
 
 SIZE = (64, 96)
 Parse = Callable[..., argparse.Namespace]
@@ -41,6 +44,7 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parse:
     def parse_words(*words: str) -> argparse.Namespace:
         parser = argparse.ArgumentParser()
         add_label_arguments(parser)
+        add_round_arguments(parser)
         others = {"backbone": "tiny", "weights": None, "device": "cpu", "short_side": None, "out": tmp_path / "out"}
         parser.set_defaults(**others)
         return parser.parse_args(words)
@@ -109,7 +113,12 @@ def test_labels_with_another_backbone_or_other_images_are_not_mixed(parse: Parse
         prepare_labels(args, images)
 
 
-def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path: Path) -> None:
+def write_half(path: Path, image: Image) -> None:
+    path.write_bytes(b"half a picture")
+    raise RuntimeError("killed")
+
+
+def test_without_images_teachers_label_procedural_scenes(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     args = parse("--teacher", "found", "--scenes", "2")
     folder = prepare_images(args)
     scenes = sorted(folder.iterdir())
@@ -117,7 +126,11 @@ def test_without_images_teachers_label_procedural_scenes(parse: Parse, tmp_path:
     before = read_image(scenes[1])
     assert before.shape == (*SIZE, 3)
     scenes[1].unlink()
-    prepare_images(parse("--teacher", "found", "--scenes", "2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train_labels, "write_image", write_half)
+        with pytest.raises(RuntimeError, match="killed"):
+            prepare_images(args)
+    prepare_images(args)
     assert (read_image(scenes[1]) == before).all(), "the same scene again"
     labels = prepare_labels(parse("--teacher", "found", "--empty-ok"), folder)
     assert [image.name for image in labels.images] == ["scene_000000.png", "scene_000001.png"]
@@ -186,6 +199,22 @@ def test_a_folder_without_images_is_refused(parse: Parse, tmp_path: Path) -> Non
         prepare_labels(parse("--teacher", "lost"), tmp_path / "in")
 
 
+def test_weights_of_the_backbone_are_no_network_of_a_teacher(parse: Parse) -> None:
+    args = parse("--teacher", "lost")
+    args.weights = Path("vit.safetensors")
+    configured = {name: train_labels._configure_teacher(args, name).weights for name in ("lost", "rcnn")}
+    assert configured == {"lost": Path("vit.safetensors").absolute(), "rcnn": None}
+    args.teacher_backbone = "dino_vits16"
+    assert train_labels._configure_teacher(args, "lost").weights is None
+    args.teacher_weights = Path("teacher.pth")
+    assert train_labels._configure_teacher(args, "rcnn").weights == Path("teacher.pth").absolute()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    check_label_arguments(args)
+    check_round_arguments(args)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -203,7 +232,7 @@ def test_a_folder_without_images_is_refused(parse: Parse, tmp_path: Path) -> Non
 )
 def test_senseless_options_are_refused(parse: Parse, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        check_label_arguments(parse(*words))
+        check_arguments(parse(*words))
 
 
 def test_other_processes_wait_for_the_labels(parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
