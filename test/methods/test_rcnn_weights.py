@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rcnn_making import CASCADE, CLUSTERS, PYRAMID, make_light_state
-from safetensors.torch import save_file
+from rcnn_making import CASCADE, CLUSTERS, PYRAMID, make_state
 
 from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.weights import read_state
@@ -25,7 +24,7 @@ State = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    return make_light_state(PYRAMID)
+    return make_state(PYRAMID)
 
 
 def save(path: Path, content: Any) -> Path:
@@ -69,17 +68,14 @@ WRAPPINGS: dict[str, tuple[str, Callable[[State], Any]]] = {
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_the_same_network_is_read_from_every_wrapping(wrapping: str, state: State, tmp_path: Path) -> None:
     name, wrap = WRAPPINGS[wrapping]
-    network = load(save(tmp_path / name, wrap(state)))
+    path = save(tmp_path / name, wrap(state))
+    network = load(path)
+    path.unlink()  # arrays take 100 MB
     assert network.spec == PYRAMID
     assert not network.training
     loaded = network.state_dict()
     assert list(loaded) == list(state)
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
-
-
-def test_a_safetensors_file_is_read_too(state: State, tmp_path: Path) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "a.safetensors")
-    assert load(tmp_path / "a.safetensors").spec == PYRAMID
 
 
 @pytest.mark.parametrize("spec", [PYRAMID, CASCADE, CLUSTERS, RcnnSpec((3, 4, 23, 3), True, 1, 80, 80, False)])
