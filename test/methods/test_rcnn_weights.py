@@ -160,6 +160,12 @@ def test_an_array_of_objects_is_refused(state: State, tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_cascade_with_boxes_for_each_class_is_refused() -> None:
+    spec = RcnnSpec((1, 1, 1, 1), pyramid=True, stages=3, classes=5, box_classes=5, masks=False)
+    with torch.device("meta"), pytest.raises(WeightsError, match="expected detectron2's names"):
+        read_spec(Rcnn(spec).state_dict(), Path("x"))
+
+
 @pytest.mark.parametrize("model", [{}, {"model": []}, {1: torch.zeros(1)}, {"a.b": torch.zeros(2, 2)}])
 def test_other_dictionaries_are_refused(model: Any, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="expected detectron2's names"):
