@@ -150,6 +150,13 @@ _ENTRIES = (
         source="FOUND's recipe on the features of tiny",
     ),
     WeightsEntry(
+        name="tiny_detector",
+        filename="tiny_detector.safetensors",
+        layout="detector",
+        licence="Apache-2.0",
+        source="trained by this project: a token detector on the features of tiny, with MaskCut as its teacher",
+    ),
+    WeightsEntry(
         name="tiny_clip",
         filename="tiny_clip.safetensors",
         layout="clip",

@@ -59,7 +59,7 @@ class DetectorTraining(Options):
         "Compute the backbone's tokens once per image and variant, or anew for each epoch.",
         choices=("cached", "fresh"),
     )
-    variants: int = option(4, "Variants of each image whose tokens are cached, every other one mirrored.", low=1)
+    variants: int = option(2, "Variants of each image whose tokens are cached, every other one mirrored.", low=1)
     pastes: int = option(
         0,
         "Copy-paste: objects of up to this many other images are pasted into each image, so that teachers that find "

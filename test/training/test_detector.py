@@ -437,6 +437,6 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         alone, log = train_detector(ColourBackbone(), labels, shared_settings(mode))
         # Adam turns rounding into steps where a gradient is about 0: single weights may differ.
         assert (first["weights"] - weights(alone)).norm() < 5e-3 * weights(alone).norm()
-        assert first["log"][0]["loss"] == pytest.approx(log.losses[0]["loss"], rel=1e-5)
+        assert first["log"][0]["loss"] == pytest.approx(log.losses[0]["loss"], rel=1e-4)
         assert first["log"][-1]["loss"] == pytest.approx(log.losses[-1]["loss"], rel=1e-3)
         assert torch.load(tmp_path / f"{mode}.checkpoint")["step"] == SHORT.steps
