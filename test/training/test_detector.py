@@ -253,7 +253,8 @@ def test_a_cache_is_used_again_and_a_stale_one_is_made_anew(tmp_path: Path, monk
     assert (count_first, count_again) == (6, 0)
     assert torch.equal(weights(first), weights(expected))
     assert torch.equal(weights(again), weights(expected))
-    for change in ({"seed": 3}, {"short_side": 32}, {"pastes": 1}, {"variants": 1}):
+    assert count(ColourBackbone(), dataclasses.replace(SHORT, seed=3))[1] == 0  # nothing is drawn
+    for change in ({"pastes": 1}, {"pastes": 1, "seed": 3}, {"short_side": 32}, {"variants": 1}):
         assert count(ColourBackbone(), dataclasses.replace(SHORT, **change))[1] == 6
     assert count(ColourBackbone(3.0), dataclasses.replace(SHORT, variants=1))[1] == 6
 
