@@ -33,7 +33,8 @@ from objloc_ros.benchmark.roofline import (
 )
 from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
 from objloc_ros.engine.batcher import OutOfMemoryError
-from objloc_ros.engine.config import DISCOVERY, PipelineConfig
+from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
+from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
@@ -42,6 +43,7 @@ from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.detector_file import DetectorInfo, save_detector
 from objloc_ros.methods.token_detector import TokenDetector
+from objloc_ros.options import describe
 from objloc_ros.types import Size
 
 T = TypeVar("T")
@@ -223,7 +225,7 @@ def _build(case: Case, loader: Loader, clip: str) -> Pipeline:
     name = architecture(case.backbone)
     config = PipelineConfig(methods=(case.method,), backbone=name, device=case.device, clip=clip)
     pipeline = build_pipeline(config, loader)
-    if case.method in DISCOVERY:
+    if case.method in DISCOVERY and "post" in describe(HEADS[case.method]):
         pipeline.configure(case.method, post="none")
     if case.method in SEGMENTATION:
         pipeline.set_prompts(PROMPTS)
@@ -234,6 +236,8 @@ def _build(case: Case, loader: Loader, clip: str) -> Pipeline:
 
 def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Workload, MatrixProduct]]:
     """Count the work of the stages that have a roofline, and say at whose rate it may be done."""
+    if case.method in IMAGE_METHODS:
+        return {}
     backbone, grid = pipeline.backbone, pipeline.geometry(case.size).grid
     workloads = {"vit": count_vit(backbone.vit.spec, grid)}
     if case.method in GRAPH_METHODS:

@@ -15,13 +15,17 @@ from tqdm import tqdm
 
 from objloc_ros.cli.fleet import add_fleet_arguments, describe_fleet
 from objloc_ros.cli.options import add_flags, choose_engine, collect_options
+from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.errors import ParameterError
 from objloc_ros.fleet.objects import Fleet
 from objloc_ros.fleet.recurring import FleetNodes, Recurring, RecurringOptions, link_objects, make_nodes, rank_objects
-from objloc_ros.fleet.recurring_files import list_groups, write_ranking, write_scored_prelabels, write_sheets
+from objloc_ros.fleet.recurring_files import list_groups, write_ranking, write_scored_objects, write_sheets
 from objloc_ros.io.tables import text_table
 from objloc_ros.jobs.shards import Shard
 from objloc_ros.options import describe
+from objloc_ros.version import __version__
+
+RANKING = "ranking.json"
 
 SHEETS = 50
 """Groups that get a contact sheet unless another number is given."""
@@ -78,14 +82,16 @@ def run(args: argparse.Namespace) -> int:
         engine = choose_engine(args, networks=False)
         edges = link_objects(nodes.nodes, options, args.out / "links", engine, on_done=count_images)
     recurring = rank_objects(edges, nodes.nodes, options)
-    groups = list(list_groups(recurring.groups, recurring.ranks))
-    write_ranking(args.out / "ranking.json", asdict(options), fleet, nodes, recurring)
-    documents = write_scored_prelabels(args.out, fleet, nodes, recurring)
+    groups = list(list_groups(recurring))
+    info = {"software": f"objloc_ros {__version__}", "describe": args.describe, **asdict(options)}
+    write_ranking(args.out / RANKING, info, fleet, nodes, recurring)
+    images = write_scored_objects(args.out / PRELABELS, info, fleet, nodes, recurring)
     sheets = write_sheets(args.out / "groups", fleet, nodes, recurring, list(islice(groups, args.sheets)))
     unusable = sum(bool(problem) for problem in described.problems)
     summary = {
-        "ranking": str(args.out / "ranking.json"),
-        "coco": [str(document) for document in documents],
+        "ranking": str(args.out / RANKING),
+        "coco": str(args.out / PRELABELS),
+        "file_names_below": str(images),
         "sheets": len(sheets),
         "objects": len(nodes.objects),
         "left_out": len(fleet.objects) - int((nodes.of_objects >= 0).sum()),

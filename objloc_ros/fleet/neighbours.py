@@ -281,21 +281,32 @@ def symmetrise(blocks: Sequence[scipy.sparse.csr_array], *, edges: int = MAX_BLO
     return RowBlocks(whole)
 
 
-def find_groups(blocks: Sequence[scipy.sparse.csr_array]) -> npt.NDArray[np.int64]:
+def find_groups(blocks: Sequence[scipy.sparse.csr_array], links: int) -> npt.NDArray[np.int64]:
     """Find the groups of objects that are joined by pairs which have chosen each other.
 
     Args:
         blocks: CSR matrices [rows, n] that follow one another, from `pair_edges`.
+        links: How many of an object's links count, the strongest ones; with many, everything is one group.
 
     Returns:
         Group of each object, int64 [n], in the order of their first objects; an object alone is a group of its own.
     """
-    links = scipy.sparse.vstack(list(blocks), format="csr")
-    mutual = links.minimum(links.T.tocsr())
-    _, labels = connected_components(mutual, directed=False)
+    strongest = scipy.sparse.vstack([_keep_strongest(block, links) for block in blocks], format="csr")
+    _, labels = connected_components(strongest.minimum(strongest.T.tocsr()), directed=False)
     _, first, groups = np.unique(labels, return_index=True, return_inverse=True)
-    ranks: npt.NDArray[np.int64] = np.argsort(np.argsort(first))[groups].astype(np.int64)
-    return ranks
+    order: npt.NDArray[np.int64] = np.argsort(np.argsort(first))[groups].astype(np.int64)
+    return order
+
+
+def _keep_strongest(edges: scipy.sparse.csr_array, links: int) -> scipy.sparse.csr_array:
+    """Keep the greatest weights of each row, of equal ones the first."""
+    lengths = np.diff(edges.indptr)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((edges.indices, -edges.data, rows))
+    place = np.arange(len(order)) - np.repeat(edges.indptr[:-1], lengths)
+    kept = order[place < links]
+    parts = (edges.data[kept], (rows[kept], edges.indices[kept]))
+    return scipy.sparse.coo_array(parts, shape=edges.shape).tocsr()
 
 
 def _merge_blocks(blocks: Sequence[scipy.sparse.csr_array], edges: int) -> list[scipy.sparse.csr_array]:

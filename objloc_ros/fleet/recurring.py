@@ -33,7 +33,7 @@ from objloc_ros.fleet.neighbours import (
 from objloc_ros.fleet.objects import Fleet
 from objloc_ros.io.files import write_atomically
 from objloc_ros.jobs.shards import Outcome, Shard
-from objloc_ros.ops.ranking import RANK_METHODS, Ranking, RankMethod, rank
+from objloc_ros.ops.ranking import RANK_METHODS, Ranking, RankMethod, rank, rank_by_patterns
 from objloc_ros.options import Options, option
 
 SHARD_ROWS = 8 * BLOCK_ROWS
@@ -46,11 +46,17 @@ class RecurringOptions(Options):
 
     method: RankMethod = option(
         "q",
-        "Ranking: the first eigenvector of the links (q), their sum (degree), a random walk, or LOD.",
+        "Ranking: by the first eigenvectors of the links (q), their sum (degree), a random walk, or LOD.",
         choices=RANK_METHODS,
     )
-    links: int = option(16, "Links that an object keeps, those to the most similar objects.", low=1, high=1000)
-    tau: float = option(0.0, "Cosine from which on two objects are linked.", low=-1, high=1)
+    vectors: int = option(
+        3,
+        "Eigenvectors of q: each finds another kind of objects that belong together; 1 is the ranking of the paper.",
+        low=1,
+        high=100,
+    )
+    links: int = option(5, "Links that an object keeps, those to the most similar objects.", low=1, high=1000)
+    tau: float = option(0.2, "Cosine from which on two objects are linked.", low=-1, high=1)
     near: int = option(100, "Images, the most similar ones, with whose objects those of an image are compared.", low=1)
     across: Across = option(
         "recording",
@@ -64,6 +70,9 @@ class RecurringOptions(Options):
         kind=float,
         low=0,
         unset="never",
+    )
+    group_links: int = option(
+        3, "An object is grouped with those that are among its so many most similar ones, and it among theirs.", low=1
     )
 
 
@@ -298,12 +307,17 @@ def rank_objects(edges: list[scipy.sparse.csr_array], nodes: Nodes, options: Rec
         options: How to rank.
     """
     weights = symmetrise(edges)
-    ranking = rank(weights, nodes.counts, method=options.method)
+    several = options.method == "q" and options.vectors > 1
+    ranking = (
+        rank_by_patterns(weights, options.vectors) if several else rank(weights, nodes.counts, method=options.method)
+    )
     scores = np.abs(ranking.scores)
     order = np.argsort(-scores, kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
-    return Recurring(scores, ranks, number_groups(find_groups(edges), ranks), weights.nnz // 2, ranking)
+    return Recurring(
+        scores, ranks, number_groups(find_groups(edges, options.group_links), ranks), weights.nnz // 2, ranking
+    )
 
 
 def number_groups(labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

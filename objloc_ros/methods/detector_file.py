@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from objloc_ros.backbones.onnx_runtime import SUFFIX, read_exported_info
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.store import check_file
 from objloc_ros.backbones.vit import ViT
-from objloc_ros.backbones.weights import conform, find_verified, fingerprint, read_state
+from objloc_ros.backbones.weights import conform, find_verified, fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.token_detector import TokenDetector
 
@@ -144,7 +144,7 @@ def load_detector(path: str | Path) -> tuple[TokenDetector, DetectorInfo]:
     """
     file = check_file(Path(path).expanduser()).path
     info = read_info(file)
-    state = read_state(file)
+    state: dict[str, Any] = load_file(file)
     shapes = {name: state[name].shape for name in ("mean", "trunk.0.weight", "pixels.weight") if name in state}
     if len(shapes) < 3 or len(shapes["mean"]) != 1 or not all(map(all, shapes.values())):
         raise WeightsError(f"{file} is not a token detector: it lacks mean, trunk.0.weight or pixels.weight")

@@ -2,6 +2,8 @@
 
 Q and LOD of Vo et al., "Large-Scale Unsupervised Object Discovery", NeurIPS 2021, beside PageRank and the degree. On a
 connected graph of symmetric weights, PageRank's answer, and with it LOD's, is the degree's but for the teleportation.
+Q's eigenvector is that of one kind of objects where there are several, and tells nothing of the others:
+`rank_by_patterns` takes more of them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
+import scipy.sparse.linalg
 import torch
 from torchvision.ops import box_iou
 
@@ -24,6 +27,9 @@ Vector = npt.NDArray[np.float64]
 RankMethod = Literal["degree", "q", "pagerank", "lod"]
 
 RANK_METHODS: tuple[RankMethod, ...] = ("q", "degree", "pagerank", "lod")
+
+DENSE_BELOW = 64
+"""Objects up to which all eigenvectors are computed at once."""
 
 BLOCK_EDGES = 1 << 22
 """Edges that are multiplied at a time: their weights are copied to float64, 32 MB of them."""
@@ -103,6 +109,52 @@ class Ranking:
     iterations: int
     converged: bool
     seed: Ranking | None = None
+
+
+def rank_by_patterns(weights: Weights, vectors: int, *, coef: float = 1e-4, iterations: int = 200) -> Ranking:
+    """Rank objects by Q's first eigenvectors, as each of them finds another kind of objects that belong together.
+
+    Args:
+        weights: [n, n], symmetric, without negative weights.
+        vectors: Number of eigenvectors.
+        coef: Part of a uniform matrix that is mixed into the weights.
+        iterations: Greatest number of restarts of Lanczos' method.
+
+    Returns:
+        The length of each object's row in the matrix of that rank that is nearest to the weights; with one vector the
+        order is Q's.
+
+    Raises:
+        ParameterError: The number of vectors is below 1.
+    """
+    if vectors < 1:
+        raise ParameterError(f"a ranking needs at least 1 eigenvector, got {vectors}")
+    count, products = weights.shape[0], 0
+
+    def multiply(vector: Vector) -> Vector:
+        nonlocal products
+        products += 1
+        flat = np.ravel(vector)
+        mixed: Vector = (1 - coef) * (weights @ flat) + coef * flat.sum() / count
+        return mixed
+
+    if count <= DENSE_BELOW or count <= vectors:
+        dense = np.stack([multiply(row) for row in np.eye(count)]) if count else np.zeros((0, 0))
+        values, axes = np.linalg.eigh(dense)
+        return Ranking(_measure_rows(values[-vectors:], axes[:, -vectors:]), products, converged=True)
+    operator = scipy.sparse.linalg.LinearOperator((count, count), matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).random(count)  # equal ones may lack a part of what is sought
+    try:
+        values, axes = scipy.sparse.linalg.eigsh(operator, k=vectors, which="LA", v0=start, maxiter=iterations)
+    except scipy.sparse.linalg.ArpackNoConvergence as error:
+        return Ranking(_measure_rows(error.eigenvalues, error.eigenvectors), products, converged=False)
+    return Ranking(_measure_rows(values, axes), products, converged=True)
+
+
+def _measure_rows(values: Vector, axes: Vector) -> Vector:
+    """Compute the lengths of the rows of a matrix given by eigenvalues, negative ones left out, and vectors [n, k]."""
+    lengths: Vector = np.linalg.norm(np.maximum(values, 0) * axes, axis=1)
+    return lengths
 
 
 def rank(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("rclpy")
+from lockstep_making import bag, report
 from rcnn_making import CLUSTERS, PYRAMID, save_checkpoint
 
 from objloc_ros.cli.main import main
@@ -81,3 +84,24 @@ def test_what_is_wrong_is_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_bag_is_followed_without_a_backbone(square: Path, checkpoint: Path, tmp_path: Path) -> None:
+    more = ("--method", "rcnn", "--weights", str(checkpoint), "--no-outputs", *OPTIONS)
+    assert bag(square, out=tmp_path / "out", more=more) == 0
+    about = report(tmp_path / "out", "square")["settings"]["methods"]["rcnn"]
+    assert (about["backbone"], about["weights"]) == ("mrcnn", str(checkpoint))
+
+
+def test_a_folder_is_evaluated(checkpoint: Path, image: Path, tmp_path: Path) -> None:
+    truth = {
+        "images": [{"id": 1, "file_name": image.name, "width": 60, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    where = ("--root", str(image.parent), "--annotations", str(tmp_path / "truth.json"), "--out", str(tmp_path / "run"))
+    assert main(["evaluate", "coco_json", *where, "--method", "rcnn", "--weights", str(checkpoint), *OPTIONS]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["method"], result["backbone"]) == ("rcnn", "mrcnn")
+    assert 0 <= result["metrics"]["ap50"] <= 1
