@@ -21,7 +21,7 @@ from objloc_ros.io.tables import markdown_table
 from objloc_ros.metrics import CorLoc
 from objloc_ros.ops.regions import mask_iou
 
-TEACHERS = ("vote", "found", "maskcut")
+TEACHERS = ("vote", "found")
 
 
 def main() -> None:
@@ -35,7 +35,6 @@ def main() -> None:
     pipelines = {name: (load_pipeline((name,)), name) for name in TEACHERS}
     pipelines["vote of clusters"] = load_pipeline(("vote",)), "vote"
     pipelines["vote of clusters"][0].configure("vote", candidates="clusters")
-    pipelines["maskcut"][0].configure("maskcut", post="none")
     for weights in args.weights:
         pipelines[str(weights)] = load_pipeline(("selfmask",), weights=weights), "selfmask"
     scores: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}

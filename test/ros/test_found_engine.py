@@ -10,8 +10,9 @@ pytest.importorskip("vision_msgs")
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.backbones.vit import build_vit
+from objloc_ros.backbones.vit import SPECS, build_vit
 from objloc_ros.engine.pipeline import load_pipeline
+from objloc_ros.methods.selfmask import SelfMask, save_selfmask
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +24,25 @@ def weights(tmp_path_factory):
     save_file({key: value.contiguous() for key, value in vit.vit.state_dict().items()}, folder / "vit.safetensors")
     weight = torch.randn(1, vit.embed_dim, 1, 1)
     save_file({"weight": weight, "bias": torch.zeros(1)}, folder / "head.safetensors")
-    return {"weights": str(folder / "vit.safetensors"), "head_weights": str(folder / "head.safetensors")}
+    torch.manual_seed(0)
+    save_selfmask(folder / "selfmask.safetensors", SelfMask(SPECS["tiny"], queries=2, layers=1), "tiny")
+    return {
+        "found": {"weights": str(folder / "vit.safetensors"), "head_weights": str(folder / "head.safetensors")},
+        "selfmask": {"weights": str(folder / "selfmask.safetensors")},
+    }
 
 
-def test_the_node_publishes_what_the_pipeline_finds(weights, start, peer):
+@pytest.mark.parametrize("method", ["found", "selfmask"])
+def test_the_node_publishes_what_the_pipeline_finds(weights, start, peer, method):
     options = {"threshold": 0.5, "max_detections": 3}
-    pipeline = load_pipeline(device="cpu", **weights)
-    pipeline.configure("found", **options)
+    pipeline = load_pipeline((method,), device="cpu", **weights[method])
+    pipeline.configure(method, **options)
     rgb = np.random.default_rng(4).integers(0, 256, (90, 131, 3), np.uint8)
     rgb[30:60, 40:90] = (220, 30, 40)
-    expected = pipeline.run(rgb)["found"]
+    expected = pipeline.run(rgb)[method]
     assert len(expected.detections) > 0
 
-    values = {"device": "cpu", **weights, **options}
+    values = {"method": method, "device": "cpu", **weights[method], **options}
     arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
     node = start(*arguments, command=["-m", "objloc_ros.nodes.found"])
     inboxes = [
