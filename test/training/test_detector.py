@@ -272,7 +272,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
         probe.bind(("localhost", 0))
         address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
     command = [sys.executable, str(Path(__file__).with_name("detector_replica.py")), str(tmp_path)]
-    environment = os.environ | address | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | address | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     started = [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]
     try:
         assert [process.wait(PATIENCE_S) for process in started] == [0, 0]
