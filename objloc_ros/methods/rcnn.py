@@ -46,7 +46,6 @@ ANCHOR_SIZES = (32, 64, 128, 256, 512)
 BOX_CELLS, MASK_CELLS = 7, 14
 """Rows and columns that a region is pooled into, for its box and for its mask."""
 
-
 Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A region head on an image: class logits [n, classes + 1] and box codes [n, 4 box_classes] of boxes [n, 4]."""
 

@@ -18,7 +18,7 @@ def load_rcnn(name: str, *, path: str | Path | None = None, device: str | torch.
     """Load a network with its weights, frozen and in eval mode.
 
     Args:
-        name: Its name in the weights registry; only for files that are not given.
+        name: Its name in the weights registry, where no file is given.
         path: A checkpoint of detectron2; None for the fetched one.
         device: Where to put the parameters.
 
@@ -66,7 +66,8 @@ def read_spec(state: Mapping[str, Any], file: Path) -> RcnnSpec:
     cascade = sum(f"roi_heads.box_predictor.{i}.cls_score.weight" in state for i in range(9))
     predictor = "roi_heads.box_predictor.0" if cascade else "roi_heads.box_predictor"
     scores, boxes = (_count_rows(state.get(f"{predictor}.{name}.weight")) for name in ("cls_score", "bbox_pred"))
-    if not all(depths) or scores < 2 or boxes not in (4, 4 * (scores - 1)):
+    own_boxes = () if cascade else (4 * (scores - 1),)  # the stages of a cascade hand on one box per region
+    if not all(depths) or scores < 2 or boxes not in (4, *own_boxes):
         some = ", ".join(list(state)[:3])
         raise WeightsError(
             f"{file} is no R-CNN that can be read: expected detectron2's names of a ResNet with a feature pyramid "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,15 +19,26 @@ def make_network(spec: RcnnSpec) -> Rcnn:
     return Rcnn(spec).requires_grad_(False).eval()
 
 
-def make_light_state(spec: RcnnSpec) -> dict[str, torch.Tensor]:
-    """Make a state dict whose tensors have one value each, so that its file is small."""
+def make_state(spec: RcnnSpec) -> dict[str, torch.Tensor]:
+    """Make a state dict that takes no space: random, but each row of a weight is one number."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Rcnn(spec).state_dict().items()}
-    values = {name: torch.tensor(number / len(shapes)) for number, name in enumerate(shapes)}
-    return {name: value.expand(shapes[name]) if shapes[name] else torch.tensor(0) for name, value in values.items()}
+    generator = torch.Generator().manual_seed(0)
+    return {name: _make_tensor(name, shape, generator) for name, shape in shapes.items()}
 
 
-def save_checkpoint(path: Path, spec: RcnnSpec, **more: Any) -> Path:
-    """Save a checkpoint as detectron2's trainer does."""
-    torch.save({"model": make_network(spec).state_dict(), **more}, path)
+def _make_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    if not shape:
+        return torch.tensor(0)
+    values = torch.randn(shape[0], generator=generator)
+    if len(shape) == 1:
+        is_scale = name.endswith(("norm.weight", "running_var"))
+        return 1 + 0.1 * values.abs() if is_scale else 0.1 * values
+    fan_in = shape[1:].numel()
+    return (values * 2 / fan_in).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
+
+
+def save_checkpoint(path: Path, spec: RcnnSpec) -> Path:
+    """Save a checkpoint as detectron2's trainer does; its file is small."""
+    torch.save({"model": make_state(spec), "iteration": 1}, path)
     return path
