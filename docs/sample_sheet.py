@@ -1,6 +1,6 @@
 """Draw the contact sheets of the documents on sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # writes samples.jpg (FOUND), methods.jpg (a column per method) and prompts.jpg
+python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg, prompts.jpg
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket",
 FEW = ("astronaut", "camera", "chelsea", "coffee", "coins")
 METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
 CELL = (180, 240)
+PAIR_CELL = (150, 200)
+
+SURE = 0.4
+"""Score from which the detector's objects are drawn."""
 
 
 def picture(name: str) -> Image:
@@ -59,6 +63,19 @@ def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
     write_image(target, make_contact_sheet(drawn, captions, columns=len(METHODS), cell=CELL))
 
 
+def draw_detector(target: Path) -> None:
+    """Run MaskCut and the detector that it taught on every sample, masks unrefined, and write a sheet of pairs."""
+    pipeline = load_pipeline(("maskcut", "detector"), "tiny", "cpu")
+    pipeline.configure("maskcut", post="none")
+    pipeline.configure("detector", threshold=SURE)
+    drawn, captions = [], []
+    for image in map(picture, NAMES):
+        for method, found in pipeline.run(image).heads.items():
+            drawn.append(fit_image(found.draw(image), PAIR_CELL))
+            captions.append(method)
+    write_image(target, make_contact_sheet(drawn, captions, columns=4, cell=PAIR_CELL))
+
+
 def draw_prompts(target: Path, count: int = 4) -> None:
     """Run CLIP-DIY on held-out procedural scenes, each with its own objects and one more thing as prompts."""
     pipeline = load_pipeline(("clip_diy",), "tiny", "cpu")
@@ -77,4 +94,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     draw_found(folder / "samples.jpg")
     draw_methods(folder / "methods.jpg")
+    draw_detector(folder / "detector.jpg")
     draw_prompts(folder / "prompts.jpg")

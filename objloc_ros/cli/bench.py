@@ -32,7 +32,7 @@ from objloc_ros.types import Size
 T = TypeVar("T")
 
 FULL = {
-    "methods": "found,lost,tokencut,deep_spectral,maskcut,clip_diy,maskclip,clip_dinoiser",
+    "methods": "found,lost,tokencut,deep_spectral,maskcut,detector,clip_diy,maskclip,clip_dinoiser",
     "backbones": "tiny",
     "sizes": "640x480,1280x720",
     "batches": "1,4",

@@ -51,6 +51,9 @@ IMAGE_FOLDERS = ("images", "data")
 MAY_DIFFER = ("software", "head_weights")
 """Labels that are there are used whatever the version that made them; detectors are told apart by their weights."""
 
+MAX_KEEP = 10.0
+"""Most detections that may be kept for each label before."""
+
 LABELS_POLL_S = 1.0
 """How often a process looks whether the first one has made the labels."""
 
@@ -107,9 +110,10 @@ def add_round_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         type=float,
-        default=0.5,
+        default=0.75,
         metavar="PART",
-        help="part of a round's detections that the next one learns from, the best (default: %(default)s)",
+        help="how many of its detections, the best, a round leaves to the next one, as a part of the number of labels "
+        "before (default: %(default)s)",
     )
 
 
@@ -131,8 +135,8 @@ def check_round_arguments(args: argparse.Namespace) -> None:
     """Raise ParameterError if a number is out of range."""
     if args.rounds < 1:
         raise ParameterError(f"rounds must be at least 1, got {args.rounds}")
-    if not 0 < args.keep <= 1:
-        raise ParameterError(f"keep must lie in (0, 1], got {args.keep}")
+    if not 0 < args.keep <= MAX_KEEP:
+        raise ParameterError(f"keep must lie in (0, {MAX_KEEP:g}], got {args.keep:g}")
 
 
 def parse_teachers(text: str) -> list[str]:
@@ -229,7 +233,7 @@ def prepare_round(args: argparse.Namespace, number: int, images: Path, previous:
         predicted = read_labels(found, images, empty_ok=True, none_ok=True)
         if args.consistent is not None:
             predicted = keep_consistent(predicted, args.consistent)
-        threshold = choose_threshold(predicted, args.keep)
+        threshold = choose_threshold(predicted, round(args.keep * previous.count))
         merged = merge_labels(previous, predicted, threshold=threshold)
         write_labels(document, merged, made_with | {"threshold": threshold if math.isfinite(threshold) else None})
     _check_origin(document, made_with)

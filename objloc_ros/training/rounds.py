@@ -2,7 +2,8 @@
 
 After a training, the detector finds objects that its labels lack. What it is surest of becomes the labels of the next
 round, with those labels before that it does not contradict. The paper keeps scores of 0.7 and 0.65; those of a small
-detector mean something else for each teacher, so that here a part of the detections is kept.
+detector mean something else for each teacher, so that here the best are kept, in proportion to the labels before.
+(A part of all detections would not do: most have low scores, and their number depends on the least that is reported.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.errors import InputError
 from objloc_ros.ops.regions import BoolMap, mask_ious
 from objloc_ros.training.detector_labels import NO_TRACK, ImageLabels, Labels
 
@@ -49,20 +50,13 @@ def merge_rounds(
     return sure, _find_others(previous, predicted[sure], overlap)
 
 
-def choose_threshold(labels: Labels, keep: float) -> float:
-    """Return the score that a part of all objects reaches; infinity if there are none.
+def choose_threshold(predicted: Labels, count: int) -> float:
+    """Return the score that this many of all objects reach, more where scores are equal.
 
-    Args:
-        labels: What a detector has predicted.
-        keep: The part, in (0, 1].
-
-    Raises:
-        ParameterError: If it is out of range.
+    It is the lowest score if there are fewer objects, and infinity if there are none or none is wanted.
     """
-    if not 0 < keep <= 1:
-        raise ParameterError(f"keep must lie in (0, 1], got {keep}")
-    scores = np.concatenate([np.zeros(0), *(image.scores for image in labels.images)])
-    return float(np.quantile(scores, 1 - keep, method="higher")) if len(scores) else np.inf
+    scores = np.sort(np.concatenate([np.zeros(0), *(image.scores for image in predicted.images)]))[::-1]
+    return float(scores[:count].min(initial=np.inf))
 
 
 def merge_labels(previous: Labels, predicted: Labels, *, threshold: float, overlap: float = SAME_IOU) -> Labels:

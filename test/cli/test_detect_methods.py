@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from objloc_ros.backbones.registry import is_present
 from objloc_ros.cli.detect import CELL
 from objloc_ros.cli.main import main
 from objloc_ros.engine.config import HEADS, NODES
@@ -17,7 +16,7 @@ from objloc_ros.io.contact_sheet import make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
 from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
 
-ON_BACKBONE = [m for m in HEADS if m not in IMAGE_METHODS and (m != "detector" or is_present("tiny_detector"))]
+ON_BACKBONE = [method for method in HEADS if method not in IMAGE_METHODS]
 
 
 def scene(shift=0):

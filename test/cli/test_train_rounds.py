@@ -120,7 +120,7 @@ def test_the_detector_says_what_it_has_learned_from(run: Run, tmp_path: Path) ->
     assert run(*words, "--rounds", "2") == 0
     first, second = (load_detector(tmp_path / "out" / name / WEIGHTS)[1].trained_on for name in ("", "round_2"))
     assert (first["labels"], first["images"], first["steps"]) == (["lost"], SCENES, 8)
-    assert (second["round"], second["keep"], second["drop_far"]) == (2, 0.5, 1.0)
+    assert (second["round"], second["keep"], second["drop_far"]) == (2, 0.75, 1.0)
     assert second["rate"] == pytest.approx(1e-2), "half the rate of the first round"
     labels = read_labels(tmp_path / "out" / "round_2", tmp_path / "out" / "images", empty_ok=True)
     assert (second["images"], second["objects"]) == (SCENES, labels.count)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from golden_cases import Case, find_cases, load_case
 
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
 from objloc_ros.training.detector_labels import NO_TRACK, ImageLabels, Labels
 from objloc_ros.training.rounds import (
@@ -110,8 +110,8 @@ def test_the_next_round_keeps_images_without_predictions_and_learns_from_unlabel
         image("a", square(1, 0), square(20, 0), scores=[0.7, 0.2]),
         image("b", scores=[]),
     )
-    threshold = choose_threshold(predicted, 0.6)
-    assert threshold == 0.7, "three of five"
+    threshold = choose_threshold(predicted, 3)
+    assert threshold == 0.7
     merged = merge_labels(previous, predicted, threshold=threshold)
     assert {one.name: one.boxes[:, :2].tolist() for one in merged.images} == {
         "a": [[1, 0], [20, 10]],
@@ -120,14 +120,8 @@ def test_the_next_round_keeps_images_without_predictions_and_learns_from_unlabel
         "new": [[3, 3]],
     }
     assert merged.images[0].scores.tolist() == [0.7, 1.0]
-    assert [choose_threshold(predicted, keep) for keep in (1.0, 0.01)] == [0.1, 0.9]
-    assert choose_threshold(labels(), 0.5) == np.inf
-
-
-@pytest.mark.parametrize("keep", [0.0, 1.5, -1.0, float("nan")])
-def test_a_part_lies_between_0_and_1(keep: float) -> None:
-    with pytest.raises(ParameterError, match="keep must lie in"):
-        choose_threshold(labels(), keep)
+    assert [choose_threshold(predicted, count) for count in (0, 1, 5, 9)] == [np.inf, 0.9, 0.1, 0.1]
+    assert choose_threshold(labels(), 5) == np.inf
 
 
 def test_of_two_teachers_the_earlier_wins_whatever_its_score() -> None:

@@ -96,6 +96,9 @@ def test_saliency_of_tokencut(dataset: str, maxf: float, iou: float, accuracy: f
     [
         ("ecssd", "selfmask", S8, {}, {"accuracy": 0.944, "iou": 0.781}),
         ("dut_omron", "selfmask", S8, {}, {"accuracy": 0.901, "iou": 0.582}),
+        ("duts_te", "selfmask", "selfmask_nq20", {}, {"iou": 0.653}),
+        ("duts_te", "selfmask", "selfmask_nq10", {}, {"iou": 0.645}),
+        ("duts_te", "selfmask", "selfmask_nq20", {"mode": "single"}, {}),
         ("ecssd", "deep_spectral", S16, {"post": "crf"}, {"iou": 0.733}),
         ("dut_omron", "deep_spectral", S16, {"post": "crf"}, {"iou": 0.567}),
         ("coco", "rcnn", "cutler_cascade", {}, {"ap50": 0.219, "ar100": 0.327}),
