@@ -56,7 +56,7 @@ class RecurringOptions(Options):
         high=100,
     )
     links: int = option(5, "Links that an object keeps, those to the most similar objects.", low=1, high=1000)
-    tau: float = option(0.2, "Cosine from which on two objects are linked.", low=-1, high=1)
+    tau: float = option(0.5, "Cosine from which on two objects are linked.", low=-1, high=1)
     near: int = option(100, "Images, the most similar ones, with whose objects those of an image are compared.", low=1)
     across: Across = option(
         "recording",
@@ -95,8 +95,14 @@ class FleetNodes:
     copies: int
 
 
-def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions) -> FleetNodes:
+def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions, *, parts: int = 1) -> FleetNodes:
     """Choose what is linked.
+
+    Args:
+        fleet: The objects.
+        described: Their descriptors.
+        options: How they will be linked.
+        parts: Of how many vectors a descriptor is made.
 
     Raises:
         InputError: There are objects in fewer than two images, or no two images may be compared.
@@ -122,10 +128,10 @@ def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions) 
             "than two"
         )
     nodes = Nodes(
-        descriptors=centre(_average(described.objects, of_objects, len(objects))),
+        descriptors=centre(_average(described.objects, of_objects, len(objects)), parts),
         boxes=np.array([fleet.objects[number].box for number in objects], np.float32).reshape(-1, 4),
         counts=counts.astype(np.int64),
-        image_descriptors=centre(described.images[images]),
+        image_descriptors=centre(described.images[images], parts),
         origins=_collect_origins(fleet, images, options),
     )
     return FleetNodes(nodes, objects, of_objects, images, int(is_copy.sum()))
