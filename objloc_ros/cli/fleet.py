@@ -72,7 +72,8 @@ def describe_fleet(args: argparse.Namespace) -> tuple[Fleet, Descriptors]:
     given = {name: value for name, value in collect_options(args, PipelineConfig).items() if name in NETWORKS}
     PipelineConfig.check(**given)
     given |= {"weights": given["weights"].absolute()} if "weights" in given else {}
-    given.setdefault("backbone", choose_backbone(fleet))
+    if "backbone" not in given:
+        given["backbone"] = choose_backbone(fleet)
     task = DescribeTask(describe=args.describe, threads=args.threads, **given)
     with tqdm(total=len(fleet.images), unit="image", disable=None, leave=False) as bar:
 

@@ -178,14 +178,14 @@ def _collect_origins(fleet: Fleet, images: npt.NDArray[np.int64], options: Recur
         across=options.across,
         apart_s=math.inf if options.apart is None else options.apart,
     )
-    if options.across != "none" and len(recordings) == 1 and not origins.has_pairs():
-        raise InputError(
-            f"all objects are of one recording, {next(iter(recordings))}: nothing can come back across recordings; "
-            "give more of them, or link within one by --apart SECONDS or --across none"
-        )
-    if options.across == "camera" and not origins.has_pairs():
+    if origins.has_pairs():
+        return origins
+    if options.across == "camera" and chosen[0].camera and len(cameras) == 2:  # the unknown one and another
         raise InputError(f"all objects are of one camera, {chosen[0].camera}: link them by --across recording")
-    return origins
+    raise InputError(
+        f"no two images may be compared: {len(chosen)} with objects are of {len(recordings)} recordings, such as "
+        f"{chosen[0].recording}; give other recordings, or link within one by --apart SECONDS or --across none"
+    )
 
 
 @dataclass(frozen=True)
