@@ -300,13 +300,18 @@ def _wait_for_file(path: Path) -> None:
         time.sleep(LABELS_POLL_S)
 
 
+def make_scenes(count: int) -> SceneImages:
+    """Make the procedural scenes that are labelled where no images are given."""
+    bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
+    return SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
+
+
 def _write_scenes(folder: Path, count: int) -> Path:
     names = [f"scene_{number:06d}.png" for number in range(count)]
     missing = [number for number, name in enumerate(names) if not (folder / name).exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
-        scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
+        scenes = make_scenes(count)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
             with write_atomically(folder / names[number]) as scratch:
                 write_image(scratch, scenes[number])
