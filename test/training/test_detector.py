@@ -97,6 +97,14 @@ def test_a_run_resumed_with_other_options_is_refused(tmp_path: Path) -> None:
     train_detector(ColourBackbone(), labels, dataclasses.replace(SHORT, memory_gb=1.0), **run)  # that does not matter
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half of one"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "run.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(ParameterError, match=r"run\.pt cannot be read, delete it to begin anew"):
+        train_detector(ColourBackbone(), make_labels(tmp_path), SHORT, checkpoint=checkpoint)
+
+
 def test_images_that_become_unreadable_are_left_out_and_named(tmp_path: Path) -> None:
     labels = make_labels(tmp_path)
 
