@@ -1,6 +1,6 @@
 """How good the labels of a round of self-training are: those of the teacher, and what the detector adds to them.
 
-    objloc train detector --teacher maskcut --steps 250 --rounds 2 --out training/maskcut
+    objloc train detector --teacher maskcut --steps 250 --variants 4 --rounds 2 --out training/maskcut
     python bench/rounds.py training/maskcut
 
 The images are the procedural scenes that the command has written, whose truth can be made again. A label counts as
