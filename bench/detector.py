@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--detectors", help="detectors that MaskCut taught, one per seed (default: registered)", **files
     )
-    parser.add_argument("--one-object", help="detectors that LOST taught, one per seed (default: none)", **files)
+    parser.add_argument("--one-object", help="detectors that LOST taught, of the first seeds (default: none)", **files)
     parser.add_argument("--backbone", default="tiny", help="whose tokens they read (default: %(default)s)")
     parser.add_argument("--scenes", type=int, help="scenes per seed (default: 300; in a smoke run 8)")
     parser.add_argument("--smoke", action="store_true", help="few scenes, seconds in all")
@@ -80,8 +80,8 @@ def main() -> None:
     args = parser.parse_args()
     scenes = args.scenes or (8 if args.smoke else 300)
     detectors = args.detectors or [find_detector(args.backbone)]
-    if args.one_object and len(args.one_object) != len(detectors):
-        parser.error(f"--one-object must name as many files as --detectors, {len(detectors)}")
+    if len(args.one_object) > len(detectors):
+        parser.error(f"--one-object must name at most as many files as --detectors, {len(detectors)}")
     torch.set_num_threads(1)
     where = f"{datetime.now(UTC):%Y-%m-%d}, {machine()}"  # before the load that the study makes
     vit = load_backbone(args.backbone)
@@ -89,7 +89,7 @@ def main() -> None:
     boxes, masks = [], []
     with threadpool_limits(1), tqdm(total=scenes * len(detectors), unit="scene", disable=None) as bar:
         for number, file in enumerate(detectors):
-            heads = make_heads(backbone, file, args.one_object[number] if args.one_object else None)
+            heads = make_heads(backbone, file, next(iter(args.one_object[number:]), None))
             held_out = make_scenes(scenes, args.seed + SEED_STEP * number)
             of_boxes, of_masks = evaluate(backbone, heads, held_out, bar)
             boxes.append(of_boxes)
@@ -213,9 +213,9 @@ def report(where: str, scenes: int, boxes: Sequence[Scores], masks: Sequence[Sco
 
 
 def average(seeds: Sequence[Scores]) -> Scores:
-    """Return the mean of each figure over the seeds."""
+    """Return the mean of each figure over the seeds that have the row, all of which the first seed has."""
     return {
-        row: {name: float(np.mean([scores[row][name] for scores in seeds])) for name in figures}
+        row: {name: float(np.mean([scores[row][name] for scores in seeds if row in scores])) for name in figures}
         for row, figures in seeds[0].items()
     }
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from objloc_ros.cli.options import add_engine_options, add_flags, choose_engine, collect_options
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.fleet.descriptors import DESCRIBE, DescribeTask, Descriptors, compute_descriptors
+from objloc_ros.fleet.descriptors import PARTS, Describe, DescribeTask, Descriptors, compute_descriptors
 from objloc_ros.fleet.objects import Fleet, read_fleet
 from objloc_ros.jobs.shards import Shard
 
@@ -19,8 +19,13 @@ NETWORKS = ("backbone", "weights", "device", "short_side")
 """Options of a pipeline that descriptors depend on."""
 
 
-def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare pre-labels, the folder of the results, descriptors and the engine."""
+def add_fleet_arguments(parser: argparse.ArgumentParser, describe: Describe = "tokens") -> None:
+    """Declare pre-labels, the folder of the results, descriptors and the engine.
+
+    Args:
+        parser: The sub-command's parser.
+        describe: Descriptor that the command uses unless another is given.
+    """
     parser.add_argument(
         "prelabels",
         nargs="+",
@@ -41,10 +46,11 @@ def add_fleet_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("descriptors")
     group.add_argument(
         "--describe",
-        choices=DESCRIBE,
-        default=DESCRIBE[0],
-        help="tokens: mean key under the mask, of one pass per image; crop: CLS token of a pass per object, for "
-        "backbones trained as a whole, as DINO's are and the embedded one is not (default: %(default)s)",
+        choices=PARTS,
+        default=describe,
+        help="tokens: mean key under the mask, of one pass per image; moments: mean and standard deviation; crop: CLS "
+        "token of a pass per object, for backbones trained as a whole, as DINO's are and the embedded one is not "
+        "(default: %(default)s)",
     )
     add_flags(group, PipelineConfig, *NETWORKS, backbone="that of the pre-labels")
     group.add_argument("--threads", type=int, default=1, help="threads per piece of work (default: %(default)s)")
@@ -66,7 +72,8 @@ def describe_fleet(args: argparse.Namespace) -> tuple[Fleet, Descriptors]:
     given = {name: value for name, value in collect_options(args, PipelineConfig).items() if name in NETWORKS}
     PipelineConfig.check(**given)
     given |= {"weights": given["weights"].absolute()} if "weights" in given else {}
-    given.setdefault("backbone", choose_backbone(fleet))
+    if "backbone" not in given:
+        given["backbone"] = choose_backbone(fleet)
     task = DescribeTask(describe=args.describe, threads=args.threads, **given)
     with tqdm(total=len(fleet.images), unit="image", disable=None, leave=False) as bar:
 

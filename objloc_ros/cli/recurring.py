@@ -17,6 +17,7 @@ from objloc_ros.cli.fleet import add_fleet_arguments, describe_fleet
 from objloc_ros.cli.options import add_flags, choose_engine, collect_options
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.errors import ParameterError
+from objloc_ros.fleet.descriptors import PARTS
 from objloc_ros.fleet.objects import Fleet
 from objloc_ros.fleet.recurring import FleetNodes, Recurring, RecurringOptions, link_objects, make_nodes, rank_objects
 from objloc_ros.fleet.recurring_files import list_groups, write_ranking, write_scored_objects, write_sheets
@@ -36,7 +37,7 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare inputs, links and ranking."""
-    add_fleet_arguments(parser)
+    add_fleet_arguments(parser, describe="moments")
     group = parser.add_argument_group("links and ranking")
     options = describe(RecurringOptions)
     add_flags(group, RecurringOptions, *(name for name in options if name != "links"))
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.sheets < 0:
         raise ParameterError(f"sheets must be at least 0, got {args.sheets}")
     fleet, described = describe_fleet(args)
-    nodes = make_nodes(fleet, described, options)
+    nodes = make_nodes(fleet, described, options, parts=PARTS[args.describe])
     if nodes.copies:
         print(f"objloc: {nodes.copies} images are copies of others and left out", file=sys.stderr)
     with tqdm(total=len(nodes.images), unit="image", desc="links", disable=None, leave=False) as bar:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from objloc_ros.cli.options import add_engine_options, choose_engine
@@ -18,6 +19,7 @@ from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
+from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
@@ -300,13 +302,18 @@ def _wait_for_file(path: Path) -> None:
         time.sleep(LABELS_POLL_S)
 
 
+def make_scenes(count: int) -> SceneImages:
+    """Make the procedural scenes that are labelled where no images are given."""
+    bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
+    return SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
+
+
 def _write_scenes(folder: Path, count: int) -> Path:
     names = [f"scene_{number:06d}.png" for number in range(count)]
     missing = [number for number, name in enumerate(names) if not (folder / name).exists()]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        bank = Bank(SCENES_BANK_SEED, photographs=load_surface_photographs(), **SCENES_BANK)
-        scenes = SceneImages(bank, seed=SCENES_BANK_SEED, count=count, size=SCENES_SIZE)
+        scenes = make_scenes(count)
         for number in tqdm(missing, unit="scene", disable=None, leave=False):
             with write_atomically(folder / names[number]) as scratch:
                 write_image(scratch, scenes[number])
@@ -346,7 +353,11 @@ def _label(args: argparse.Namespace, config: PipelineConfig, images: Path, folde
             f"there is no image in {images}; label videos and bags with objloc prelabel, and give --labels"
         )
     shards = make_pieces(replace(sources, videos=(), bags=()), sequences=track)
-    totals, failed = label_pieces(shards, task, folder, choose_engine(args))
+    threads = torch.get_num_threads()
+    try:
+        totals, failed = label_pieces(shards, task, folder, choose_engine(args))
+    finally:
+        use_threads(threads)  # labels are made on one; sums of the training depend on their number
     if failed:
         (folder / PRELABELS).unlink()  # the next run goes on
         name, reason = next(iter(failed.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from objloc_ros.cli.train_labels import (
 )
 from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
+from objloc_ros.errors import ParameterError
 from objloc_ros.io.files import write_atomically
 from objloc_ros.methods.selfmask import ENCODER, save_selfmask
 from objloc_ros.options import describe
@@ -51,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train as the command line says."""
+    """Train as the command line says.
+
+    Raises:
+        ParameterError: torchrun has started several processes, or an option is out of range.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ParameterError("objloc train selfmask trains in one process: start it without torchrun")
     settings = TINY if args.backbone == "tiny" else SelfMaskTraining()
     settings = replace(settings, **collect_options(args, SelfMaskTraining))
     check_label_arguments(args)

@@ -1,8 +1,9 @@
 """Descriptors of objects: vectors that are near each other where things look alike, computed in blocks of images.
 
-`tokens` is the mean key of the patches under the object's mask, of one pass over the image. `crop` is that of LOST's
-class-aware detection (Siméoni et al., "Localizing Objects with Self-Supervised Transformers and no Labels", BMVC 2021):
-the CLS token of a pass over the object's crop. Images get a descriptor of the same kind, as if they were one object.
+`tokens` is the mean key of the patches under the object's mask, of one pass over the image; `moments` adds their
+standard deviation, which tells textures apart whose means are alike. `crop` is that of LOST's class-aware detection
+(Siméoni et al., "Localizing Objects with Self-Supervised Transformers and no Labels", BMVC 2021): the CLS token of a
+pass over the object's crop. Images get a descriptor of the same kind, as if they were one object.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from objloc_ros.ops.geometry import Geometry, normalise, plan, upload
 from objloc_ros.types import Image, size_of
 from objloc_ros.version import __version__
 
-Describe = Literal["tokens", "crop"]
+Describe = Literal["tokens", "moments", "crop"]
 
-DESCRIBE: tuple[Describe, ...] = ("tokens", "crop")
+PARTS: dict[Describe, int] = {"tokens": 1, "moments": 2, "crop": 1}
+"""Of how many vectors of one length, each normalised, a descriptor is made."""
 
 BLOCK_IMAGES = 500
 """Images per shard."""
@@ -80,7 +82,7 @@ class DescribeTask:
         backbone: By its name in the weights registry.
         weights: File of the backbone's weights; None for the registered ones.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        short_side: Shorter side at which `tokens` sees images, pixels; None for the backbone's own.
+        short_side: Shorter side at which all but `crop` see images, pixels; None for the backbone's own.
         threads: Processor threads.
 
     Raises:
@@ -95,8 +97,8 @@ class DescribeTask:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.describe not in DESCRIBE:
-            raise ParameterError(f"describe must be one of {', '.join(DESCRIBE)}; got {self.describe!r}")
+        if self.describe not in PARTS:
+            raise ParameterError(f"describe must be one of {', '.join(PARTS)}; got {self.describe!r}")
         if self.threads < 1:
             raise ParameterError(f"threads must be at least 1, got {self.threads}")
 
@@ -104,7 +106,7 @@ class DescribeTask:
         """What descriptors depend on, as JSON values; the machine is not among it."""
         settings = {"software": f"objloc_ros {__version__}", "describe": self.describe, "backbone": self.backbone}
         settings |= {"weights": str(self.weights)} if self.weights is not None else {}
-        return settings | ({"short_side": self.short_side} if self.describe == "tokens" else {})
+        return settings | ({"short_side": self.short_side} if self.describe != "crop" else {})
 
     def load(self) -> Backbone:
         """Load the backbone.
@@ -140,9 +142,10 @@ class DescribeTask:
             )
 
     def _describe_image(self, backbone: Backbone, image: FleetImage) -> Descriptors:
-        describe = describe_by_tokens if self.describe == "tokens" else describe_by_crops
+        describe = DESCRIBERS[self.describe]
         digest, problem = b"", ""
-        vectors: npt.NDArray[np.float16] = np.zeros((1 + len(image.objects), backbone.vit.embed_dim), np.float16)
+        shape = (1 + len(image.objects), PARTS[self.describe] * backbone.vit.embed_dim)
+        vectors: npt.NDArray[np.float16] = np.zeros(shape, np.float16)
         try:
             pixels = read_image(image.file)
             digest = hashlib.sha256(image.file.read_bytes()).hexdigest()[:32].encode()
@@ -157,7 +160,6 @@ class DescribeTask:
         return Descriptors(vectors[1:], vectors[:1], np.array([digest], "S32"), np.array([problem]))
 
 
-@torch.inference_mode()
 def describe_by_tokens(backbone: Backbone, pixels: Image, image: FleetImage) -> npt.NDArray[np.float32]:
     """Describe an image and its objects by the mean key under each, patches weighted by how much of them is covered.
 
@@ -169,11 +171,30 @@ def describe_by_tokens(backbone: Backbone, pixels: Image, image: FleetImage) -> 
     Returns:
         float32 [1 + objects, d] of length 1, the image first; zeros for an object without any pixel.
     """
+    return F.normalize(_measure_keys(backbone, pixels, image)[0], dim=1).cpu().numpy()
+
+
+def describe_by_moments(backbone: Backbone, pixels: Image, image: FleetImage) -> npt.NDArray[np.float32]:
+    """Describe an image and its objects by mean and standard deviation of the keys under each.
+
+    Returns:
+        float32 [1 + objects, 2d] of length 1, mean and deviation weighted alike; else as `describe_by_tokens`.
+    """
+    parts = [F.normalize(part, dim=1) for part in _measure_keys(backbone, pixels, image)]
+    return F.normalize(torch.cat(parts, dim=1), dim=1).cpu().numpy()
+
+
+@torch.inference_mode()
+def _measure_keys(backbone: Backbone, pixels: Image, image: FleetImage) -> tuple[Tensor, Tensor]:
+    """Measure mean and standard deviation of the keys of an image and under each mask: float32 [1 + objects, d]."""
     features, (geometry,) = backbone.encode([pixels])
-    cover = [cover_patches(np.ones(image.size, bool), geometry)]
-    cover += [cover_patches(fleet_object.decode_mask(image.size), geometry) for fleet_object in image.objects]
-    weights = torch.from_numpy(np.stack(cover)).flatten(1).to(features.keys)  # 1+n N
-    return F.normalize(weights @ features.keys[0], dim=1).cpu().numpy()
+    masks = [np.ones(image.size, bool), *(fleet_object.decode_mask(image.size) for fleet_object in image.objects)]
+    weights = torch.from_numpy(np.stack([cover_patches(mask, geometry) for mask in masks])).flatten(1)  # 1+n N
+    weights = F.normalize(weights.to(features.keys), p=1, dim=1)
+    keys = features.keys[0]  # N d
+    mean = weights @ keys
+    variance = torch.stack([row @ (keys - own).square() for row, own in zip(weights, mean, strict=True)])
+    return mean, variance.sqrt()
 
 
 def cover_patches(mask: npt.NDArray[np.bool_], geometry: Geometry) -> npt.NDArray[np.float32]:
@@ -240,6 +261,13 @@ def resize_crop(crop: Tensor, patch: int) -> Tensor:
     return scaled[..., : height // patch * patch, : width // patch * patch]
 
 
+DESCRIBERS: dict[Describe, Callable[[Backbone, Image, FleetImage], npt.NDArray[np.float32]]] = {
+    "tokens": describe_by_tokens,
+    "moments": describe_by_moments,
+    "crop": describe_by_crops,
+}
+
+
 def compute_descriptors(
     fleet: Fleet,
     task: DescribeTask,
@@ -290,11 +318,12 @@ def read_part(path: Path) -> Descriptors:
         raise InputError(f"cannot read {path}: {error}; remove it and go on with the same command") from error
 
 
-def centre(descriptors: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+def centre(descriptors: npt.NDArray[np.float16], parts: int = 1) -> npt.NDArray[np.float16]:
     """Take the mean of all descriptors away from each: what all things have in common tells none of them apart.
 
     Args:
         descriptors: float16 [n, d]; rows of zeros are no descriptors and stay.
+        parts: Of how many vectors a descriptor is made, see `PARTS`; they are weighted alike afterwards.
 
     Returns:
         float16 [n, d] of length 1, or zeros.
@@ -310,9 +339,16 @@ def centre(descriptors: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
     centred = np.zeros_like(descriptors)
     for block in blocks:
         rows = (descriptors[block].astype(np.float32) - mean) * usable[block, None]
-        length = np.linalg.norm(rows, axis=1, keepdims=True)
-        centred[block] = rows / np.maximum(length, np.finfo(np.float32).tiny)
+        vectors = _normalise(rows.reshape(len(rows), parts, -1))
+        centred[block] = _normalise(vectors.reshape(rows.shape))
     return centred
+
+
+def _normalise(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Bring vectors [..., d] to length 1; zeros stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    normalised: npt.NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return normalised
 
 
 def check_finite(descriptors: npt.NDArray[Any]) -> None:

@@ -56,7 +56,7 @@ class RecurringOptions(Options):
         high=100,
     )
     links: int = option(5, "Links that an object keeps, those to the most similar objects.", low=1, high=1000)
-    tau: float = option(0.2, "Cosine from which on two objects are linked.", low=-1, high=1)
+    tau: float = option(0.5, "Cosine from which on two objects are linked.", low=-1, high=1)
     near: int = option(100, "Images, the most similar ones, with whose objects those of an image are compared.", low=1)
     across: Across = option(
         "recording",
@@ -95,8 +95,14 @@ class FleetNodes:
     copies: int
 
 
-def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions) -> FleetNodes:
+def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions, *, parts: int = 1) -> FleetNodes:
     """Choose what is linked.
+
+    Args:
+        fleet: The objects.
+        described: Their descriptors.
+        options: How they will be linked.
+        parts: Of how many vectors a descriptor is made.
 
     Raises:
         InputError: There are objects in fewer than two images, or no two images may be compared.
@@ -122,10 +128,10 @@ def make_nodes(fleet: Fleet, described: Descriptors, options: RecurringOptions) 
             "than two"
         )
     nodes = Nodes(
-        descriptors=centre(_average(described.objects, of_objects, len(objects))),
+        descriptors=centre(_average(described.objects, of_objects, len(objects)), parts),
         boxes=np.array([fleet.objects[number].box for number in objects], np.float32).reshape(-1, 4),
         counts=counts.astype(np.int64),
-        image_descriptors=centre(described.images[images]),
+        image_descriptors=centre(described.images[images], parts),
         origins=_collect_origins(fleet, images, options),
     )
     return FleetNodes(nodes, objects, of_objects, images, int(is_copy.sum()))
@@ -154,8 +160,12 @@ def _number_tracks(fleet: Fleet, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.
 
 def _average(descriptors: npt.NDArray[np.float16], nodes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float16]:
     """Average the descriptors of each node's objects: float16 [count, d] of length 1."""
-    sums: npt.NDArray[np.float32] = np.zeros((count, descriptors.shape[1]), np.float32)
     used = nodes >= 0
+    if used.sum() == count:  # without tracks nothing is to be averaged, and memory does not grow
+        own = np.empty((count, descriptors.shape[1]), np.float16)
+        own[nodes[used]] = descriptors[used]
+        return own
+    sums: npt.NDArray[np.float32] = np.zeros((count, descriptors.shape[1]), np.float32)
     np.add.at(sums, nodes[used], descriptors[used])
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return (sums / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float16)
@@ -172,14 +182,14 @@ def _collect_origins(fleet: Fleet, images: npt.NDArray[np.int64], options: Recur
         across=options.across,
         apart_s=math.inf if options.apart is None else options.apart,
     )
-    if options.across != "none" and len(recordings) == 1 and not origins.has_pairs():
-        raise InputError(
-            f"all objects are of one recording, {next(iter(recordings))}: nothing can come back across recordings; "
-            "give more of them, or link within one by --apart SECONDS or --across none"
-        )
-    if options.across == "camera" and not origins.has_pairs():
+    if origins.has_pairs():
+        return origins
+    if options.across == "camera" and chosen[0].camera and len(cameras) == 2:  # the unknown one and another
         raise InputError(f"all objects are of one camera, {chosen[0].camera}: link them by --across recording")
-    return origins
+    raise InputError(
+        f"no two images may be compared: {len(chosen)} with objects are of {len(recordings)} recordings, such as "
+        f"{chosen[0].recording}; give other recordings, or link within one by --apart SECONDS or --across none"
+    )
 
 
 @dataclass(frozen=True)

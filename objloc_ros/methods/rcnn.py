@@ -46,6 +46,9 @@ ANCHOR_SIZES = (32, 64, 128, 256, 512)
 BOX_CELLS, MASK_CELLS = 7, 14
 """Rows and columns that a region is pooled into, for its box and for its mask."""
 
+STAGE_REGIONS = 128
+"""Regions that go through a stage of the ResNet at a time: all 1000 would take gigabytes."""
+
 Stage = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A region head on an image: class logits [n, classes + 1] and box codes [n, 4 box_classes] of boxes [n, 4]."""
 
@@ -210,8 +213,8 @@ class StageHeads(nn.Module):
     def describe(self, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Return the vectors of regions, float32 [n, 2048]."""
         (features,) = levels
-        vectors: Tensor = self.res5(align_regions(features, boxes, 2 * BOX_CELLS, STRIDES["res4"])).mean((2, 3))
-        return vectors
+        pooled = (align_regions(features, part, 2 * BOX_CELLS, STRIDES["res4"]) for part in boxes.split(STAGE_REGIONS))
+        return torch.cat([self.res5(regions).mean((2, 3)) for regions in pooled])  # regions: n 1024 14 14
 
     def predict_masks(self, levels: Sequence[Tensor], boxes: Tensor, classes: Tensor) -> Tensor | None:
         """Return None: there is no mask head."""

@@ -200,8 +200,9 @@ def _check_memory(backbone: ViT, labels: Labels, run: _Run) -> None:
 
 def _identify_tokens(backbone: ViT, variants: PictureVariants) -> str:
     """Return a hash of what cached tokens and their targets depend on."""
-    names = ("seed", "variants", "pastes", "short_side", "bfloat16")
-    parts = {name: getattr(variants.settings, name) for name in names}
+    settings = variants.settings
+    names = ("variants", "pastes", "short_side", "bfloat16", *(("seed",) if settings.pastes else ()))
+    parts = {name: getattr(settings, name) for name in names}
     parts |= {"backbone": fingerprint(backbone), "facet": FACET, "labels": identify_labels(variants.labels)}
     files = [str(image.file) for image in variants.labels.images]
     return hash_identity(parts | {"files": files, "ratios": variants.ratios})

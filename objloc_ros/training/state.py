@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,13 @@ class TrainingState:
         """Continue from a saved state.
 
         Raises:
-            ParameterError: If it belongs to a run with other settings; the message says which differ.
+            ParameterError: It cannot be read, or belongs to a run with other settings; the message says which differ.
         """
-        state = torch.load(path, weights_only=True)
+        try:
+            state = torch.load(path, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ParameterError(f"checkpoint {path} cannot be read, delete it to begin anew: {reason}") from error
         saved = state.get("settings", {})
         changed = [name for name in {**saved, **self.settings} if saved.get(name) != self.settings.get(name)]
         if changed:

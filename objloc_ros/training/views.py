@@ -347,11 +347,23 @@ class SceneImages(Sequence[Image]):
         """The scene of an index; the same one every time."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self._count))]
+        return self.render(index)[0]
+
+    def render(self, index: int) -> tuple[Image, Image]:
+        """Render the scene of an index.
+
+        Returns:
+            The picture, RGB uint8 [H, W, 3], and the object that each pixel shows, uint8 [H, W], 0 for the background.
+
+        Raises:
+            IndexError: If there is no such scene.
+        """
         if not -self._count <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
         rng = np.random.default_rng([self._seed, index % self._count])
         scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0], sizes=SIZES)
-        return np.ascontiguousarray(render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)[0])
+        image, identities = render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)
+        return np.ascontiguousarray(image), identities
 
 
 def load_surface_photographs() -> list[Array]:

@@ -30,13 +30,15 @@ def only_parameters(wanted: Realtime) -> dict[str, Any]:
 
 def test_found() -> None:
     got = only_parameters(settings("found", options=((("threshold", 0.6), ("mode", "single")),)))
-    assert {name: got[name] for name in ("backbone", "device", "threshold", "mode")} == {
+    assert {name: got[name] for name in ("method", "backbone", "device", "threshold", "mode")} == {
+        "method": "found",
         "backbone": "tiny",
         "device": "cpu",
         "threshold": 0.6,
         "mode": "single",
     }
-    assert not {"short_side", "weights", "method", "prompts", "temporal"} & set(got)  # defaults, and other nodes'
+    assert not {"short_side", "weights", "prompts", "temporal"} & set(got)  # defaults, and other nodes'
+    assert only_parameters(settings("selfmask"))["method"] == "selfmask"
 
 
 def test_discovery() -> None:

@@ -122,3 +122,11 @@ def test_trainings_that_cannot_be_are_refused(
     where = ("--images", str(images), "--out", str(tmp_path / "out"), "--device", "cpu")
     assert main(["train", "selfmask", *where, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train(images, tmp_path / "out") == 2
+    assert "trains in one process: start it without torchrun" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from detector_making import make_detector
 
 from objloc_ros.cli import train_labels
@@ -72,7 +73,11 @@ def test_teachers_leave_documents_that_may_be_corrected(
     parse: Parse, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = parse("--teacher", "lost,maskcut", "--images", str(images))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
     labels = prepare_labels(args, images)
+    assert torch.get_num_threads() == threads + 1, "whether labels were made in this run says nothing to the training"
+    torch.set_num_threads(threads)
     folders = [tmp_path / "out" / "labels" / name for name in ("lost", "maskcut")]
     lost, maskcut = (read_labels(folder, images, empty_ok=True) for folder in folders)
     assert lost.count > 0

@@ -191,3 +191,11 @@ def test_bags_and_videos_are_learned_from_by_their_tracks(
     capsys.readouterr()
     assert run("--labels", str(out), "--consistent", "4", out="none") == 2
     assert "longest track has 3 images, fewer than 4" in capsys.readouterr().err
+
+
+def test_teachers_and_rounds_label_on_a_cluster_what_they_label_here(run: Run, cluster: Any, tmp_path: Path) -> None:
+    words = ("--teacher", "lost", "--scenes", "3", "--rounds", "2")
+    assert run(*words, "--engine", "ray", "--address", cluster.address, out="ray") == 0
+    assert run(*words, out="here") == 0
+    for name in (f"labels/lost/{DOCUMENT}", f"round_2/{DOCUMENT}"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()

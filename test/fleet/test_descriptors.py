@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.fleet.descriptors import (
+    PARTS,
     DescribeTask,
     centre,
     compute_descriptors,
     cover_patches,
     crop_box,
     describe_by_crops,
+    describe_by_moments,
     describe_by_tokens,
     resize_crop,
 )
@@ -44,6 +46,16 @@ def test_tokens_are_the_mean_key_under_the_mask(fleet: Fleet) -> None:
     keys = backbone.encode([pixels]).features.keys[0].reshape(12, 16, -1)
     expected = F.normalize(torch.stack([keys.mean((0, 1)), keys[2:8, 1:6].mean((0, 1))]), dim=1)  # whole patches
     np.testing.assert_allclose(described[:2], expected, atol=1e-5)
+
+
+def test_moments_add_the_deviation_of_the_keys(fleet: Fleet) -> None:
+    backbone = DescribeTask().load()
+    image = fleet.images[0]
+    pixels = read_image(image.file)
+    mean, deviation = np.split(describe_by_moments(backbone, pixels, image) * 2**0.5, 2, axis=1)
+    np.testing.assert_allclose(mean, describe_by_tokens(backbone, pixels, image), atol=1e-5)
+    keys = backbone.encode([pixels]).features.keys[0].reshape(12, 16, -1)[2:8, 1:6].flatten(0, 1)
+    np.testing.assert_allclose(deviation[1], F.normalize(keys.std(0, correction=0), dim=0), atol=1e-4)
 
 
 def test_patches_count_by_how_much_of_them_is_covered() -> None:
@@ -75,13 +87,13 @@ def test_equal_crops_have_equal_descriptors_wherever_they_are(fleet: Fleet) -> N
     assert first[1] @ first[2] < first[1] @ last[1], "the right crop of the first image is grey"
 
 
-@pytest.mark.parametrize("describe", ["tokens", "crop"])
+@pytest.mark.parametrize("describe", ["tokens", "moments", "crop"])
 def test_blocks_make_no_difference_and_stay(fleet: Fleet, tmp_path: Path, describe: str) -> None:
     task = DescribeTask(describe=describe)
     whole = compute_descriptors(fleet, task, tmp_path / "whole", run_here)
     done: list[str] = []
     apart = compute_descriptors(fleet, task, tmp_path / "apart", run_here, block=1)
-    assert whole.objects.shape == (3, 160)
+    assert whole.objects.shape == (3, 160 * PARTS[task.describe])
     assert whole.objects.dtype == whole.images.dtype == np.float16
     for name in ("objects", "images", "digests", "problems"):
         assert np.array_equal(getattr(whole, name), getattr(apart, name)), name
@@ -140,6 +152,9 @@ def test_centred_descriptors_have_no_common_part() -> None:
         < 0.9
         < np.linalg.norm(rows[0] / np.linalg.norm(rows[0]))
     )
+    halves = np.split(centre(rows[8:].astype(np.float16), parts=2).astype(np.float32), 2, axis=1)
+    for half in halves:
+        np.testing.assert_allclose(np.linalg.norm(half, axis=1), 0.5**0.5, atol=2e-3)
     assert not centre(np.full((1, 4), 0.5, np.float16)).any(), "one descriptor alone has nothing of its own"
     rows[3, 2] = np.nan
     with pytest.raises(InputError, match="descriptor 3 of 50 is not finite"):
@@ -147,7 +162,7 @@ def test_centred_descriptors_have_no_common_part() -> None:
 
 
 def test_options_out_of_range_are_refused() -> None:
-    with pytest.raises(ParameterError, match="describe must be one of tokens, crop; got 'cls'"):
+    with pytest.raises(ParameterError, match="describe must be one of tokens, moments, crop; got 'cls'"):
         DescribeTask(describe="cls")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="threads must be at least 1"):
         DescribeTask(threads=0)

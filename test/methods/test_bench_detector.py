@@ -57,7 +57,7 @@ def test_files_must_be_as_many_and_fit(
     file = make_detector(tmp_path / "detector.safetensors")
     with pytest.raises(SystemExit):
         study(monkeypatch, "--detectors", file, "--one-object", file, file)
-    assert "must name as many files as --detectors, 1" in capsys.readouterr().err
+    assert "must name at most as many files as --detectors, 1" in capsys.readouterr().err
     other = make_detector(tmp_path / "other.safetensors", of="0" * 64)
     with pytest.raises(WeightsError, match="other weights of tiny"):
         study(monkeypatch, "--detectors", other)

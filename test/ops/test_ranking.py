@@ -10,7 +10,16 @@ import scipy.sparse
 from golden_cases import Case, find_cases, load_case
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.ranking import RANK_METHODS, Ranking, RowBlocks, make_prior, rank, select, split_rows
+from objloc_ros.ops.ranking import (
+    RANK_METHODS,
+    Ranking,
+    RowBlocks,
+    make_prior,
+    rank,
+    rank_by_patterns,
+    select,
+    split_rows,
+)
 
 AUTHORS = {"iterations": 100, "tolerance": 1e-6, "relative": False}
 
@@ -109,6 +118,48 @@ def test_q_is_the_first_eigenvector() -> None:
     values, vectors = np.linalg.eigh(weights.toarray().astype(np.float64))
     np.testing.assert_allclose(ranking.scores, np.abs(vectors[:, values.argmax()]), atol=1e-8)
     assert ranking.converged
+
+
+def block_of_kinds(sizes: list[int], alone: int) -> np.ndarray:
+    """Kinds whose objects are all linked, weaker from one to the next, and objects with weak links to a neighbour."""
+    count = sum(sizes) + alone
+    weights, start = np.zeros((count, count)), 0
+    for number, size in enumerate(sizes):
+        weights[start : start + size, start : start + size] = 1 - 0.2 * number
+        start += size
+    for other in range(start, count - 1):
+        weights[other, other + 1] = weights[other + 1, other] = 0.3
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+@pytest.mark.parametrize("alone", [10, 90])  # all eigenvectors at once, and by Lanczos' method
+def test_several_eigenvectors_find_several_kinds(alone: int) -> None:
+    weights = scipy.sparse.csr_array(block_of_kinds([8, 8, 8], alone))
+    q = rank(weights, np.full(24 + alone, 1), coef=1e-9, iterations=1000).scores
+    patterns = rank_by_patterns(weights, 3, coef=1e-9)
+    assert q[8:24].max() < 1e-3 * q[:8].min(), "one eigenvector is of one kind"
+    assert patterns.scores[24:].max() < 0.1 * patterns.scores[:24].min()
+    assert patterns.converged
+    values, vectors = np.linalg.eigh(weights.toarray())
+    nearest = vectors[:, -3:] * values[-3:] @ vectors[:, -3:].T
+    np.testing.assert_allclose(patterns.scores, np.linalg.norm(nearest, axis=1), atol=1e-6)
+
+
+def test_one_pattern_has_the_order_of_q() -> None:
+    weights = random_graph(120, 900)
+    q = rank(weights, np.full(120, 1), tolerance=1e-12, iterations=5000).scores
+    one = rank_by_patterns(RowBlocks([weights]), 1).scores
+    np.testing.assert_allclose(one / np.linalg.norm(one), q, atol=1e-8)
+
+
+def test_patterns_of_few_objects_or_none() -> None:
+    assert rank_by_patterns(scipy.sparse.csr_array((0, 0)), 3).scores.tolist() == []
+    assert rank_by_patterns(scipy.sparse.csr_array((2, 2)), 3, coef=0).scores.tolist() == [0, 0]
+    large = rank_by_patterns(scipy.sparse.csr_array((100, 100)), 3)
+    assert np.isfinite(large.scores).all()
+    with pytest.raises(ParameterError, match="at least 1 eigenvector, got 0"):
+        rank_by_patterns(random_graph(4, 9), 0)
 
 
 def test_a_relative_tolerance_goes_on_where_an_absolute_one_stops_at_the_start() -> None:

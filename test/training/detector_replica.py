@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_detector import MODES, ColourBackbone, make_labels, shared_settings, weights
+from detector_toy import MODES, ColourBackbone, make_labels, shared_settings, weights
 
 from objloc_ros.training.detector import train_detector
 from objloc_ros.training.distributed import join_replicas

@@ -1,4 +1,4 @@
-"""The training of the token detector at toy size: a backbone of colours, rectangles as objects."""
+"""The training of the token detector at toy size."""
 
 from __future__ import annotations
 
@@ -8,119 +8,25 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from detector_toy import MODES, SHORT, ColourBackbone, join_classes, make_labels, shared_settings, weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
 from waiting import PATIENCE_S
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.io.rle import encode
 from objloc_ros.methods.token_detector import TokenDetector, decode
-from objloc_ros.ops.geometry import plan
 from objloc_ros.training import detector as training
 from objloc_ros.training.detector import train_detector
 from objloc_ros.training.detector_data import (
     DetectorTraining,
-    PictureVariants,
-    choose_items,
-    make_targets,
     read_picture,
-    shrink_mask,
 )
-from objloc_ros.training.detector_labels import ImageLabels, Labels
 from objloc_ros.training.detector_tokens import CachedExamples
-from objloc_ros.types import Features, Size
-
-COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
-
-
-class ColourBackbone(nn.Module):
-    """Keys are the mean colours of patches of 8 pixels."""
-
-    patch, embed_dim, n_heads = 8, 3, 1
-    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-    spec = SimpleNamespace(short_side=None)
-
-    def __init__(self, gain: float = 1.0) -> None:
-        super().__init__()
-        self.vit = nn.Module()
-        self.vit.gain = nn.Parameter(torch.full((1,), gain), requires_grad=False)
-
-    def forward(self, images: torch.Tensor) -> Features:
-        colours = nn.functional.avg_pool2d(images, 8) * self.vit.gain
-        keys = colours.flatten(2).transpose(1, 2).contiguous()
-        return Features(keys, keys, keys, keys[:, None, :, 0].softmax(-1), tuple(colours.shape[2:]))
-
-
-def make_labels(
-    folder: Path,
-    count: int = 6,
-    *,
-    sizes: tuple[Size, ...] = ((64, 80),),
-    box_only: bool = False,
-    empty: int = -1,
-    write: bool = True,
-) -> Labels:
-    """Pictures of one or two rectangles on green, red ones of the first class and blue ones of the second."""
-    folder.mkdir(exist_ok=True)
-    images = []
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        size = sizes[number % len(sizes)]
-        picture = np.full((*size, 3), (30, 120, 50), np.uint8) + rng.integers(0, 9, (*size, 3)).astype(np.uint8)
-        masks, boxes, categories = [], [], []
-        for left, colour in ((0, "red"), (size[1] // 2, "blue"))[: 0 if number == empty else 1 + number % 2]:
-            x, y = left + int(rng.integers(2, 10)), int(rng.integers(2, 20))
-            mask = np.zeros(size, bool)
-            mask[y : y + 32, x : x + 26] = True
-            picture[mask] = COLOURS[colour]
-            masks.append(None if box_only else encode(mask))
-            boxes.append((x, y, x + 26, y + 32))
-            categories.append(list(COLOURS).index(colour))
-        file = folder / f"{number}.png"
-        if write:
-            cv2.imwrite(str(file), picture[..., ::-1])
-        n = len(boxes)
-        images.append(
-            ImageLabels(
-                file,
-                file.name,
-                size,
-                tuple(masks),
-                np.array(boxes, np.float64).reshape(-1, 4),
-                np.array(categories, np.int64),
-                np.ones(n),
-                np.full(n, -1, np.int64),
-            )
-        )
-    return Labels(folder / "labels.json", tuple(COLOURS), tuple(images))
-
-
-def join_classes(labels: Labels) -> Labels:
-    """The same labels without categories."""
-    images = tuple(dataclasses.replace(one, categories=np.zeros_like(one.categories)) for one in labels.images)
-    return dataclasses.replace(labels, classes=("object",), images=images)
-
-
-def weights(detector: TokenDetector) -> torch.Tensor:
-    return torch.cat([value.flatten() for value in detector.state_dict().values()])
-
-
-SHORT = DetectorTraining(steps=6, batch=4, variants=2)
-
-MODES = ("cached", "fresh")
-"""Of tokens."""
-
-
-def shared_settings(mode: str) -> DetectorTraining:
-    """The settings of what two processes train."""
-    return dataclasses.replace(SHORT, tokens=mode, pastes=1)
 
 
 def test_it_learns_where_objects_are_and_of_which_class(tmp_path: Path) -> None:
@@ -191,6 +97,14 @@ def test_a_run_resumed_with_other_options_is_refused(tmp_path: Path) -> None:
     train_detector(ColourBackbone(), labels, dataclasses.replace(SHORT, memory_gb=1.0), **run)  # that does not matter
 
 
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half of one"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    checkpoint = tmp_path / "run.pt"
+    checkpoint.write_bytes(content)
+    with pytest.raises(ParameterError, match=r"run\.pt cannot be read, delete it to begin anew"):
+        train_detector(ColourBackbone(), make_labels(tmp_path), SHORT, checkpoint=checkpoint)
+
+
 def test_images_that_become_unreadable_are_left_out_and_named(tmp_path: Path) -> None:
     labels = make_labels(tmp_path)
 
@@ -253,7 +167,8 @@ def test_a_cache_is_used_again_and_a_stale_one_is_made_anew(tmp_path: Path, monk
     assert (count_first, count_again) == (6, 0)
     assert torch.equal(weights(first), weights(expected))
     assert torch.equal(weights(again), weights(expected))
-    for change in ({"seed": 3}, {"short_side": 32}, {"pastes": 1}, {"variants": 1}):
+    assert count(ColourBackbone(), dataclasses.replace(SHORT, seed=3))[1] == 0  # nothing is drawn
+    for change in ({"pastes": 1}, {"pastes": 1, "seed": 3}, {"short_side": 32}, {"variants": 1}):
         assert count(ColourBackbone(), dataclasses.replace(SHORT, **change))[1] == 6
     assert count(ColourBackbone(3.0), dataclasses.replace(SHORT, variants=1))[1] == 6
 
@@ -360,69 +275,12 @@ def test_statistics_are_those_of_the_tokens(tmp_path: Path) -> None:
     np.testing.assert_allclose(detector.std, colours.std(0), rtol=1e-3)
 
 
-def test_every_epoch_sees_every_image_once_in_the_next_variant() -> None:
-    settings = DetectorTraining(batch=4, variants=2)
-    items = [item for step in range(7) for item in choose_items(7, step, settings, 64)]
-    epochs = [items[start : start + 7] for start in range(0, 28, 7)]
-    assert [sorted(item.index for item in epoch) for epoch in epochs] == [list(range(7))] * 4
-    assert [{item.variant for item in epoch} for epoch in epochs] == [{0}, {1}, {0}, {1}]
-    assert len({tuple(item.index for item in epoch) for epoch in epochs}) == 4
-
-
-def test_fresh_tokens_are_of_one_drawn_size_per_step() -> None:
-    settings = DetectorTraining(tokens="fresh", short_side=160, smallest_side=90)
-    sides = [{item.short_side for item in choose_items(20, step, settings, 160)} for step in range(40)]
-    assert all(len(side) == 1 for side in sides)
-    assert set.union(*sides) == {160, 128, 96}
-
-
-def test_variants_are_mirrored_and_hold_pasted_objects(tmp_path: Path) -> None:
-    labels = make_labels(tmp_path, 4)
-    plain = PictureVariants(labels, SHORT)
-    one, other = plain.make(0, 0), plain.make(0, 1)
-    np.testing.assert_array_equal(one.image, other.image[:, ::-1])
-    np.testing.assert_array_equal(one.masks, other.masks[:, :, ::-1])
-    assert other.boxes[0].tolist() == [80 - one.boxes[0, 2], one.boxes[0, 1], 80 - one.boxes[0, 0], one.boxes[0, 3]]
-    pasting = PictureVariants(labels, dataclasses.replace(SHORT, pastes=3))
-    made = [pasting.make(0, variant) for variant in range(12)]
-    assert {len(picture.masks) for picture in made} > {1, 2}
-    for picture in made:
-        assert len(picture.masks) == len(picture.boxes) == len(picture.box_only) == len(picture.categories)
-        for mask, box in zip(picture.masks, picture.boxes, strict=True):
-            y, x = mask.nonzero()
-            assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    assert any(1 in picture.categories for picture in made)  # of another image: this one has no blue object
-
-
-def test_a_box_without_mask_keeps_its_sides_when_something_is_pasted_in_front(tmp_path: Path) -> None:
-    labels = make_labels(tmp_path, 4, box_only=True)
-    pasting = PictureVariants(labels, dataclasses.replace(SHORT, pastes=3))
-    for variant in range(0, 8, 2):
-        picture = pasting.make(0, variant)
-        assert picture.box_only.all()
-        assert picture.boxes[0].tolist() == labels.images[0].boxes[0].tolist()
-
-
-def test_targets_are_in_patches_of_the_padded_image(tmp_path: Path) -> None:
-    picture = read_picture(make_labels(tmp_path, 2, sizes=((60, 84),)).images[1])
-    targets = make_targets(picture, plan((60, 84), patch=8, short_side=None))
-    assert targets.owner.shape == (8, 11)
-    assert targets.masks.shape == (2, 16, 22)
-    np.testing.assert_allclose(targets.boxes, picture.boxes / 8)
-    half = make_targets(picture, plan((60, 84), patch=8, short_side=30))
-    np.testing.assert_allclose(half.boxes, picture.boxes / 16)
-    thin = np.zeros((60, 84), bool)
-    thin[7, 20:40] = True  # covers a quarter of its cells at best
-    assert shrink_mask(thin, plan((60, 84), patch=8, short_side=None)).sum() == 5
-    assert not shrink_mask(np.zeros_like(thin), plan((60, 84), patch=8, short_side=None)).any()
-
-
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
     command = [sys.executable, str(Path(__file__).with_name("detector_replica.py")), str(tmp_path)]
-    environment = os.environ | address | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | address | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     started = [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]
     try:
         assert [process.wait(PATIENCE_S) for process in started] == [0, 0]
