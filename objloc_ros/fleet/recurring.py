@@ -160,8 +160,12 @@ def _number_tracks(fleet: Fleet, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.
 
 def _average(descriptors: npt.NDArray[np.float16], nodes: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.float16]:
     """Average the descriptors of each node's objects: float16 [count, d] of length 1."""
-    sums: npt.NDArray[np.float32] = np.zeros((count, descriptors.shape[1]), np.float32)
     used = nodes >= 0
+    if used.sum() == count:  # without tracks nothing is to be averaged, and memory does not grow
+        own = np.empty((count, descriptors.shape[1]), np.float16)
+        own[nodes[used]] = descriptors[used]
+        return own
+    sums: npt.NDArray[np.float32] = np.zeros((count, descriptors.shape[1]), np.float32)
     np.add.at(sums, nodes[used], descriptors[used])
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     return (sums / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float16)

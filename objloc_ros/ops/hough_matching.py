@@ -2,7 +2,8 @@
 
 Cho et al., "Unsupervised Object Discovery and Localization in the Wild", CVPR 2015, as LOD scores its pairs with it (Vo
 et al., NeurIPS 2021). A pair of boxes votes for where the first image's lower right corner would lie in the second, and
-at which scale; pairs whose votes fall together support each other.
+at which scale; pairs whose votes fall together support each other. It is for many regions of an image, of which
+most are parts of things; `objloc recurring` compares whole objects, of which an image has few, by descriptors alone.
 """
 
 from __future__ import annotations
