@@ -184,3 +184,20 @@ def test_objects_of_unusable_images_are_left_out(tmp_path: Path, capsys: Any) ->
     assert "003.png" in captured.err
     document = json.loads((tmp_path / "out" / PRELABELS).read_text())
     assert {record["image_id"] for record in document["annotations"]} == {1, 3, 5, 6}
+
+
+def test_a_detector_learns_the_kinds(prelabelled: Path, tmp_path: Path, capsys: Any) -> None:
+    """The whole way of LOST's class-aware detector, on the pictures that it has learned from."""
+    kinds, images, found = tmp_path / "kinds", prelabelled / "images", tmp_path / "found"
+    truth = make_truth(tmp_path, prelabelled)
+    assert cluster(prelabelled, kinds, "-k", "3") == 0
+    training = ["--steps", "60", "--batch", "4", "--variants", "1", "--out", str(tmp_path)]
+    assert main(["train", "detector", "--labels", str(kinds), "--images", str(images), *training]) == 0
+    head = ["--method", "detector", "--head-weights", str(tmp_path / "tiny_detector.safetensors")]
+    assert main(["prelabel", str(images), *head, "--out", str(found)]) == 0
+    capsys.readouterr()
+    files = ["--predictions", str(found / PRELABELS), "--ground-truth", str(truth)]
+    assert main(["evaluate", "clusters", *files, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["classes"]
+    assert len({about["cluster"] for about in figures.values()}) == 3
+    assert all(about["ap50"] > 0.5 for about in figures.values())
