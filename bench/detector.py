@@ -44,8 +44,9 @@ from objloc_ros.evaluation.held_out_scenes import SEED, HeldOutScene, make_scene
 from objloc_ros.io.rle import encode
 from objloc_ros.io.tables import markdown_table
 from objloc_ros.methods.detector_file import find_detector, load_detector
-from objloc_ros.methods.token_detector import TokenDetector
+from objloc_ros.methods.token_detector import DetectorOptions, TokenDetector
 from objloc_ros.metrics import AveragePrecision, ScoredImage
+from objloc_ros.options import Options
 from objloc_ros.types import Features
 
 COLUMNS = {"ap": "AP", "ap50": "AP50", "ar100": "AR100", "recall50": "recall50"}
@@ -53,6 +54,9 @@ COLUMNS = {"ap": "AP", "ap50": "AP50", "ar100": "AR100", "recall50": "recall50"}
 TAUGHT, FROM_LOST = "detector", "detector from LOST"
 TEACHER, ONE_OBJECT_TEACHER = "MaskCut", "LOST"
 RANDOM_TOKENS, UNTRAINED = "random tokens", "untrained detector"
+
+LEAST_SCORE = 0.05
+"""Detections of detectors with lower scores are left out: precision at every recall wants the weak guesses, too."""
 
 SEED_STEP = 10
 """Distance of the scenes' seeds; one bank of pictures has seed + 1."""
@@ -127,7 +131,7 @@ class OnRandomTokens:
 
 
 def make_heads(backbone: Backbone, taught: Path, from_lost: Path | None) -> dict[str, Head]:
-    """Make the head of each row, all with their defaults but without refinement of masks."""
+    """Make the head of each row."""
     detector, info = load_detector(taught)
     info.check_backbone(backbone.name, backbone.vit)
     torch.manual_seed(0)
@@ -162,7 +166,7 @@ def evaluate(
         features, geometries = backbone.encode([scene.image])
         batch = Batch([scene.image], geometries, features)
         for row, head in heads.items():
-            options = replace(head.default_options, post="none")
+            options = choose_options(head)
             start = time.process_time()
             (result,) = head(batch, options)
             spent_s[row].append(time.process_time() - start)
@@ -178,6 +182,12 @@ def evaluate(
         for row, figures in tables[-1].items():
             figures |= {"ms": 1e3 * float(np.median(spent_s[row])), "found": found[row] / count}
     return tables[0], tables[1]
+
+
+def choose_options(head: Head) -> Options:
+    """Return a head's defaults, but without refinement of masks, and of detectors the weak guesses, too."""
+    options: Options = replace(head.default_options, post="none")
+    return replace(options, threshold=LEAST_SCORE) if isinstance(options, DetectorOptions) else options
 
 
 def compare(result: HeadResult, scene: HeldOutScene) -> ScoredImage:

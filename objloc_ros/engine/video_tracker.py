@@ -39,7 +39,7 @@ class VideoOptions(Options):
     min_score: float = option(
         0.0,
         "Least score: how much more an object's patches resemble each other than the rest, on average; of detectors "
-        "their own.",
+        "their own, where 0 stands for their usual threshold.",
         low=0,
         high=1,
     )

@@ -56,7 +56,9 @@ _GROUPS = 8
 class DetectorOptions(Options):
     """What becomes of the network's answers."""
 
-    threshold: float = option(0.05, "Least score of an object that is reported.", low=0, high=1)
+    threshold: float = option(
+        0.3, "Least score of an object that is reported; average precision is best measured at 0.05.", low=0, high=1
+    )
     max_detections: int = option(30, "Most objects in one frame; the best stay.", low=1, high=1000)
     post: Post = post_option("none")
 

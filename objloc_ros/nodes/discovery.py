@@ -13,6 +13,7 @@ from objloc_ros.backbones.registry import is_present
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.methods.token_detector import DetectorOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -65,6 +66,8 @@ class DiscoveryAdapter(MethodAdapter):
         for method in self.choose_methods(values):
             given = {"post": values["post"], "n_masks": values["max_objects"]}
             options[method] = {name: given[name] for name in describe(HEADS[method]) if name in given}
+        if "detector" in options:  # it leaves out what is below its threshold before anybody else can keep it
+            options["detector"]["threshold"] = values["min_score"] or DetectorOptions.threshold
         return options
 
     def choose_methods(self, values: Values) -> tuple[str, ...]:

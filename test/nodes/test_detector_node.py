@@ -62,11 +62,24 @@ def test_it_publishes_classes_scores_and_ids(make, file):
     assert len(first) == 2
     assert {detection.results[0].hypothesis.class_id for detection in first} <= {"crate", "hand"}
     scores = [detection.results[0].hypothesis.score for detection in first]
-    assert 1 >= scores[0] >= scores[1] > 0.05
+    assert 1 >= scores[0] >= scores[1] >= 0.3
     assert [detection.id for detection in first] == ["1", "2"]
     assert [detection.id for detection in process(node)] == ["1", "2"]
     assert node.set_parameters([Parameter("min_score", value=1.0)])[0].successful
     assert len(process(node)) == 0
+
+
+def test_weak_guesses_are_kept_where_the_least_score_is_low(make):
+    node = make(method="detector", max_objects=20)
+    assert node.trigger_configure().name == "SUCCESS"
+    usual = process(node)
+    assert node.set_parameters([Parameter("min_score", value=0.06)])[0].successful
+    weak = process(node)
+    scores = [detection.results[0].hypothesis.score for detection in weak]
+    assert len(weak) > len(usual)
+    assert 0.06 <= min(scores) < 0.3
+    assert node.set_parameters([Parameter("min_score", value=0.0)])[0].successful
+    assert len(process(node)) == len(usual)
 
 
 def test_methods_take_turns_while_it_runs(make, file):
