@@ -75,7 +75,7 @@ def test_objects_of_coco_have_metrics_of_masks(tmp_path: Path, capsys: Any) -> N
     assert "COCO val2017 has 5000 images, there are 3 here" in capsys.readouterr().err
     metrics = result(tmp_path / "run")["metrics"]
     boxes = ["ap", "ap50", "ap75", "ar1", "ar10", "ar100"]
-    assert list(metrics) == ["corloc", *boxes, *(f"mask_{name}" for name in boxes)]
+    assert list(metrics) == ["corloc", *boxes, "rank_ap50", "rank_ap", *(f"mask_{name}" for name in boxes)]
     assert metrics["corloc"] == 1
     assert metrics["mask_ap50"] > 0.3
     page = (tmp_path / "run/report.html").read_text()

@@ -19,6 +19,7 @@ from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.results import InstanceResult
+from objloc_ros.methods.token_detector import DetectorOptions
 from objloc_ros.nodes import diagnostics, perception, process
 from objloc_ros.types import Features
 
@@ -66,6 +67,12 @@ class BrightDiscovery(DiscoveryHead):
         return [InstanceResult(found.detections, found.geometry, found.mask, instances)]
 
 
+class BrightDetector(BrightDiscovery):
+    def __init__(self):
+        super().__init__("maskcut")
+        self.default_options = DetectorOptions()
+
+
 class StubLoader(Loader):
     def load_backbone(self, config):
         if config.backbone == "missing":
@@ -73,7 +80,7 @@ class StubLoader(Loader):
         return Backbone(BrightViT(), name=config.backbone, device=torch.device(config.device), short_side=None)
 
     def load_heads(self, config):
-        make = {"found": BrightHead}
+        make = {"found": BrightHead, "detector": BrightDetector}
         return {method: make.get(method, partial(BrightDiscovery, method))() for method in config.methods}
 
 
