@@ -13,7 +13,6 @@ from objloc_ros.backbones.registry import is_present
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.maskcut import MaskCutOptions
-from objloc_ros.methods.token_detector import DetectorOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -64,10 +63,11 @@ class DiscoveryAdapter(MethodAdapter):
         """Return the options of every method, so that each is ready when it is chosen."""
         options: dict[str, dict[str, Any]] = {}
         for method in self.choose_methods(values):
+            known = describe(HEADS[method])
             given = {"post": values["post"], "n_masks": values["max_objects"]}
-            options[method] = {name: given[name] for name in describe(HEADS[method]) if name in given}
-        if "detector" in options:  # it leaves out what is below its threshold before anybody else can keep it
-            options["detector"]["threshold"] = values["min_score"] or DetectorOptions.threshold
+            if "threshold" in known:  # what is below it no least score can bring back
+                given["threshold"] = values["min_score"] or known["threshold"].default
+            options[method] = {name: given[name] for name in known if name in given}
         return options
 
     def choose_methods(self, values: Values) -> tuple[str, ...]:
