@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.positions import Positions, dino_pos_embed, sized_pos_embed
-from objloc_ros.backbones.stem import ConvStem
+from objloc_ros.backbones.stem import PyramidStem
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Features, Grid
 
@@ -66,11 +66,11 @@ SPECS: dict[str, ViTSpec] = {
     "tiny": ViTSpec(
         patch=8,
         embed_dim=160,
-        depth=6,
+        depth=1,
         n_heads=5,
         base=128,
         pos_embed="size",
-        stem=ConvStem,
+        stem=PyramidStem,
         short_side=192,
         bfloat16=True,
     ),
