@@ -48,7 +48,9 @@ PAPER_TEACHERS = ("dino_vitb16", "dino_vits8")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the trainings."""
     kinds = parser.add_subparsers(metavar="MODEL", required=True)
-    tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
+    tiny = kinds.add_parser("tiny", help="the embedded backbone, on composed scenes")
+    tiny.add_argument("--trunk", type=Path, metavar="FILE", help="weights of EfficientNet-Lite0 (default: random ones)")
+    add_material(tiny)
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
     tiny.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
     tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
@@ -119,6 +121,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_material(parser: argparse.ArgumentParser) -> None:
+    """Declare where photographed and rendered material comes from."""
+    parser.add_argument(
+        "--material",
+        type=Path,
+        metavar="DIR",
+        help="what `python -m objloc_ros.training.material` made: cut-outs and grounds beside the procedural ones",
+    )
+
+
+def read_material(args: argparse.Namespace) -> Material | None:
+    """Return the material that was asked for, None without `--material`."""
+    return None if args.material is None else load_material(args.material, side=BANK_SIDE, seed=args.seed)
+
+
 def _train_tiny(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     settings = TinyTraining(Schedule(args.steps), seed=args.seed)
@@ -126,6 +143,8 @@ def _train_tiny(args: argparse.Namespace) -> None:
     model = train_tiny(
         settings,
         args.out / "tiny.checkpoint",
+        trunk=args.trunk,
+        material=read_material(args),
         photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,

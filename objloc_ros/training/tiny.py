@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from objloc_ros.backbones.clip import ClipImage
-from objloc_ros.backbones.efficientnet import fold_batch_norms
+from objloc_ros.backbones.efficientnet import EfficientNetLite0, fold_batch_norms
 from objloc_ros.backbones.stem import PyramidStem
 from objloc_ros.backbones.vit import ViT, build_vit
-from objloc_ros.backbones.weights import read_state
+from objloc_ros.backbones.weights import conform, read_state
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.scenes.material import Material
 from objloc_ros.training.state import Progress, TrainingState
@@ -179,8 +179,8 @@ def compute_losses(model: ViT, pair: ViewPair) -> tuple[Tensor, Tensor]:
     return grouping, attention_loss(features.cls_attention, labels.flatten(0, 1))
 
 
-def start_from_classifier(model: ViT, path: Path, *, frozen: int) -> None:
-    """Give the trunk the weights of EfficientNet-Lite0; its stem and first `frozen` stages will not be trained.
+def start_from_classifier(model: ViT, path: Path, *, frozen: int) -> EfficientNetLite0:
+    """Return the trunk with the weights of EfficientNet-Lite0; its stem and first `frozen` stages will not be trained.
 
     The classifier saw pixels as (x - 127) / 128; its first convolution is changed to see them as the backbone does.
 
@@ -193,9 +193,10 @@ def start_from_classifier(model: ViT, path: Path, *, frozen: int) -> None:
     kernel = folded["stem.weight"]
     folded["stem.bias"] = folded["stem.bias"] + (kernel * ((mean - 127) / 128)[:, None, None]).sum((1, 2, 3))
     folded["stem.weight"] = kernel * (std / 128)[:, None, None]
-    trunk.load_state_dict({name: folded[name] for name in trunk.state_dict()})
+    trunk.load_state_dict(conform({name: folded[name] for name in trunk.state_dict()}, trunk.state_dict(), f"{path} is not EfficientNet-Lite0"))
     for module in (trunk.stem, *trunk.stages[:frozen]):
         module.requires_grad_(False)
+    return trunk
 
 
 def save_backbone(path: Path, model: ViT) -> None:

@@ -155,10 +155,10 @@ class Schedule:
 
     steps: int
     cooldown: float = 0.2
-    side: int = 96
-    scenes: int = 32
-    final_side: int = 160
-    final_scenes: int = 16
+    side: int = 128
+    scenes: int = 20
+    final_side: int = 192
+    final_scenes: int = 10
     warmup: int = 100
 
     @property
