@@ -113,7 +113,7 @@ def fit_cutout(picture: Image, side: int) -> Image:
     square = np.zeros((side, side, 4), np.float32)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = weighted
-    spread = square
+    spread: Array = square
     for sigma in (side / 100, side / 25, side / 4):
         wider = cv2.GaussianBlur(square, (0, 0), sigma)
         spread = np.where(spread[..., 3:] > 0.02, spread, wider)
