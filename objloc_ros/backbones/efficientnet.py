@@ -123,7 +123,9 @@ def fold_batch_norms(state: Mapping[str, Any], source: Path) -> dict[str, Tensor
     values = [value.float() for name, value in state.items() if not name.endswith("num_batches_tracked")]
     names = [name for name, module in trunk.named_modules() if isinstance(module, nn.Conv2d)] + ["head"]
     if len(values) != 5 * len(names) + 2:
-        raise WeightsError(f"{source} is not EfficientNet-Lite0: it has {len(values)} tensors, not {5 * len(names) + 2}")
+        raise WeightsError(
+            f"{source} is not EfficientNet-Lite0: it has {len(values)} tensors, not {5 * len(names) + 2}"
+        )
     folded: dict[str, Tensor] = {}
     for name, start in zip(names, range(0, len(values) - 2, 5), strict=True):
         kernel, scale, shift, mean, variance = values[start : start + 5]

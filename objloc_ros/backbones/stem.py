@@ -21,8 +21,8 @@ class PyramidStem(nn.Module):
     """EfficientNet-Lite0 and two transformer blocks at stride 16, fused up to stride 8: `(B, 3, H, W) -> (B, N, C)`.
 
     Attention costs a sixteenth of what it would at stride 8, and edges come from the convolutions (Lin et al., "Feature
-    Pyramid Networks for Object Detection", CVPR 2017). Takes the arguments with which timm's VisionTransformer calls its
-    `embed_layer`.
+    Pyramid Networks for Object Detection", CVPR 2017). Takes the arguments with which timm's VisionTransformer calls
+    its `embed_layer`.
 
     Args:
         img_size: Side in pixels that the position embedding is learned for.

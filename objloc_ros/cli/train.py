@@ -24,6 +24,7 @@ from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
 from objloc_ros.options import describe
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
+from objloc_ros.scenes.material import Material, load_material
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
 from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, draw_subset
 from objloc_ros.training.found_data import HeadTraining, Item, list_image_files
@@ -133,7 +134,7 @@ def add_material(parser: argparse.ArgumentParser) -> None:
 
 def read_material(args: argparse.Namespace) -> Material | None:
     """Return the material that was asked for, None without `--material`."""
-    return None if args.material is None else load_material(args.material, side=BANK_SIDE, seed=args.seed)
+    return None if args.material is None else load_material(args.material, seed=args.seed)
 
 
 def _train_tiny(args: argparse.Namespace) -> None:

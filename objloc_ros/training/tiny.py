@@ -193,7 +193,11 @@ def start_from_classifier(model: ViT, path: Path, *, frozen: int) -> EfficientNe
     kernel = folded["stem.weight"]
     folded["stem.bias"] = folded["stem.bias"] + (kernel * ((mean - 127) / 128)[:, None, None]).sum((1, 2, 3))
     folded["stem.weight"] = kernel * (std / 128)[:, None, None]
-    trunk.load_state_dict(conform({name: folded[name] for name in trunk.state_dict()}, trunk.state_dict(), f"{path} is not EfficientNet-Lite0"))
+    trunk.load_state_dict(
+        conform(
+            {name: folded[name] for name in trunk.state_dict()}, trunk.state_dict(), f"{path} is not EfficientNet-Lite0"
+        )
+    )
     for module in (trunk.stem, *trunk.stages[:frozen]):
         module.requires_grad_(False)
     return trunk

@@ -24,6 +24,9 @@ from objloc_ros.types import Image, Size
 
 T = TypeVar("T", covariant=True)
 
+SIZES = (0.3, 1.2)
+"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
+
 UNCLEAR = 255
 """Label of a token that straddles an object's edge."""
 
@@ -126,7 +129,7 @@ class ViewPairs(Stream[ViewPair]):
         return ViewPair(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(swapped))
 
     def _pair(self, rng: np.random.Generator, side: int) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
-        first = random_scene(rng, self.bank)
+        first = random_scene(rng, self.bank, sizes=SIZES)
         second = move_objects(rng, first)
         swapped = bool(rng.random() < self.swap)
         if swapped:
@@ -315,10 +318,6 @@ def _kinds(labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> npt.NDArray
     table[: len(numbers)] = numbers
     table[UNCLEAR] = IGNORED
     return table[labels]
-
-
-SIZES = (0.3, 1.2)
-"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
 
 
 class SceneImages(Sequence[Image]):

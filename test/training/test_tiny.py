@@ -122,8 +122,8 @@ def test_a_checkpoint_beyond_the_schedule_is_refused(tmp_path):
 def test_learning_brings_the_loss_down(tmp_path):
     seen = []
     longer = TinyTraining(Schedule(40, side=48, scenes=4, warmup=5, cooldown=0.0), bank=(6, 12))
-    train_tiny(longer, tmp_path / "state", workers=0, on_progress=lambda step, losses: seen.append(losses["attention"]))
-    assert np.mean(seen[-10:]) < 0.9 * np.mean(seen[:10])
+    train_tiny(longer, tmp_path / "state", workers=0, on_progress=lambda step, losses: seen.append(losses["grouping"]))
+    assert np.mean(seen[-10:]) < 0.8 * np.mean(seen[:10])
 
 
 def test_early_stages_keep_the_classifier_and_the_trunk_learns_slowly(tmp_path):
@@ -139,7 +139,8 @@ def test_early_stages_keep_the_classifier_and_the_trunk_learns_slowly(tmp_path):
         if name.endswith("weight")
     }
     kept = [name for name in moved if name.startswith(("stem", "stages.0.", "stages.1.", "stages.2."))]
-    assert kept and all(moved[name] == 0 for name in kept)
+    assert kept
+    assert all(moved[name] == 0 for name in kept)
     learned = [moved[name] for name in moved if name not in kept]
     assert min(learned) > 0
     assert max(learned) < 6 * SMALL.peak_rate * SMALL.trunk_rate * 2  # six steps of AdamW
