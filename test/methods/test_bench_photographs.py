@@ -155,3 +155,26 @@ def test_sizes_and_hashes_are_those_of_scikit_images_files() -> None:
     for digest, path in files.items():
         assert path.name == photographs[digest]
         assert read_image_size(path) == sizes[digest]
+
+
+def test_photographs_are_named_by_the_closest_noun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.full((*SIZE, 3), (70, 110, 70), np.uint8)
+    cv2.circle(image, (64, 48), 30, (220, 30, 30), cv2.FILLED)
+    images = []
+    for name, nouns in (("right.png", ["red object"]), ("wrong.png", ["blue object"])):
+        image[0, 0] = len(images)  # another hash
+        write_image(tmp_path / name, image)
+        images.append({"id": name, "file_name": name, "sha256": hash_file(tmp_path / name), "nouns": nouns})
+    document = {"images": images, "annotations": [], "info": {"distractors": ["white object"]}}
+    (tmp_path / "labels.json").write_text(json.dumps(document))
+    figures = tmp_path / "figures.json"
+    measure(
+        monkeypatch, "--images", tmp_path, "--labels", tmp_path / "labels.json", "--methods", "--clip", "tiny_clip",
+        "--json", figures,
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "named right: 1 of 2\n  wrong.png: red object, not blue object" in printed
+    assert json.loads(figures.read_text())["names"] == {"right.png": "red object", "wrong.png": "red object"}
+    assert "CorLoc" not in printed
