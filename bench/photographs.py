@@ -8,6 +8,7 @@ scikit-image's installed samples; those that are missing are listed, and the res
     python bench/photographs.py --images DIR --fetch    download into DIR what is missing
     python bench/photographs.py --images DIR --weights training/tiny/tiny_vit.safetensors --methods lost tokencut
     python bench/photographs.py --images DIR --sheets sheets/       draw a contact sheet per method, too
+    python bench/photographs.py --images DIR --licensed --sheets docs/      of those alone that may be shown
     python bench/photographs.py --images DIR --methods --clip tiny_clip      what an open-vocabulary model calls them
 
 Everything runs as in `objloc detect`, with the methods' defaults. They serve development: nothing of them is held out.
@@ -53,7 +54,7 @@ HIT_IOU = 0.5
 """Least overlap of a box with the object that it hits."""
 
 CELL = (240, 320)
-COLUMNS = 7
+MOST_COLUMNS = 7
 HIT_RGB, MISS_RGB = (60, 230, 90), (255, 110, 40)
 
 
@@ -66,6 +67,7 @@ class Photograph:
         sha256: Hash of its file.
         source: Where it is from, in words.
         url: Where it can be downloaded; "" where an installed package carries it.
+        licence: Under which it may be published; "" where its publisher states none.
         boxes: float64 [n, 4] around its objects as (x1, y1, x2, y2) in pixels, max side exclusive.
         nouns: What an ordinary person would call it, each right.
     """
@@ -74,6 +76,7 @@ class Photograph:
     sha256: str
     source: str
     url: str
+    licence: str
     boxes: npt.NDArray[np.float64]
     nouns: tuple[str, ...]
 
@@ -106,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="with the photographs, also deeper")
     parser.add_argument("--fetch", action="store_true", help="download missing ones into DIR")
+    parser.add_argument("--licensed", action="store_true", help="only photographs that a licence lets one publish")
     parser.add_argument("--labels", type=Path, default=LABELS, metavar="FILE", help="COCO document (default: its own)")
     parser.add_argument("--backbone", default="tiny", help="by its name in the registry (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone (default: the registered ones)")
@@ -131,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
         WeightsError: If weights are missing or refused.
     """
     where = machine()
-    photographs = read_photographs(args.labels)
+    photographs = [one for one in read_photographs(args.labels) if one.licence or not args.licensed]
     files = find_files([args.images, Path(skimage.data.__file__).parent], photographs)
     if args.fetch:
         files |= fetch([photograph for photograph in photographs if photograph.sha256 not in files], args.images)
@@ -140,7 +144,9 @@ def run(args: argparse.Namespace) -> None:
         if photograph.sha256 not in files:
             print(f"missing: {photograph.name} ({photograph.source}{photograph.url and ': '}{photograph.url})")
     if not present:
-        raise InputError(f"{args.images} has none of the {len(photographs)} photographs of {args.labels}: try --fetch")
+        raise InputError(
+            f"{args.images} has none of the {len(photographs)} photographs that {args.labels} lists: try --fetch"
+        )
     objects = sum(len(photograph.boxes) for photograph in present)
     print(f"{len(present)} of {len(photographs)} photographs with {objects} objects; {where}")
     sections: dict[str, Any] = {"machine": where, "photographs": len(present), "objects": objects}
@@ -181,6 +187,7 @@ def read_photographs(path: Path) -> list[Photograph]:
             sha256=image["sha256"],
             source=image.get("source", "source unknown"),
             url=image.get("url", ""),
+            licence=image.get("licence", ""),
             boxes=boxes[image["id"]],
             nouns=tuple(image.get("nouns", ())),
         )
@@ -369,12 +376,14 @@ def draw_sheets(
 ) -> None:
     """Write photographs_METHOD.jpg for each method, with what it hit below each photograph."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = -(-len(photographs) // MOST_COLUMNS)
+    columns = -(-len(photographs) // rows)  # rows of equal length, as far as that goes
     for method, judged in judgements.items():
         captions = [
             f"{one.found} of {len(photograph.boxes)}, best IoU {one.overlaps.max(initial=0):.2f}"
             for one, photograph in zip(judged, photographs, strict=True)
         ]
-        sheet = make_contact_sheet(cells[method], captions, columns=COLUMNS, cell=CELL)
+        sheet = make_contact_sheet(cells[method], captions, columns=columns, cell=CELL)
         write_image(folder / f"photographs_{method}.jpg", sheet)
 
 
