@@ -81,7 +81,10 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     canvas = image.copy()
     pen = Pen.for_size(*image.shape[:2])
     for number, one in _separate(mask, image.shape[:2]):
-        _tint(canvas, one, pen, PALETTE[number % len(PALETTE)])
+        bounds, colour = _bound(one), PALETTE[number % len(PALETTE)]
+        _tint(canvas[bounds], one[bounds], colour)
+        contours, _ = cv2.findContours(one[bounds], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas[bounds], contours, -1, colour, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
     if detections is not None:
         for box in detections.boxes:
             _box(canvas, box, pen)
@@ -127,16 +130,16 @@ def _separate(mask: npt.NDArray[np.generic] | None, size: tuple[int, ...]) -> It
         yield 0, np.ascontiguousarray(mask).view(np.uint8)
 
 
-def _tint(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
-    """Blend its colour into the foreground and outline it, in place; only the foreground's rectangle is touched."""
-    x, y, w, h = cv2.boundingRect(mask)
-    if w == 0:
-        return
-    region, inside = canvas[y : y + h, x : x + w], mask[y : y + h, x : x + w]
-    plain = np.full_like(region, colour)
-    cv2.copyTo(cv2.addWeighted(region, 1 - TINT, plain, TINT, 0), inside, region)
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(region, contours, -1, colour, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
+def _tint(canvas: Image, mask: Image, colour: Colour) -> None:
+    """Blend a colour into the foreground of a mask, in place."""
+    plain = np.full_like(canvas, colour)
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - TINT, plain, TINT, 0), mask, canvas)
+
+
+def _bound(mask: Image) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's foreground and of the pixels next to it."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return slice(max(0, y - 1), y + height + 1), slice(max(0, x - 1), x + width + 1)
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:
@@ -191,6 +194,9 @@ NAME_SCALE = 1.25
 
 NAMED_AREA = 0.01
 """Least part of the picture of a region with a name of its own; the largest region of a label has one in any case."""
+
+MAX_NAMES = 12
+"""Regions of a label, the largest first, that may have names."""
 
 _GOLDEN = 0.61803398875
 
@@ -251,15 +257,12 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     present = [int(number) for number in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[number]]
     texts = {number: names.get(number, str(number)) for number in present}
     colours = {number: choose_colour(number, text) for number, text in texts.items()}
-    table = np.zeros((256, 3), np.uint8)
-    for number, colour in colours.items():
-        table[number] = colour
-    tinted = cv2.addWeighted(image, 1 - TINT, table[labels], TINT, 0)
-    canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
-    pen = Pen.for_size(*image.shape[:2])
-    masks = {number: (labels == number).view(np.uint8) for number in present}
+    canvas, pen = image.copy(), Pen.for_size(*image.shape[:2])
+    masks = {number: cv2.inRange(labels, number, number) for number in present}
     for number, mask in masks.items():
-        _outline(canvas, mask, pen, colours[number])
+        bounds = _bound(mask)
+        _tint(canvas[bounds], mask[bounds], colours[number])
+        _outline(canvas[bounds], mask[bounds], pen, colours[number])
     bars: list[Bar] = []
     unnamed = [n for n in present if not _write_names(canvas, masks[n], texts[n], colours[n], pen, bars)]
     return _with_legend(canvas, [(colours[number], texts[number]) for number in unnamed], pen)
@@ -285,19 +288,19 @@ def _write_names(canvas: Image, mask: Image, name: str, colour: Colour, pen: Pen
     text, font = ascii_text(name), NAME_SCALE * pen.font
     (text_width, text_height), _ = cv2.getTextSize(text, FONT, font, pen.stroke)
     size = text_width + 2 * pen.pad, text_height + 2 * pen.pad
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+    bounds = _bound(mask)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask[bounds], connectivity=4)
     written = False
-    for region in 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable"):
+    for region in 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable")[:MAX_NAMES]:
         x, y, width, height, area = (int(value) for value in stats[region])
         if written and area < NAMED_AREA * mask.size:
             break
         inside = (regions[y : y + height, x : x + width] == region).view(np.uint8)
-        bar = _place_bar(inside, (x, y), size, canvas.shape[:2], bars)
+        bar = _place_bar(inside, (bounds[1].start + x, bounds[0].start + y), size, canvas.shape[:2], bars)
         if bar is not None:
             bars.append(bar)
-            left, top = bar[:2]
             cv2.rectangle(canvas, bar, colour, cv2.FILLED)
-            base = (left + pen.pad, top + size[1] - pen.pad - 1)
+            base = (bar[0] + pen.pad, bar[1] + size[1] - pen.pad - 1)
             cv2.putText(canvas, text, base, FONT, font, choose_ink(colour), pen.stroke, cv2.LINE_AA)
             written = True
     return written
