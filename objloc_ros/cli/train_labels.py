@@ -42,7 +42,7 @@ SCENES = 400
 SCENES_BANK_SEED = 601
 """Seed of their pictures; other trainings and evaluations have others."""
 
-SCENES_BANK = {"backgrounds": 300, "sprites": 900}
+SCENES_BANK: dict[str, Any] = {"backgrounds": 300, "sprites": 900}
 
 SCENES_SIZE = (240, 320)
 """Height and width in pixels."""

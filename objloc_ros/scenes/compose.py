@@ -12,9 +12,16 @@ import cv2
 import numpy as np
 
 from objloc_ros.scenes.backgrounds import background
+from objloc_ros.scenes.material import Material
 from objloc_ros.scenes.sprites import sprite
 from objloc_ros.scenes.textures import Array
 from objloc_ros.types import Image, Size
+
+REAL_SHARE = 0.65
+"""Probability that a background, and each object, is of the bank's material when it has one."""
+
+REAL_COLOURS = 0.3
+"""Strength of recolouring what is real: it has the colours of the world already."""
 
 
 class Bank:
@@ -26,7 +33,10 @@ class Bank:
         sprites: Number of sprites.
         side: Side of a background in pixels; sprites have 0.4 of it.
         photographs: Photographed surfaces to mix into the textures, float32 in [0, 1].
+        material: Real grounds and cut-outs, appended to the drawn ones; scenes draw them with `REAL_SHARE`.
     """
+
+    material: Material | None = None
 
     def __init__(
         self,
@@ -36,10 +46,29 @@ class Bank:
         sprites: int = 1200,
         side: int = 320,
         photographs: list[Array] | None = None,
+        material: Material | None = None,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.backgrounds = [background(rng, side, photographs) for _ in range(backgrounds)]
         self.sprites = [sprite(rng, int(side * 0.4), photographs) for _ in range(sprites)]
+        if material:
+            self.material = material
+            self.backgrounds += material.grounds
+            self.sprites += material.cutouts
+
+    def prefer_real(self, rng: np.random.Generator) -> bool:
+        """Decide whether the next picture is of the material; without material nothing is drawn from `rng`."""
+        return self.material is not None and bool(rng.random() < REAL_SHARE)
+
+    def draw_background(self, rng: np.random.Generator, *, real: bool) -> int:
+        """Draw the index of a background, procedural or of the material."""
+        procedural = len(self.backgrounds) - (len(self.material.grounds) if self.material else 0)
+        return procedural + self.material.draw_ground(rng) if real and self.material else int(rng.integers(procedural))
+
+    def draw_sprite(self, rng: np.random.Generator, *, real: bool) -> int:
+        """Draw the index of a sprite, procedural or of the material."""
+        procedural = len(self.sprites) - (len(self.material.cutouts) if self.material else 0)
+        return procedural + self.material.draw_cutout(rng) if real and self.material else int(rng.integers(procedural))
 
 
 @dataclass(frozen=True)
@@ -93,18 +122,20 @@ class Camera:
     grey: float = 0.1
 
 
-def random_colour_map(rng: np.random.Generator, strength: float = 1.0) -> Array:
-    """Return a random affine colour map [3, 4], often with permuted channels."""
-    order = rng.permutation(3) if rng.random() < 0.5 * strength else np.arange(3)
+def random_colour_map(rng: np.random.Generator, strength: float = 1.0, *, permute: bool = True) -> Array:
+    """Return a random affine colour map [3, 4], often with permuted channels if that is allowed."""
+    order = rng.permutation(3) if permute and rng.random() < 0.5 * strength else np.arange(3)
     matrix = np.eye(3)[order] * rng.uniform(0.75, 1.25) + rng.normal(0, 0.12 * strength, (3, 3))
     return np.hstack([matrix, rng.normal(0, 18 * strength, (3, 1))]).astype(np.float32)
 
 
 def random_background(rng: np.random.Generator, bank: Bank) -> Background:
-    """Return a background seen almost upright."""
+    """Return a background seen almost upright, a real one in nearly its own colours."""
     shift = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
-    index = int(rng.integers(len(bank.backgrounds)))
-    return Background(index, float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9)), shift, random_colour_map(rng))
+    real = bank.prefer_real(rng)
+    index = bank.draw_background(rng, real=real)
+    angle, zoom = float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9))
+    return Background(index, angle / 2 if real else angle, zoom, shift, _recolour(rng, real=real))
 
 
 def random_scene(
@@ -143,10 +174,16 @@ def random_scene(
 
 
 def random_pasted(rng: np.random.Generator, bank: Bank, *, x: float, y: float, size: float) -> Pasted:
-    """Return a sprite, upright or half of the time turned freely."""
-    angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.normal(0, 0.15)
-    index, mirrored = int(rng.integers(len(bank.sprites))), bool(rng.random() < 0.5)
-    return Pasted(index, x, y, size, float(angle), float(rng.uniform(0.75, 1.33)), mirrored, random_colour_map(rng))
+    """Return a sprite, upright or half of the time turned freely; a real one is turned and changed less."""
+    real = bank.prefer_real(rng)
+    angle = rng.uniform(0, 2 * np.pi) if rng.random() < (0.15 if real else 0.5) else rng.normal(0, 0.15)
+    index, mirrored = bank.draw_sprite(rng, real=real), bool(rng.random() < 0.5)
+    aspect = float(rng.uniform(0.87, 1.15) if real else rng.uniform(0.75, 1.33))
+    return Pasted(index, x, y, size, float(angle), aspect, mirrored, _recolour(rng, real=real))
+
+
+def _recolour(rng: np.random.Generator, *, real: bool) -> Array:
+    return random_colour_map(rng, REAL_COLOURS, permute=False) if real else random_colour_map(rng)
 
 
 def move_objects(rng: np.random.Generator, scene: Scene, step: float = 0.08) -> Scene:

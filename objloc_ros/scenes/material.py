@@ -1,0 +1,136 @@
+"""Photographic and rendered cut-outs and grounds from a folder, beside the procedural pictures of a bank.
+
+The folder is what `python -m objloc_ros.training.material` makes: `cutouts/SOURCE/NAME.png`, RGBA, and
+`grounds/SOURCE/NAME.jpg`. Several views of one thing are called `NAME@VIEW.png`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from objloc_ros.errors import InputError
+from objloc_ros.scenes.textures import Array
+from objloc_ros.types import Image
+
+CUTOUT_SIDE = 0.5
+"""Side of a cut-out as a fraction of that of a ground; procedural ones have 0.4, and less detail."""
+
+MARGIN = 0.03
+"""Part of a cut-out's side that stays empty along each edge, so that blurring does not cut it off."""
+
+GROUND_CROPS = 6
+"""Crops of each ground."""
+
+CROP_SIDES = (0.45, 1.0)
+"""Range of a crop's side as a fraction of the ground's shorter side."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pictures of real things and real grounds.
+
+    Args:
+        cutouts: uint8 [n, n, 4] RGBA each.
+        grounds: uint8 [n, n, 3] RGB each.
+        weights: float64, probability of each cut-out to be drawn, summing to 1; None for equal ones.
+    """
+
+    cutouts: list[Image]
+    grounds: list[Image]
+    weights: Array | None = None
+
+    def draw_cutout(self, rng: np.random.Generator) -> int:
+        """Draw the index of a cut-out by the weights."""
+        if self.weights is None:
+            return int(rng.integers(len(self.cutouts)))
+        return int(rng.choice(len(self.cutouts), p=self.weights))
+
+    def draw_ground(self, rng: np.random.Generator) -> int:
+        """Draw the index of a ground."""
+        return int(rng.integers(len(self.grounds)))
+
+
+def load_material(folder: Path | str, *, side: int = 320, seed: int = 0) -> Material:
+    """Read the cut-outs of a folder and crop its grounds; what cannot be decoded is left out.
+
+    Args:
+        folder: Folder with `cutouts/` and `grounds/`.
+        side: Side of a ground in pixels; cut-outs have `CUTOUT_SIDE` of it.
+        seed: Seed of the crops; each ground's depend on it and on the ground's place in the order of names.
+
+    Returns:
+        Cut-outs in the order of their names, so weighted that all things are drawn equally often however many views
+        there are of each, and `GROUND_CROPS` crops of each ground.
+
+    Raises:
+        InputError: If the folder holds no cut-out or no ground.
+    """
+    folder = Path(folder)
+    cutouts: list[Image] = []
+    things: list[str] = []
+    for path in sorted(folder.glob("cutouts/*/*.png")):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if picture is not None and picture.ndim == 3 and picture.shape[2] == 4 and picture[..., 3].any():
+            rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.uint8)
+            cutouts.append(fit_cutout(rgba, round(side * CUTOUT_SIDE)))
+            things.append(f"{path.parent.name}/{path.stem.partition('@')[0]}")
+    grounds: list[Image] = []
+    for number, path in enumerate(sorted(folder.glob("grounds/*/*.jpg"))):
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if picture is not None:
+            rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8)
+            rng = np.random.default_rng([seed, number])
+            grounds += [crop_ground(rng, rgb, side) for _ in range(GROUND_CROPS)]
+    if not cutouts or not grounds:
+        missing = "cut-out in cutouts/*/*.png" if not cutouts else "ground in grounds/*/*.jpg"
+        raise InputError(f"{folder} holds no {missing}: make it with python -m objloc_ros.training.material {folder}")
+    views = Counter(things)
+    weights = np.array([1 / views[thing] for thing in things])
+    return Material(cutouts, grounds, weights / weights.sum())
+
+
+def fit_cutout(picture: Image, side: int) -> Image:
+    """Return a cut-out in the middle of a transparent square, its aspect kept: uint8 [side, side, 4].
+
+    Transparent pixels take on the colour of the nearest opaque ones, so that no halo appears when the square is warped
+    or blurred.
+
+    Args:
+        picture: RGBA uint8 [H, W, 4].
+        side: Side of the square in pixels.
+    """
+    height, width = picture.shape[:2]
+    scale = side * (1 - 2 * MARGIN) / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    alpha = picture[..., 3:].astype(np.float32) / 255
+    weighted = np.concatenate([picture[..., :3] * alpha, alpha], axis=2)
+    weighted = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square = np.zeros((side, side, 4), np.float32)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = weighted
+    spread: Array = square
+    for sigma in (side / 100, side / 25, side / 4):
+        wider = cv2.GaussianBlur(square, (0, 0), sigma)
+        spread = np.where(spread[..., 3:] > 0.02, spread, wider)
+    colours = spread[..., :3] / np.maximum(spread[..., 3:], 1e-4)
+    return np.concatenate([np.clip(colours, 0, 255), 255 * square[..., 3:]], axis=2).round().astype(np.uint8)
+
+
+def crop_ground(rng: np.random.Generator, picture: Image, side: int) -> Image:
+    """Return a random square of a ground, resized: uint8 [side, side, 3].
+
+    Args:
+        rng: Source of randomness.
+        picture: RGB uint8 [H, W, 3].
+        side: Side of the result in pixels.
+    """
+    extent = max(1, round(min(picture.shape[:2]) * rng.uniform(*CROP_SIDES)))
+    top, left = (int(rng.integers(0, length - extent + 1)) for length in picture.shape[:2])
+    crop = picture[top : top + extent, left : left + extent]
+    method = cv2.INTER_AREA if extent > side else cv2.INTER_LINEAR
+    return cv2.resize(crop, (side, side), interpolation=method).astype(np.uint8)

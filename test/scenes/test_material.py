@@ -1,0 +1,92 @@
+"""Real cut-outs and grounds: read from a folder, and mixed with the procedural ones."""
+
+import cv2
+import numpy as np
+import pytest
+
+from objloc_ros.errors import InputError
+from objloc_ros.scenes.compose import REAL_SHARE, Bank, random_background, random_pasted, random_scene, render
+from objloc_ros.scenes.material import GROUND_CROPS, fit_cutout, load_material
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A red lamp in two views, a blue ball, and a ground whose columns have their own colours."""
+    root = tmp_path_factory.mktemp("material")
+    for name, size, colour in (("lamp@0", (60, 20), 0), ("lamp@1", (60, 30), 0), ("ball", (40, 40), 2)):
+        picture = np.zeros((*size, 4), np.uint8)
+        picture[..., [colour, 3]] = 255
+        (root / "cutouts" / "shop").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "cutouts" / "shop" / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))
+    (root / "grounds" / "walls").mkdir(parents=True)
+    wall = np.repeat(np.tile(np.arange(256, dtype=np.uint8), (200, 1))[..., None], 3, axis=2)
+    cv2.imwrite(str(root / "grounds" / "walls" / "fence.jpg"), wall)
+    return root
+
+
+def test_things_are_drawn_equally_often_whatever_their_views(folder):
+    material = load_material(folder, side=96)
+    assert [picture.shape for picture in material.cutouts] == [(48, 48, 4)] * 3
+    np.testing.assert_allclose(material.weights, [0.5, 0.25, 0.25])
+    rng = np.random.default_rng(0)
+    drawn = np.bincount([material.draw_cutout(rng) for _ in range(2000)], minlength=3) / 2000
+    np.testing.assert_allclose(drawn, [0.5, 0.25, 0.25], atol=0.05)
+
+
+def test_crops_of_a_ground_differ_and_come_back_with_their_seed(folder):
+    one, again, other = (load_material(folder, side=64, seed=seed).grounds for seed in (3, 3, 4))
+    assert len(one) == GROUND_CROPS
+    assert all(ground.shape == (64, 64, 3) and ground.dtype == np.uint8 for ground in one)
+    assert len({ground.tobytes() for ground in one}) == GROUND_CROPS
+    assert [ground.tobytes() for ground in one] == [ground.tobytes() for ground in again]
+    assert [ground.tobytes() for ground in one] != [ground.tobytes() for ground in other]
+
+
+def test_a_cutout_keeps_its_aspect_and_bleeds_its_colour_outwards():
+    picture = np.zeros((60, 30, 4), np.uint8)
+    picture[5:55, 5:25] = [200, 40, 10, 255]
+    square = fit_cutout(picture, 50)
+    rows, columns = np.nonzero(square[..., 3] > 127)
+    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(50 / 20, rel=0.1)
+    assert not square[[0, -1]].any(axis=1)[:, 3].any()
+    inside = square[15:35, 22:28, :3].reshape(-1, 3).astype(int)
+    np.testing.assert_allclose(inside, np.broadcast_to([200, 40, 10], inside.shape), atol=2)
+    beside = square[20:30, 0:10, :3].reshape(-1, 3).astype(int)
+    np.testing.assert_allclose(beside, np.broadcast_to([200, 40, 10], beside.shape), atol=6)
+
+
+def test_a_folder_without_pictures_says_how_to_make_them(tmp_path):
+    with pytest.raises(InputError, match=r"no cut-out in .*objloc_ros.training.material"):
+        load_material(tmp_path)
+
+
+def test_a_bank_draws_what_is_real_as_often_as_it_says(folder):
+    bank = Bank(5, backgrounds=2, sprites=4, side=96, material=load_material(folder, side=96))
+    rng = np.random.default_rng(1)
+    grounds = np.mean([random_background(rng, bank).index >= 2 for _ in range(800)])
+    objects = [random_pasted(rng, bank, x=0.5, y=0.5, size=0.5) for _ in range(800)]
+    real = [pasted for pasted in objects if pasted.index >= 4]
+    assert grounds == pytest.approx(REAL_SHARE, abs=0.06)
+    assert len(real) / 800 == pytest.approx(REAL_SHARE, abs=0.06)
+    assert np.mean([abs(pasted.angle) > 0.6 for pasted in real]) < 0.2
+    assert all(np.argmax(pasted.colours[:, :3], axis=1).tolist() == [0, 1, 2] for pasted in real)
+    assert len(bank.backgrounds) == 2 + GROUND_CROPS
+
+
+def test_without_material_nothing_is_drawn_for_it(folder):
+    plain = Bank(5, backgrounds=2, sprites=4, side=96)
+    one, other = np.random.default_rng(1), np.random.default_rng(1)
+    assert not plain.prefer_real(one)
+    assert one.random() == other.random()
+
+
+def test_scenes_of_real_things_show_them_in_their_colours(folder):
+    bank = Bank(5, backgrounds=1, sprites=1, side=96, material=load_material(folder, side=96))
+    scenes = (random_scene(np.random.default_rng(seed), bank, counts=(1.0,), sizes=(0.6, 0.8)) for seed in range(40))
+    for scene in scenes:
+        if scene.objects[0].index == 1:  # the ball, the first cut-out after the procedural sprite
+            image, identities = render(np.random.default_rng(0), bank, scene, (96, 96))
+            red, _, blue = image[identities == 1].mean(axis=0)
+            assert blue > red + 60
+            return
+    pytest.fail("no scene shows the ball")
