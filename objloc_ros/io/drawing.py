@@ -258,7 +258,7 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
     texts = {number: names.get(number, str(number)) for number in present}
     colours = {number: choose_colour(number, text) for number, text in texts.items()}
     canvas, pen = image.copy(), Pen.for_size(*image.shape[:2])
-    masks = {number: cv2.inRange(labels, number, number) for number in present}
+    masks = {number: (labels == number).view(np.uint8) for number in present}
     for number, mask in masks.items():
         bounds = _bound(mask)
         _tint(canvas[bounds], mask[bounds], colours[number])
@@ -274,7 +274,7 @@ def _outline(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
     A finer line inside it shows the rim on an object that has the colour itself.
     """
     for thickness, line in ((max(1, round(0.7 * pen.line)), colour), (max(1, pen.edge), choose_ink(colour))):
-        core = cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=thickness)
+        core: Image = np.asarray(cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=thickness), np.uint8)
         canvas[mask > core] = line
         mask = core
 
