@@ -34,12 +34,16 @@ class PyramidStem(nn.Module):
     WIDTH = 192
     """Channels at stride 16."""
 
+    DROPPED = 0.1
+    """Part of the trunk's channels that is dropped in training, so that none of them decides alone."""
+
     def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: object) -> None:
         super().__init__()
         if (patch_size, in_chans) != (8, 3):
             raise ValueError(f"the pyramid has patch size 8 and 3 channels, got {patch_size} and {in_chans}")
         self.num_patches = (img_size // patch_size) ** 2
         self.trunk = EfficientNetLite0(stages=6)
+        self.drop = nn.Dropout2d(self.DROPPED)
         self.from_8 = nn.Conv2d(STAGES[2].channels, embed_dim, 1)
         self.from_16 = nn.Conv2d(STAGES[4].channels, self.WIDTH, 1)
         self.from_32 = nn.Conv2d(STAGES[5].channels, self.WIDTH, 1)
@@ -57,11 +61,11 @@ class PyramidStem(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return tokens in row-major order."""
         maps = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        coarse = self.from_16(maps[4])
-        coarse = coarse + F.interpolate(self.from_32(maps[5]), size=coarse.shape[-2:], mode="bilinear")
+        coarse = self.from_16(self.drop(maps[4]))
+        coarse = coarse + F.interpolate(self.from_32(self.drop(maps[5])), size=coarse.shape[-2:], mode="bilinear")
         tokens = self.blocks(coarse.flatten(2).transpose(1, 2))  # B N/4 WIDTH
         coarse = tokens.transpose(1, 2).unflatten(2, coarse.shape[-2:])
-        fine = self.from_8(maps[2])
+        fine = self.from_8(self.drop(maps[2]))
         fine = fine + F.interpolate(self.up(coarse), size=fine.shape[-2:], mode="bilinear")
         fused: Tensor = fine + self.fuse(fine)
         return fused.flatten(2).transpose(1, 2)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, overload
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,6 +27,9 @@ T = TypeVar("T", covariant=True)
 
 SIZES = (0.3, 1.2)
 """Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
+
+LOW_RESOLUTION, JPEG = 0.3, 0.5
+"""Parts of the views that are degraded so."""
 
 UNCLEAR = 255
 """Label of a token that straddles an object's edge."""
@@ -138,9 +142,29 @@ class ViewPairs(Stream[ViewPair]):
         for scene in (first, second):
             window = random_window(rng, scene, (0.4, 1.0))
             image, identities = render(rng, self.bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
-            images.append(image)
+            images.append(degrade(rng, np.ascontiguousarray(image)))
             labels.append(label_tokens(identities, self.patch))
         return images, labels, swapped
+
+
+def degrade(rng: np.random.Generator, image: Image) -> Image:
+    """Return a picture as a poor camera would: at times of lower resolution, at times after JPEG.
+
+    Both spread over the seams of pasted things, so that these are no sign of an object.
+
+    Args:
+        rng: Source of randomness.
+        image: RGB uint8 [H, W, 3].
+    """
+    height, width = image.shape[:2]
+    if rng.random() < LOW_RESOLUTION:
+        scale = rng.uniform(0.5, 0.9)
+        small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    if rng.random() < JPEG:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+        image = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8)
+    return image
 
 
 @dataclass(frozen=True)
