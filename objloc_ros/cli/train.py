@@ -1,13 +1,12 @@
 """`objloc train MODEL`: the embedded networks, heads and detectors on frozen ones, and SelfMask.
 
-An interrupted training resumes where it stopped.
+An interrupted training resumes where it stopped; FOUND's head on composed scenes, a matter of minutes, starts anew.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,8 +14,9 @@ import torch
 from objloc_ros.backbones.clip import CLIP_SPECS
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
-from objloc_ros.cli import train_detector, train_selfmask
+from objloc_ros.cli import train_detector, train_found, train_selfmask
 from objloc_ros.cli.options import add_flag, add_flags, collect_options
+from objloc_ros.cli.train_found import HEAD_BANK_SEED, HEAD_SCENES
 from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.errors import ParameterError
@@ -26,17 +26,10 @@ from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
 from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, draw_subset
-from objloc_ros.training.found_data import HeadTraining, Item, list_image_files
-from objloc_ros.training.found_head import save_head, train_head
+from objloc_ros.training.found_data import list_image_files
 from objloc_ros.training.tiny import TinyTraining, save_backbone, train_tiny
 from objloc_ros.training.tiny_clip import ClipTraining, save_clip, train_tiny_clip
-from objloc_ros.training.views import SceneImages, Schedule, load_surface_photographs
-
-HEAD_BANK_SEED = 501
-"""Seed of the procedural scenes on which heads are trained."""
-
-HEAD_SCENES = 10_000
-"""Number of those scenes."""
+from objloc_ros.training.views import Schedule, load_surface_photographs
 
 DINOISER_TEACHERS = {"tiny_clip": ("tiny", "tiny")}
 """For each tower, the backbones that say which patches belong together, and where objects are (FOUND)."""
@@ -65,15 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clip.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     clip.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
     clip.set_defaults(train=_train_clip)
-    found = kinds.add_parser("found", help="FOUND's 1x1 convolution, by the paper's recipe")
-    found.add_argument("--backbone", choices=list(SPECS), default="tiny", help="default: %(default)s")
-    found.add_argument("--weights", type=Path, help="backbone weights (default: the registered ones)")
-    found.add_argument("--images", type=Path, help="folder of images, such as DUTS-TR (default: procedural scenes)")
-    found.add_argument("--out", type=Path, default=Path("training/found"), help="folder of checkpoint and weights")
-    add_flags(found, HeadTraining, "steps", "batch", "size", "seed", "bfloat16")
-    found.add_argument("--workers", type=int, default=2, help="processes that refine masks (default: %(default)s)")
-    found.add_argument("--device", default="auto", help="where the backbone runs (default: %(default)s)")
-    found.set_defaults(train=_train_found)
+    train_found.add_arguments(kinds.add_parser("found", help="FOUND's 1x1 convolution, by either of two recipes"))
     train_detector.add_arguments(kinds.add_parser("detector", help="a token detector, from labels of other methods"))
     train_selfmask.add_arguments(kinds.add_parser("selfmask", help="SelfMask, a network that finds what is salient"))
     _add_dinoiser(kinds.add_parser("dinoiser", help="CLIP-DINOiser's two convolutions, by the paper's recipe"))
@@ -150,30 +135,6 @@ def _train_clip(args: argparse.Namespace) -> None:
     progress.close()
     weights = args.out / "tiny_clip.safetensors"
     save_clip(weights, model)
-    print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
-
-
-def _train_found(args: argparse.Namespace) -> None:
-    settings = HeadTraining(**collect_options(args, HeadTraining))
-    backbone = load_backbone(args.backbone, path=args.weights, device=resolve_device(args.device))
-    images: Sequence[Item]
-    if args.images is None:
-        bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())
-        images = SceneImages(bank, seed=HEAD_BANK_SEED, count=HEAD_SCENES)
-    else:
-        images = list_image_files(args.images)
-    progress = TrainingProgress(settings.steps, "steps")
-    weight, bias, _ = train_head(
-        backbone,
-        images,
-        **asdict(settings),
-        workers=args.workers,
-        checkpoint=args.out / f"{args.backbone}_found_head.checkpoint",
-        on_progress=progress,
-    )
-    progress.close()
-    weights = args.out / f"{args.backbone}_found_head.safetensors"
-    save_head(weights, weight, bias)
     print(f"{weights}: {progress.seconds / 60:.0f} minutes in this run")
 
 

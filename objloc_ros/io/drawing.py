@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageColor
 
 from objloc_ros.errors import InputError
 from objloc_ros.types import UNLABELLED, Detections, Image, check_image
@@ -30,7 +32,6 @@ OUTLINE_COLOUR: Colour = (255, 255, 255)
 DARK: Colour = (14, 20, 28)
 """RGB of outlines under bright lines and of text on bright labels."""
 
-_TINT = 0.45
 FONT = cv2.FONT_HERSHEY_DUPLEX
 
 
@@ -80,7 +81,10 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
     canvas = image.copy()
     pen = Pen.for_size(*image.shape[:2])
     for number, one in _separate(mask, image.shape[:2]):
-        _tint(canvas, one, pen, PALETTE[number % len(PALETTE)])
+        bounds, colour = _bound(one), PALETTE[number % len(PALETTE)]
+        _tint(canvas[bounds], one[bounds], colour)
+        contours, _ = cv2.findContours(one[bounds], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas[bounds], contours, -1, colour, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
     if detections is not None:
         for box in detections.boxes:
             _box(canvas, box, pen)
@@ -126,16 +130,16 @@ def _separate(mask: npt.NDArray[np.generic] | None, size: tuple[int, ...]) -> It
         yield 0, np.ascontiguousarray(mask).view(np.uint8)
 
 
-def _tint(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
-    """Blend its colour into the foreground and outline it, in place; only the foreground's rectangle is touched."""
-    x, y, w, h = cv2.boundingRect(mask)
-    if w == 0:
-        return
-    region, inside = canvas[y : y + h, x : x + w], mask[y : y + h, x : x + w]
-    plain = np.full_like(region, colour)
-    cv2.copyTo(cv2.addWeighted(region, 1 - _TINT, plain, _TINT, 0), inside, region)
-    contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(region, contours, -1, colour, max(1, round(0.7 * pen.line)), cv2.LINE_AA)
+def _tint(canvas: Image, mask: Image, colour: Colour) -> None:
+    """Blend a colour into the foreground of a mask, in place."""
+    plain = np.full_like(canvas, colour)
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - TINT, plain, TINT, 0), mask, canvas)
+
+
+def _bound(mask: Image) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask's foreground and of the pixels next to it."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return slice(max(0, y - 1), y + height + 1), slice(max(0, x - 1), x + width + 1)
 
 
 def _box(canvas: Image, box: npt.NDArray[np.float32], pen: Pen) -> None:
@@ -182,27 +186,61 @@ def ascii_text(text: str) -> str:
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
-TINT = 0.55
+TINT = 0.45
 """Share of its label's colour in a pixel."""
+
+NAME_SCALE = 1.25
+"""Size of a name on its object, relative to other text."""
+
+NAMED_AREA = 0.01
+"""Least part of the picture of a region with a name of its own; the largest region of a label has one in any case."""
+
+MAX_NAMES = 12
+"""Regions of a label, the largest first, that may have names."""
 
 _GOLDEN = 0.61803398875
 
 
-def choose_colour(label: int) -> Colour:
-    """RGB of a label: the palette of masks first, then hues that keep their distance from their neighbours'."""
+def find_colour(text: str) -> Colour | None:
+    """Return the RGB of the first word that is the name of a colour in CSS; None if there is none."""
+    names = (word for word in re.findall("[a-z]+", text.lower()) if word in ImageColor.colormap)
+    word = next(names, None)
+    return None if word is None else ImageColor.getrgb(word)[:3]
+
+
+def choose_colour(label: int, name: str = "") -> Colour:
+    """Choose the RGB of a label, which never contradicts its name.
+
+    Args:
+        label: Its number, 0 to 254.
+        name: Its text.
+
+    Returns:
+        The colour that the name mentions, if it does; otherwise the palette's of masks first, then hues that keep their
+        distance from their neighbours'.
+    """
+    named = find_colour(name)
+    if named is not None:
+        return named
     if label < len(PALETTE):
         return PALETTE[label]
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN % 1, 0.55 + 0.15 * (label % 4), 1 - 0.15 * (label % 3))
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def choose_ink(colour: Colour) -> Colour:
+    """Return dark or white, whichever is easier to see on a colour or beside it (ITU-R BT.601 luma)."""
+    red, green, blue = colour
+    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else OUTLINE_COLOUR
+
+
 def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Image:
-    """Colour an image by a label map, and list the names of the labels in it at its bottom.
+    """Colour an image by a label map, outline its regions, and write the names of the labels on them.
 
     Args:
         image: RGB uint8 [H, W, 3]; left untouched.
         labels: uint8 [H, W]; UNLABELLED pixels stay as they are.
-        names: Name of each label; what is in the picture is listed by the area it covers.
+        names: Name of each label. Those that find no room on the picture are listed at its bottom.
 
     Returns:
         RGB uint8 [H, W, 3].
@@ -216,29 +254,93 @@ def label_overlay(image: Image, labels: Image, names: Mapping[int, str]) -> Imag
             f"labels must be uint8 of shape {list(image.shape[:2])}, got {labels.dtype} {list(labels.shape)}"
         )
     areas = np.bincount(labels.ravel(), minlength=256)
-    present = [int(n) for n in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[n]]
-    table = np.zeros((256, 1, 3), np.uint8)
-    for number in present:
-        table[number] = choose_colour(number)
-    tinted = cv2.addWeighted(image, 1 - TINT, _look_up(table, labels), TINT, 0)
-    canvas: Image = np.where((labels == UNLABELLED)[..., None], image, tinted)
-    pen = Pen.for_size(*image.shape[:2])
-    edges = _edges(labels)
-    canvas[edges] = table[labels[edges], 0]
-    return _with_legend(canvas, [(choose_colour(n), names.get(n, str(n))) for n in present], pen)
+    present = [int(number) for number in np.argsort(-areas[:UNLABELLED], kind="stable") if areas[number]]
+    texts = {number: names.get(number, str(number)) for number in present}
+    colours = {number: choose_colour(number, text) for number, text in texts.items()}
+    canvas, pen = image.copy(), Pen.for_size(*image.shape[:2])
+    masks = {number: (labels == number).view(np.uint8) for number in present}
+    for number, mask in masks.items():
+        bounds = _bound(mask)
+        _tint(canvas[bounds], mask[bounds], colours[number])
+        _outline(canvas[bounds], mask[bounds], pen, colours[number])
+    bars: list[Bar] = []
+    unnamed = [n for n in present if not _write_names(canvas, masks[n], texts[n], colours[n], pen, bars)]
+    return _with_legend(canvas, [(colours[number], texts[number]) for number in unnamed], pen)
 
 
-def _look_up(table: Image, labels: Image) -> Image:
-    coloured: Image = table[:, 0][labels]
-    return coloured
+def _outline(canvas: Image, mask: Image, pen: Pen, colour: Colour) -> None:
+    """Draw a line along the rims of the regions of a mask, in place, on their own pixels alone.
+
+    A finer line inside it shows the rim on an object that has the colour itself.
+    """
+    for thickness, line in ((max(1, round(0.7 * pen.line)), colour), (max(1, pen.edge), choose_ink(colour))):
+        core: Image = np.asarray(cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=thickness), np.uint8)
+        canvas[mask > core] = line
+        mask = core
 
 
-def _edges(labels: Image) -> npt.NDArray[np.bool_]:
-    """Return labelled pixels whose right or lower neighbour has another label."""
-    edges = np.zeros(labels.shape, bool)
-    edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    edges[:-1] |= labels[:-1] != labels[1:]
-    return edges & (labels != UNLABELLED)
+Bar = tuple[int, int, int, int]
+"""Left, top, width and height of the ground of a name, in pixels."""
+
+
+def _write_names(canvas: Image, mask: Image, name: str, colour: Colour, pen: Pen, bars: list[Bar]) -> bool:
+    """Write a name on the regions of a mask, in place, clear of the bars so far; return whether any had room."""
+    text, font = ascii_text(name), NAME_SCALE * pen.font
+    (text_width, text_height), _ = cv2.getTextSize(text, FONT, font, pen.stroke)
+    size = text_width + 2 * pen.pad, text_height + 2 * pen.pad
+    bounds = _bound(mask)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(mask[bounds], connectivity=4)
+    written = False
+    for region in 1 + np.argsort(-stats[1:count, cv2.CC_STAT_AREA], kind="stable")[:MAX_NAMES]:
+        x, y, width, height, area = (int(value) for value in stats[region])
+        if written and area < NAMED_AREA * mask.size:
+            break
+        inside = (regions[y : y + height, x : x + width] == region).view(np.uint8)
+        bar = _place_bar(inside, (bounds[1].start + x, bounds[0].start + y), size, canvas.shape[:2], bars)
+        if bar is not None:
+            bars.append(bar)
+            cv2.rectangle(canvas, bar, colour, cv2.FILLED)
+            base = (bar[0] + pen.pad, bar[1] + size[1] - pen.pad - 1)
+            cv2.putText(canvas, text, base, FONT, font, choose_ink(colour), pen.stroke, cv2.LINE_AA)
+            written = True
+    return written
+
+
+def _place_bar(
+    inside: Image, corner: tuple[int, int], size: tuple[int, int], limits: tuple[int, ...], bars: Sequence[Bar]
+) -> Bar | None:
+    """Find room for a name: in the middle of its region where that is large, else above or below it.
+
+    Args:
+        inside: uint8 [h, w], the region's pixels in its own rectangle.
+        corner: Left and top of that rectangle.
+        size: Width and height of the name's bar.
+        limits: Height and width of the picture.
+        bars: What is taken.
+
+    Returns:
+        The bar; None if there is no room.
+    """
+    (x, y), (height, width), (bar_width, bar_height) = corner, inside.shape, size
+    if bar_width > limits[1] or bar_height > limits[0]:
+        return None
+    depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+    deep = np.argwhere(depth > 0.95 * depth.max())
+    row, column = deep[np.abs(deep - deep.mean(0)).sum(1).argmin()]
+    if bar_width <= width and 2 * bar_height <= depth.max():
+        corners = [(x + int(column) - 1 - bar_width // 2, y + int(row) - 1 - bar_height // 2)]
+    else:
+        left = x + (width - bar_width) // 2
+        corners = [(left, y - bar_height), (left, y + height)]
+    for left, top in corners:
+        left = min(max(left, 0), limits[1] - bar_width)
+        if 0 <= top <= limits[0] - bar_height and not any(_overlap((left, top, *size), bar) for bar in bars):
+            return left, top, *size
+    return None
+
+
+def _overlap(one: Bar, other: Bar) -> bool:
+    return all(one[i] < other[i] + other[i + 2] and other[i] < one[i] + one[i + 2] for i in (0, 1))
 
 
 def _with_legend(canvas: Image, entries: list[tuple[Colour, str]], pen: Pen) -> Image:

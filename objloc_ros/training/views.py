@@ -329,10 +329,19 @@ class SceneImages(Sequence[Image]):
         seed: Seed of the scenes.
         count: Number of scenes.
         size: Height and width in pixels.
+        sizes: Range of object sizes as a fraction of the height.
     """
 
-    def __init__(self, bank: Bank, *, seed: int, count: int, size: Size = (240, 320)) -> None:
-        self._bank, self._seed, self._count, self._size = bank, seed, count, size
+    def __init__(
+        self,
+        bank: Bank,
+        *,
+        seed: int,
+        count: int,
+        size: Size = (240, 320),
+        sizes: tuple[float, float] = SIZES,
+    ) -> None:
+        self._bank, self._seed, self._count, self._size, self._sizes = bank, seed, count, size, sizes
 
     def __len__(self) -> int:
         return self._count
@@ -361,7 +370,7 @@ class SceneImages(Sequence[Image]):
         if not -self._count <= index < self._count:
             raise IndexError(f"scene {index} of {self._count}")
         rng = np.random.default_rng([self._seed, index % self._count])
-        scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0], sizes=SIZES)
+        scene = random_scene(rng, self._bank, aspect=self._size[1] / self._size[0], sizes=self._sizes)
         image, identities = render(rng, self._bank, scene, self._size, mirrored=rng.random() < 0.5)
         return np.ascontiguousarray(image), identities
 

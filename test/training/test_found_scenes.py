@@ -1,0 +1,142 @@
+"""FOUND's head from composed scenes: what the labels are, what the loss prefers, and that it learns whole objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from detector_toy import ColourBackbone
+
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.found import head_logits
+from objloc_ros.scenes.compose import Bank
+from objloc_ros.training import found_scenes
+from objloc_ros.training.found_scenes import (
+    LabelledKeys,
+    SceneHeadTraining,
+    cover_patches,
+    encode_scenes,
+    fit_head,
+    overlap_loss,
+)
+
+WHITE, BLACK, GREEN = (1.0, 1.0, 1.0), (-1.0, -1.0, -1.0), (-0.5, 0.5, -0.5)
+
+
+@pytest.fixture
+def small_views(monkeypatch):
+    monkeypatch.setattr(found_scenes, "SHORT_SIDES", (16, 24, 48))
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return Bank(3, backgrounds=3, sprites=4, side=64)
+
+
+def two_toned_views(count=12, grid=(6, 8)):
+    """Views of one object, half white and half black, on green."""
+    keys, coverage = [], []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        y, x = rng.integers(0, 3, 2)
+        view = np.full((*grid, 3), GREEN) + rng.normal(0, 0.05, (*grid, 3))
+        covered = np.zeros(grid, np.float32)
+        view[y : y + 3, x : x + 2], view[y : y + 3, x + 2 : x + 4] = WHITE, BLACK
+        covered[y : y + 3, x : x + 4] = 1
+        colour = view.reshape(-1, 3)
+        keys.append(np.concatenate([colour, np.abs(colour.mean(1, keepdims=True))], axis=1))
+        coverage.append(covered.ravel())
+    return LabelledKeys(torch.tensor(np.stack(keys)).half(), torch.tensor(np.stack(coverage)), grid)
+
+
+def test_coverage_fills_the_holes_of_objects_but_not_the_gap_between_two():
+    identities = np.zeros((16, 40), np.uint8)
+    identities[:, :24] = 1
+    identities[4:12, 8:16] = 0  # a hole in the middle of the first object
+    identities[0:4, 36:] = 2  # a quarter of the last column's upper patch
+    identities[4:8, 38:] = 2
+    expected = [1, 1, 1, 0, 24 / 64, 1, 1, 1, 0, 0]
+    np.testing.assert_allclose(cover_patches(identities, 8), expected)
+
+
+def test_coverage_of_an_empty_view_is_zero():
+    assert not cover_patches(np.zeros((16, 16), np.uint8), 8).any()
+
+
+def test_overlap_loss_is_one_minus_the_mean_soft_iou():
+    rng = np.random.default_rng(0)
+    logits, coverage = rng.normal(0, 2, (3, 10)), rng.random((3, 10))
+    expected = []
+    for mask, covered in zip(1 / (1 + np.exp(-logits)), coverage, strict=True):
+        shared = sum(m * c for m, c in zip(mask, covered, strict=True))
+        union = sum(m + c - m * c for m, c in zip(mask, covered, strict=True))
+        expected.append(1 - (shared + 1) / (union + 1))
+    actual = overlap_loss(torch.tensor(logits), torch.tensor(coverage)).item()
+    assert actual == pytest.approx(np.mean(expected))
+
+
+def test_the_head_marks_both_tones_of_an_object():
+    views = two_toned_views()
+    weight, bias = fit_head([views], SceneHeadTraining(steps=120, batch=6))
+    assert weight.shape == (1, 4, 1, 1)
+    assert bias.shape == (1,)
+    unseen = two_toned_views(20)
+    logits = head_logits(unseen.keys.float()[12:], weight, bias, unseen.grid).flatten(1)
+    assert torch.equal(logits > 0, unseen.coverage[12:] > 0.5)
+
+
+def test_scale_and_offset_of_channels_do_not_change_what_is_learned():
+    views = two_toned_views()
+    scale, offset = torch.tensor([4.0, 0.25, 1.0, 2.0]), torch.tensor([0.5, -2.0, 3.0, 0.0])
+    changed = LabelledKeys((views.keys.float() * scale + offset).half(), views.coverage, views.grid)
+    settings = SceneHeadTraining(steps=20, batch=4)
+    logits = [head_logits(some.keys.float(), *fit_head([some], settings), some.grid) for some in (views, changed)]
+    torch.testing.assert_close(*logits, atol=0.05, rtol=0.05)
+
+
+def test_equal_settings_give_equal_heads_and_every_step_is_told(bank, small_views):
+    settings = SceneHeadTraining(scenes=6, steps=5, batch=2)
+    told = []
+    runs = [
+        fit_head(encode_scenes(ColourBackbone(), bank, settings), settings, lambda step, losses: told.append(step))
+        for _ in range(2)
+    ]
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    assert told == [1, 2, 3, 4, 5] * 2
+    other = SceneHeadTraining(scenes=6, steps=5, batch=2, seed=1)
+    assert not torch.equal(runs[0][0], fit_head(encode_scenes(ColourBackbone(), bank, other), other)[0])
+
+
+def test_views_of_each_size_are_encoded_once(bank, small_views, monkeypatch):
+    monkeypatch.setattr(found_scenes, "ENCODED_AT_ONCE", 2)
+    done = []
+    views = encode_scenes(ColourBackbone(), bank, SceneHeadTraining(scenes=8), done.append)
+    assert [size.grid for size in views] == [(2, 3), (3, 4), (6, 8)]
+    assert [len(size.keys) for size in views] == [3, 3, 2]
+    assert done == [2, 3, 5, 6, 8]
+    for size in views:
+        assert size.keys.dtype == torch.float16
+        assert size.keys.shape == (*size.coverage.shape, 3)
+        assert ((size.coverage >= 0) & (size.coverage <= 1)).all()
+
+
+def test_encoding_leaves_the_backbone_alone(bank, small_views):
+    backbone = ColourBackbone(gain=2.0)
+    encode_scenes(backbone, bank, SceneHeadTraining(scenes=3))
+    assert backbone.vit.gain.item() == 2
+
+
+def test_a_patch_that_does_not_fit_the_views_is_refused(bank):
+    backbone = ColourBackbone()
+    backbone.patch = 14
+    with pytest.raises(ParameterError, match="must divide views of 128 pixels, got 14"):
+        encode_scenes(backbone, bank, SceneHeadTraining(scenes=3))
+
+
+@pytest.mark.parametrize(
+    ("setting", "match"), [({"scenes": 2}, "scenes must"), ({"steps": 0}, "steps must"), ({"batch": 0}, "batch must")]
+)
+def test_senseless_settings_are_refused(setting, match):
+    with pytest.raises(ParameterError, match=match):
+        SceneHeadTraining(**setting)
