@@ -144,9 +144,7 @@ def run(args: argparse.Namespace) -> None:
         if photograph.sha256 not in files:
             print(f"missing: {photograph.name} ({photograph.source}{photograph.url and ': '}{photograph.url})")
     if not present:
-        raise InputError(
-            f"{args.images} has none of the {len(photographs)} photographs that {args.labels} lists: try --fetch"
-        )
+        raise InputError(f"{args.images} has none of the {len(photographs)} photographs of {args.labels}: try --fetch")
     objects = sum(len(photograph.boxes) for photograph in present)
     print(f"{len(present)} of {len(photographs)} photographs with {objects} objects; {where}")
     sections: dict[str, Any] = {"machine": where, "photographs": len(present), "objects": objects}

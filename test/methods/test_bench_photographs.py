@@ -121,7 +121,7 @@ def test_missing_photographs_are_downloaded_and_their_hashes_checked(
 
 def test_nothing_there_is_an_error_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = write_labels(tmp_path / "labels.json", [{"id": 1, "file_name": "gone.jpg", "sha256": "0" * 64}])
-    with pytest.raises(SystemExit, match=r"none of the 1 photographs of .* is in .*: try --fetch"):
+    with pytest.raises(SystemExit, match=r"none of the 1 photographs of .*: try --fetch"):
         measure(monkeypatch, "--images", tmp_path, "--labels", labels)
 
 
