@@ -134,10 +134,10 @@ def test_a_picture_goes_through_twice_into_the_same_folder(out, tmp_path, capsys
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8))
     for _ in range(2):
-        options = ["--source", str(path), "--prompts", "", "--frames", "4", "--rate", "10"]
+        options = ["--source", str(path), "--prompts", "", "--frames", "8", "--rate", "4"]
         assert main(["demo", "--out", str(out), *options]) == 0
         output = capsys.readouterr().out
-        assert "4 in" in output
+        assert "8 in" in output
         assert "mask IoU" not in output
         assert "names" not in output
         assert str(out / "contact_sheet.png") in output
