@@ -1,4 +1,4 @@
-"""The discovery methods on labelled photographs: which boxes hit, how many objects are found, and contact sheets.
+"""The methods on labelled photographs: which boxes hit, how many objects are found, what a picture is called.
 
 photographs.json says which photographs, with their hashes, where they are from in public, and boxes drawn by hand. No
 picture is part of the repository: files are known by their SHA-256 whatever they are called, in `--images` and in
@@ -8,6 +8,8 @@ scikit-image's installed samples; those that are missing are listed, and the res
     python bench/photographs.py --images DIR --fetch    download into DIR what is missing
     python bench/photographs.py --images DIR --weights training/tiny/tiny_vit.safetensors --methods lost tokencut
     python bench/photographs.py --images DIR --sheets sheets/       draw a contact sheet per method, too
+    python bench/photographs.py --images DIR --licensed --sheets docs/      of those alone that may be shown
+    python bench/photographs.py --images DIR --methods --clip tiny_clip      what an open-vocabulary model calls them
 
 Everything runs as in `objloc detect`, with the methods' defaults. They serve development: nothing of them is held out.
 """
@@ -31,8 +33,10 @@ from harness import machine, write_json
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.data.coco_document import read_truth
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
+from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError, ObjlocError
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
@@ -50,7 +54,7 @@ HIT_IOU = 0.5
 """Least overlap of a box with the object that it hits."""
 
 CELL = (240, 320)
-COLUMNS = 7
+MOST_COLUMNS = 7
 HIT_RGB, MISS_RGB = (60, 230, 90), (255, 110, 40)
 
 
@@ -63,6 +67,7 @@ class Photograph:
         sha256: Hash of its file.
         source: Where it is from, in words.
         url: Where it can be downloaded; "" where an installed package carries it.
+        licence: Under which it may be published; "" where its publisher states none.
         boxes: float64 [n, 4] around its objects as (x1, y1, x2, y2) in pixels, max side exclusive.
         nouns: What an ordinary person would call it, each right.
     """
@@ -71,6 +76,7 @@ class Photograph:
     sha256: str
     source: str
     url: str
+    licence: str
     boxes: npt.NDArray[np.float64]
     nouns: tuple[str, ...]
 
@@ -103,11 +109,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="with the photographs, also deeper")
     parser.add_argument("--fetch", action="store_true", help="download missing ones into DIR")
+    parser.add_argument("--licensed", action="store_true", help="only photographs that a licence lets one publish")
     parser.add_argument("--labels", type=Path, default=LABELS, metavar="FILE", help="COCO document (default: its own)")
     parser.add_argument("--backbone", default="tiny", help="by its name in the registry (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone (default: the registered ones)")
     parser.add_argument("--head-weights", type=Path, metavar="FILE", help="of FOUND (default: the registered ones)")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="(default: all)")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="which to run (default: all)")
+    parser.add_argument("--clip", metavar="NAME", help="also name the photographs with this open-vocabulary model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, and each photograph's")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="write a contact sheet per method")
     args = parser.parse_args()
@@ -127,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
         WeightsError: If weights are missing or refused.
     """
     where = machine()
-    photographs = read_photographs(args.labels)
+    photographs = [one for one in read_photographs(args.labels) if one.licence or not args.licensed]
     files = find_files([args.images, Path(skimage.data.__file__).parent], photographs)
     if args.fetch:
         files |= fetch([photograph for photograph in photographs if photograph.sha256 not in files], args.images)
@@ -137,18 +145,26 @@ def run(args: argparse.Namespace) -> None:
             print(f"missing: {photograph.name} ({photograph.source}{photograph.url and ': '}{photograph.url})")
     if not present:
         raise InputError(f"{args.images} has none of the {len(photographs)} photographs of {args.labels}: try --fetch")
-    pipeline = load_pipeline(args.methods, args.backbone, "cpu", weights=args.weights, head_weights=args.head_weights)
-    with threadpool_limits(1):
-        judgements, cells = evaluate(pipeline, present, files, draw=args.sheets is not None)
     objects = sum(len(photograph.boxes) for photograph in present)
-    figures = {method: summarise(judged, present) for method, judged in judgements.items()}
     print(f"{len(present)} of {len(photographs)} photographs with {objects} objects; {where}")
-    print(make_table(figures, objects))
+    sections: dict[str, Any] = {"machine": where, "photographs": len(present), "objects": objects}
+    with threadpool_limits(1):
+        if args.methods:
+            pipeline = load_pipeline(
+                args.methods, args.backbone, "cpu", weights=args.weights, head_weights=args.head_weights
+            )
+            judgements, cells = evaluate(pipeline, present, files, draw=args.sheets is not None)
+            figures = {method: summarise(judged, present) for method, judged in judgements.items()}
+            print(make_table(figures, objects))
+            sections |= {"methods": figures, "each": describe_each(judgements, present)}
+            if args.sheets:
+                draw_sheets(args.sheets, judgements, cells, present)
+        if args.clip:
+            names = name_photographs(args.clip, present, files, read_distractors(args.labels))
+            print(describe_names(names, present))
+            sections["names"] = {photograph.name: name for photograph, name in zip(present, names, strict=True)}
     if args.json:
-        write_json(args.json, machine=where, photographs=len(present), objects=objects, methods=figures,
-                   each=describe_each(judgements, present))  # fmt: skip
-    if args.sheets:
-        draw_sheets(args.sheets, judgements, cells, present)
+        write_json(args.json, **sections)
 
 
 def read_photographs(path: Path) -> list[Photograph]:
@@ -169,11 +185,17 @@ def read_photographs(path: Path) -> list[Photograph]:
             sha256=image["sha256"],
             source=image.get("source", "source unknown"),
             url=image.get("url", ""),
+            licence=image.get("licence", ""),
             boxes=boxes[image["id"]],
             nouns=tuple(image.get("nouns", ())),
         )
         for image in truth.document["images"]
     ]
+
+
+def read_distractors(path: Path) -> list[str]:
+    """Read the ordinary nouns that fit none of the photographs, from the same document."""
+    return list(read_truth(path).document["info"].get("distractors", ()))
 
 
 def find_files(folders: Iterable[Path], photographs: Sequence[Photograph]) -> dict[str, Path]:
@@ -263,6 +285,44 @@ def summarise(judgements: Sequence[Judgement], photographs: Sequence[Photograph]
     }
 
 
+def name_photographs(
+    clip: str, photographs: Sequence[Photograph], files: Mapping[str, Path], distractors: Sequence[str]
+) -> list[str]:
+    """Name each photograph by the noun whose embedding is closest to that of the whole picture.
+
+    Args:
+        clip: The model's name in the registry.
+        photographs: Their nouns, all together, are what is chosen from.
+        files: Their paths by hash.
+        distractors: Further nouns to choose from.
+
+    Raises:
+        ParameterError: If the model is unknown, or a noun to it.
+        WeightsError: If weights are missing or refused.
+    """
+    device = torch.device("cpu")
+    tower, encoder = load_clip_image(clip, device=device), PromptEncoder(clip, device=device)
+    nouns = sorted({noun for photograph in photographs for noun in photograph.nouns} | set(distractors))
+    texts = encoder.encode(nouns).texts[1:]
+    mean, std = (255 * torch.tensor(values)[:, None, None] for values in (tower.mean, tower.std))
+    names = []
+    for photograph in tqdm(photographs, unit="photograph", disable=None, leave=False):
+        # Squeezed into the tower's square, so that nothing is cut off.
+        image = cv2.resize(read_image(files[photograph.sha256]), (tower.side,) * 2, interpolation=cv2.INTER_AREA)
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float()  # 3 S S
+        with torch.inference_mode():
+            similarity = texts @ tower(((pixels - mean) / std)[None])[0]
+        names.append(nouns[int(similarity.argmax())])
+    return names
+
+
+def describe_names(names: Sequence[str], photographs: Sequence[Photograph]) -> str:
+    """Say how many names are right, and which are not."""
+    pairs = list(zip(names, photographs, strict=True))
+    wrong = [f"{one.name}: {name}, not {' or '.join(one.nouns)}" for name, one in pairs if name not in one.nouns]
+    return "\n".join([f"named right: {len(pairs) - len(wrong)} of {len(pairs)}", *(f"  {line}" for line in wrong)])
+
+
 def make_table(figures: Mapping[str, Mapping[str, float]], objects: int) -> str:
     """Make a table with a row per method."""
     rows: list[tuple[str, ...]] = [("", "CorLoc", "any box", f"found of {objects}", "mean IoU", "boxes each")]
@@ -314,12 +374,14 @@ def draw_sheets(
 ) -> None:
     """Write photographs_METHOD.jpg for each method, with what it hit below each photograph."""
     folder.mkdir(parents=True, exist_ok=True)
+    rows = -(-len(photographs) // MOST_COLUMNS)
+    columns = -(-len(photographs) // rows)  # rows of equal length, as far as that goes
     for method, judged in judgements.items():
         captions = [
             f"{one.found} of {len(photograph.boxes)}, best IoU {one.overlaps.max(initial=0):.2f}"
             for one, photograph in zip(judged, photographs, strict=True)
         ]
-        sheet = make_contact_sheet(cells[method], captions, columns=COLUMNS, cell=CELL)
+        sheet = make_contact_sheet(cells[method], captions, columns=columns, cell=CELL)
         write_image(folder / f"photographs_{method}.jpg", sheet)
 
 

@@ -53,7 +53,7 @@ def judgement(main_box: list[float] | None, *overlaps: list[float]) -> bench.Jud
 
 
 def photograph(*boxes: list[float]) -> bench.Photograph:
-    return bench.Photograph("a.png", "", "", "", np.array(boxes, np.float64).reshape(-1, 4), ())
+    return bench.Photograph("a.png", "", "", "", "", np.array(boxes, np.float64).reshape(-1, 4), ())
 
 
 def test_a_run_measures_what_is_there_and_lists_what_is_missing(
@@ -83,6 +83,20 @@ def test_a_run_measures_what_is_there_and_lists_what_is_missing(
     assert (sheets / "photographs_maskcut.jpg").is_file()
 
 
+def test_licensed_photographs_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "sha256": paint(tmp_path / f"{i}.png", i)} for i in range(2)]
+    images[1]["licence"] = "CC0"
+    labels = write_labels(tmp_path / "labels.json", images)
+    figures = tmp_path / "figures.json"
+    measure(
+        monkeypatch, "--images", tmp_path, "--labels", labels, "--methods", "lost", "--licensed", "--json", figures
+    )  # fmt: skip
+    assert "1 of 1 photographs" in capsys.readouterr().out
+    assert list(json.loads(figures.read_text())["each"]) == ["1.png"]
+
+
 def test_missing_photographs_are_downloaded_and_their_hashes_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +121,7 @@ def test_missing_photographs_are_downloaded_and_their_hashes_checked(
 
 def test_nothing_there_is_an_error_with_a_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = write_labels(tmp_path / "labels.json", [{"id": 1, "file_name": "gone.jpg", "sha256": "0" * 64}])
-    with pytest.raises(SystemExit, match=r"none of the 1 photographs .*: try --fetch"):
+    with pytest.raises(SystemExit, match=r"none of the 1 photographs of .*: try --fetch"):
         measure(monkeypatch, "--images", tmp_path, "--labels", labels)
 
 
@@ -155,3 +169,26 @@ def test_sizes_and_hashes_are_those_of_scikit_images_files() -> None:
     for digest, path in files.items():
         assert path.name == photographs[digest]
         assert read_image_size(path) == sizes[digest]
+
+
+def test_photographs_are_named_by_the_closest_noun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.full((*SIZE, 3), (70, 110, 70), np.uint8)
+    cv2.circle(image, (64, 48), 30, (220, 30, 30), cv2.FILLED)
+    images = []
+    for name, nouns in (("right.png", ["red object"]), ("wrong.png", ["blue object"])):
+        image[0, 0] = len(images)  # another hash
+        write_image(tmp_path / name, image)
+        images.append({"id": name, "file_name": name, "sha256": hash_file(tmp_path / name), "nouns": nouns})
+    document = {"images": images, "annotations": [], "info": {"distractors": ["white object"]}}
+    (tmp_path / "labels.json").write_text(json.dumps(document))
+    figures = tmp_path / "figures.json"
+    measure(
+        monkeypatch, "--images", tmp_path, "--labels", tmp_path / "labels.json", "--methods", "--clip", "tiny_clip",
+        "--json", figures,
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "named right: 1 of 2\n  wrong.png: red object, not blue object" in printed
+    assert json.loads(figures.read_text())["names"] == {"right.png": "red object", "wrong.png": "red object"}
+    assert "CorLoc" not in printed
