@@ -41,6 +41,7 @@ def draw_labels(pipeline: Pipeline, image: Image, prompts: Sequence[str]) -> Ima
 def draw_photographs() -> Iterator[tuple[Image, str]]:
     """Yield every photograph with its nouns, and a caption."""
     pipeline = load_pipeline(("clip_diy",), "tiny", "cpu", clip="lite_clip")
+    pipeline.configure("clip_diy", per_region=True)
     prompts = [noun.strip() for noun in NOUNS.split(",")]
     for path in list_sources([PHOTOGRAPHS]):
         yield draw_labels(pipeline, read_image(path), prompts), f"one of {len(prompts)} nouns"
