@@ -28,6 +28,7 @@ setup(
             "evaluation/report/*.yaml",
             "evaluation/report/templates/*",
             "scenes/photographs/*",
+            "training/*.yaml",
         ]
     },
     # What pip must add is pinned in requirements*.txt, the rest is rosdep's (package.xml): named here, it would make
