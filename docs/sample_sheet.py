@@ -1,6 +1,6 @@
 """Draw the contact sheets of the documents on sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg, prompts.jpg
+python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
-from objloc_ros.evaluation.held_out_prompts import make_bank, make_captioned_scenes
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.drawing import overlay
 from objloc_ros.io.media import write_image
@@ -76,23 +75,8 @@ def draw_detector(target: Path) -> None:
     write_image(target, make_contact_sheet(drawn, captions, columns=4, cell=PAIR_CELL))
 
 
-def draw_prompts(target: Path, count: int = 4) -> None:
-    """Run CLIP-DIY on held-out procedural scenes, each with its own objects and one more thing as prompts."""
-    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu")
-    scenes = [scene for scene in make_captioned_scenes(make_bank(), 60) if len(scene.objects) == 3][:count]
-    drawn, captions = [], []
-    for scene in scenes:
-        prompts = [f"{attributes.colour} {attributes.shape}" for attributes in scene.objects]
-        pipeline.set_prompts(list(dict.fromkeys([*prompts, "black ring"])))
-        found = pipeline.run(scene.image)["clip_diy"]
-        drawn += [scene.image, found.draw(scene.image)]
-        captions += ["camera", ", ".join(found.prompts.prompts if found.prompts else ())]
-    write_image(target, make_contact_sheet(drawn, captions, columns=4))
-
-
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     draw_found(folder / "samples.jpg")
     draw_methods(folder / "methods.jpg")
     draw_detector(folder / "detector.jpg")
-    draw_prompts(folder / "prompts.jpg")
