@@ -51,7 +51,7 @@ def draw_found(target: Path) -> None:
 
 
 def draw_methods(target: Path) -> None:
-    """Run all methods on photographs of the demo, refined along the edges of the image, and write a sheet with a column for each."""
+    """Run all methods, refined along the edges of the image, and write a sheet with a column for each."""
     pipeline = load_pipeline(METHODS, "tiny", "cpu")
     for method in METHODS:
         pipeline.configure(method, post="bilateral")
