@@ -1,4 +1,4 @@
-"""Draw the contact sheets of the documents on sample pictures that scikit-image ships.
+"""Draw the contact sheets of the documents on photographs: the demo's, and sample pictures that scikit-image ships.
 
 python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg
 """
@@ -6,7 +6,6 @@ python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a colum
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,13 @@ from skimage import data
 from objloc_ros import load_pipeline
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.drawing import overlay
-from objloc_ros.io.media import write_image
+from objloc_ros.io.media import list_sources, read_image, write_image
+from objloc_ros.scenes.panning import PHOTOGRAPHS
 from objloc_ros.types import Image
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket", "stereo_motorcycle")
-FEW = ("astronaut", "camera", "chelsea", "coffee", "coins")
+FEW = 5
+"""Photographs of the demo that the methods are compared on, the first ones."""
 METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
 CELL = (180, 240)
 PAIR_CELL = (150, 200)
@@ -49,13 +50,13 @@ def draw_found(target: Path) -> None:
     write_image(target, make_contact_sheet(drawn, NAMES, columns=4))
 
 
-def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
+def draw_methods(target: Path) -> None:
     """Run all methods, refined along the edges of the image, and write a sheet with a column for each."""
     pipeline = load_pipeline(METHODS, "tiny", "cpu")
     for method in METHODS:
         pipeline.configure(method, post="bilateral")
     drawn, captions = [], []
-    for image in map(picture, names):
+    for image in map(read_image, list_sources([PHOTOGRAPHS])[:FEW]):
         for method, found in pipeline.run(image).heads.items():
             drawn.append(fit_image(overlay(image, found.label_map()), CELL))
             captions.append(method)
