@@ -16,7 +16,7 @@ import numpy as np
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_atomically
 from objloc_ros.training.material_packages import Source
-from objloc_ros.training.material_views import ModelRenderer, import_vtk, spread_viewpoints
+from objloc_ros.training.material_views import RenderProcess, spread_viewpoints
 from objloc_ros.types import Image
 
 CUTOUT_SIDE_PX, GROUND_SIDE_PX = 256, 1024
@@ -211,7 +211,7 @@ def read_models(source: Source, paths: Sequence[Path], folder: Path, views: int)
     Raises:
         InputError: If a catalogue is damaged, or VTK can be neither imported nor installed.
     """
-    renderer: ModelRenderer | None = None
+    renderer: RenderProcess | None = None
     for path in paths:
         licence = (source.catalogues or {}).get(path.stem, source.licence)
         content = path.with_suffix(".content")
@@ -225,7 +225,7 @@ def read_models(source: Source, paths: Sequence[Path], folder: Path, views: int)
             names = [f"{path.stem}-{model.name}@{view}" for view in range(views)]
             pictures: list[Image | None] = [None] * views
             if not all((folder / "cutouts" / source.folder_name / f"{name}.png").exists() for name in names):
-                renderer = renderer or ModelRenderer(import_vtk(folder / "packages" / "python"), side=VIEW_SIDE_PX)
+                renderer = renderer or RenderProcess(folder / "packages" / "python", side=VIEW_SIDE_PX)
                 viewpoints = spread_viewpoints(np.random.default_rng([len(text), number]), views)
                 pictures = renderer.render(content / model.path, viewpoints, rotation=model.rotation)
             for view, name in enumerate(names):
