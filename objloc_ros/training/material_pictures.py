@@ -15,7 +15,7 @@ import numpy as np
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_atomically
-from objloc_ros.training.material_packages import Source
+from objloc_ros.training.material_packages import Source, find_licence
 from objloc_ros.training.material_views import RenderProcess, spread_viewpoints
 from objloc_ros.types import Image
 
@@ -91,7 +91,8 @@ def read_stamps(source: Source, content: Path, paths: Sequence[Path]) -> Iterato
         lines = text.read_text(encoding="utf-8", errors="replace").splitlines() if text.exists() else []
         title = lines[0].strip().rstrip(".!") if lines else place.name.replace("_", " ").replace("-", " ")
         name = "-".join(place.parts)
-        yield Item(name, title, "/".join(place.parts[:-1]), source.licence, partial(read_cutout, path))
+        licence = find_licence(source, content, path)
+        yield Item(name, title, "/".join(place.parts[:-1]), licence, partial(read_cutout, path))
 
 
 def read_emoji(source: Source, content: Path, paths: Sequence[Path]) -> Iterator[Item]:
@@ -122,7 +123,7 @@ def read_grounds(source: Source, content: Path, paths: Sequence[Path]) -> Iterat
     for path in paths:
         parts = path.relative_to(content).with_suffix("").parts
         name = "-".join(part for part in parts if part not in ("contents", "images"))
-        yield Item(name, name, "", source.licence, partial(read_ground, path))
+        yield Item(name, name, "", find_licence(source, content, path), partial(read_ground, path))
 
 
 def read_cutout(path: Path) -> Image | None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from objloc_ros.errors import InputError
 from objloc_ros.scenes.material import load_material
 from objloc_ros.training import material_pictures
 from objloc_ros.training.material import main, make_material
-from objloc_ros.training.material_packages import Source, fetch_package, load_sources
+from objloc_ros.training.material_packages import Source, fetch_package, find_licence, load_sources
 from objloc_ros.training.material_pictures import choose_files, limit_side, parse_ranges, read_catalogue, read_cutout
 from objloc_ros.training.material_views import FRONT_DEG, crop_view, mend_model, spread_viewpoints
 
@@ -158,6 +159,20 @@ def test_views_of_models_are_rendered_once(tmp_path, monkeypatch):
     assert {entry["name"], entry["category"], entry["creator"], entry["licence"]} == {
         "Armchair", "Bedroom", "Someone", "CC0-1.0"
     }  # fmt: skip
+
+
+def test_the_licence_of_a_file_is_that_of_the_last_paragraph_that_names_it(tmp_path):
+    content = tmp_path / WALLS.folder
+    assert find_licence(WALLS, content, content / "brick.jpg") == "CC-BY-4.0"
+    other = replace(WALLS, package="fences")
+    paper = tmp_path / "usr/share/doc/fences/copyright"
+    paper.parent.mkdir(parents=True)
+    paper.write_text(
+        "Format: one\n\nFiles: *\nLicense: GPL-3+\n\nFiles: debian/*\nLicense: MIT\n\n"
+        "Files: data/old/*\n data/brick.jpg\n data/music/*.jpg\nCopyright: somebody\nLicense: CC0-1.0\n text\n"
+    )
+    licences = [find_licence(other, content, content / name) for name in ("brick.jpg", "old/a.jpg", "new.jpg")]
+    assert licences == ["CC0-1.0", "CC0-1.0", "GPL-3+"]
 
 
 @needs_dpkg
