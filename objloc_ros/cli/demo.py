@@ -143,7 +143,7 @@ def _record(args: argparse.Namespace, prompts: Sequence[str], bag: Path) -> None
     """Run source and nodes and record them, until all frames have gone through."""
     commands = {"found": make_node_command(FOUND, CAMERA, {"backbone": args.backbone})}
     if prompts:
-        parameters = {"backbone": args.backbone, "clip": args.clip, "prompts": prompts}
+        parameters = {"backbone": args.backbone, "clip": args.clip, "prompts": prompts, "per_region": True}
         commands["segmentation"] = make_node_command(SEGMENTATION, CAMERA, parameters)
     # Subscribers: the nodes, once they are ready, and the recorder.
     commands["image_source"] = _make_source_command(args, subscribers=len(commands) + 1)

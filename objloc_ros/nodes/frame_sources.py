@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, read_image
+from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, list_sources, read_image
 from objloc_ros.scenes.panning import PHOTOGRAPHS, pan_over
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Image
@@ -77,7 +77,7 @@ def open_source(
             (SourceFrame(*frame) for frame in drive_video(seed=seed, size=(height, width), frames=count)), loop
         )
     if source == "photographs":
-        photographs = [read_image(path) for path in list_pictures(PHOTOGRAPHS)]
+        photographs = [read_image(path) for path in list_sources([PHOTOGRAPHS])]
         return _play(map(SourceFrame, pan_over(photographs, size=(height, width), frames=count)), loop)
     if source.isdigit() or source.startswith("/dev/video"):
         pictures = _open_webcam(source, size)
@@ -95,7 +95,7 @@ def _read_files(path: Path, loop: bool) -> Iterator[Image]:
     if not path.exists():
         raise InputError(f"source {str(path)!r} does not exist")
     if path.is_dir():
-        pictures = list_pictures(path)
+        pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not pictures:
             raise InputError(f"folder {path} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
         return _read_pictures(pictures, loop)
@@ -103,11 +103,6 @@ def _read_files(path: Path, loop: bool) -> Iterator[Image]:
         return _repeat(read_image(path), loop)
     next(iter(VideoReader(path)))
     return _read_video(path, loop)
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """Return the pictures of a folder by name."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _repeat(rgb: Image, loop: bool) -> Iterator[Image]:
