@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from objloc_ros.errors import InputError
+from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.scenes.material import load_material
 from objloc_ros.training import material_pictures
 from objloc_ros.training.material import main, make_material
@@ -151,6 +151,8 @@ def test_emoji_of_the_named_code_points_are_taken(tmp_path):
 
 @needs_dpkg
 def test_views_of_models_are_rendered_once(tmp_path, monkeypatch):
+    with pytest.raises(ParameterError, match="views 0: at least 1"):
+        make_material(tmp_path, [MODELS], views=0)
     monkeypatch.setattr(material_pictures, "RenderProcess", FakeRenderer)
     put_deb(tmp_path / "packages", "models", {f"{MODELS.folder}/Free.sh3f": pack_models()})
     files = make_material(tmp_path, [MODELS], views=3)["files"]
