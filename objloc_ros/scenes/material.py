@@ -37,22 +37,22 @@ class Material:
     Args:
         cutouts: uint8 [n, n, 4] RGBA each.
         grounds: uint8 [n, n, 3] RGB each.
-        weights: float64, probability of each cut-out to be drawn, summing to 1; None for equal ones.
+        cutout_weights: float64, probability of each cut-out to be drawn, summing to 1; None for equal ones.
+        ground_weights: The same of the grounds.
     """
 
     cutouts: list[Image]
     grounds: list[Image]
-    weights: Array | None = None
+    cutout_weights: Array | None = None
+    ground_weights: Array | None = None
 
     def draw_cutout(self, rng: np.random.Generator) -> int:
         """Draw the index of a cut-out by the weights."""
-        if self.weights is None:
-            return int(rng.integers(len(self.cutouts)))
-        return int(rng.choice(len(self.cutouts), p=self.weights))
+        return int(rng.choice(len(self.cutouts), p=self.cutout_weights))
 
     def draw_ground(self, rng: np.random.Generator) -> int:
-        """Draw the index of a ground."""
-        return int(rng.integers(len(self.grounds)))
+        """Draw the index of a ground by the weights."""
+        return int(rng.choice(len(self.grounds), p=self.ground_weights))
 
 
 def load_material(folder: Path | str, *, side: int = 320, seed: int = 0) -> Material:
@@ -64,40 +64,54 @@ def load_material(folder: Path | str, *, side: int = 320, seed: int = 0) -> Mate
         seed: Seed of the crops; each ground's depend on it and on the ground's place in the order of names.
 
     Returns:
-        Cut-outs in the order of their names, so weighted that all things are drawn equally often however many views
-        there are of each, and `GROUND_CROPS` crops of each ground.
+        Cut-outs in the order of their names, and `GROUND_CROPS` crops of each ground, weighted by `balance_sources`.
 
     Raises:
         InputError: If the folder holds no cut-out or no ground.
     """
     folder = Path(folder)
     cutouts: list[Image] = []
-    things: list[str] = []
+    things: list[tuple[str, str]] = []
     for path in sorted(folder.glob("cutouts/*/*.png")):
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if picture is not None and picture.ndim == 3 and picture.shape[2] == 4 and picture[..., 3].any():
             rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.uint8)
             cutouts.append(fit_cutout(rgba, round(side * CUTOUT_SIDE)))
-            things.append(f"{path.parent.name}/{path.stem.partition('@')[0]}")
+            things.append((path.parent.name, path.stem.partition("@")[0]))
     grounds: list[Image] = []
+    places: list[tuple[str, str]] = []
     for number, path in enumerate(sorted(folder.glob("grounds/*/*.jpg"))):
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if picture is not None:
             rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8)
             rng = np.random.default_rng([seed, number])
             grounds += [crop_ground(rng, rgb, side) for _ in range(GROUND_CROPS)]
+            places += [(path.parent.name, path.stem)] * GROUND_CROPS
     if not cutouts or not grounds:
         missing = "cut-out in cutouts/*/*.png" if not cutouts else "ground in grounds/*/*.jpg"
         raise InputError(f"{folder} holds no {missing}: make it with python -m objloc_ros.training.material {folder}")
-    views = Counter(things)
-    weights = np.array([1 / views[thing] for thing in things])
-    return Material(cutouts, grounds, weights / weights.sum())
+    return Material(cutouts, grounds, balance_sources(things), balance_sources(places))
+
+
+def balance_sources(things: list[tuple[str, str]]) -> Array:
+    """Return how often to draw each picture, given the source and the name of the thing that it shows.
+
+    The things of a source are drawn equally often however many pictures there are of each. A source is drawn as often
+    as the square root of the number of its things says, so that a large one does not drown the others.
+
+    Returns:
+        float64, one probability per picture, summing to 1.
+    """
+    pictures = Counter(things)
+    sources = Counter(source for source, _ in pictures)
+    weights = np.array([1 / pictures[thing] / np.sqrt(sources[thing[0]]) for thing in things])
+    return weights / weights.sum()
 
 
 def fit_cutout(picture: Image, side: int) -> Image:
     """Return a cut-out in the middle of a transparent square, its aspect kept: uint8 [side, side, 4].
 
-    Transparent pixels take on the colour of the nearest opaque ones, so that no halo appears when the square is warped
+    Transparent pixels take on the colour of the nearest opaque one, so that no halo appears when the square is warped
     or blurred.
 
     Args:
@@ -113,11 +127,13 @@ def fit_cutout(picture: Image, side: int) -> Image:
     square = np.zeros((side, side, 4), np.float32)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = weighted
-    spread: Array = square
-    for sigma in (side / 100, side / 25, side / 4):
-        wider = cv2.GaussianBlur(square, (0, 0), sigma)
-        spread = np.where(spread[..., 3:] > 0.02, spread, wider)
-    colours = spread[..., :3] / np.maximum(spread[..., 3:], 1e-4)
+    opaque = square[..., 3] > 0.5 * square[..., 3].max()
+    _, nearest = cv2.distanceTransformWithLabels(
+        np.where(opaque, 0, 255).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros((int(nearest.max()) + 1, 3), np.float32)
+    table[nearest[opaque]] = square[opaque, :3] / square[opaque, 3:]
+    colours = table[nearest]
     return np.concatenate([np.clip(colours, 0, 255), 255 * square[..., 3:]], axis=2).round().astype(np.uint8)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from objloc_ros.errors import InputError
 from objloc_ros.scenes.compose import REAL_SHARE, Bank, random_background, random_pasted, random_scene, render
-from objloc_ros.scenes.material import GROUND_CROPS, fit_cutout, load_material
+from objloc_ros.scenes.material import GROUND_CROPS, balance_sources, fit_cutout, load_material
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,16 @@ def folder(tmp_path_factory):
 def test_things_are_drawn_equally_often_whatever_their_views(folder):
     material = load_material(folder, side=96)
     assert [picture.shape for picture in material.cutouts] == [(48, 48, 4)] * 3
-    np.testing.assert_allclose(material.weights, [0.5, 0.25, 0.25])
+    np.testing.assert_allclose(material.cutout_weights, [0.5, 0.25, 0.25])
     rng = np.random.default_rng(0)
     drawn = np.bincount([material.draw_cutout(rng) for _ in range(2000)], minlength=3) / 2000
     np.testing.assert_allclose(drawn, [0.5, 0.25, 0.25], atol=0.05)
+
+
+def test_a_large_source_does_not_drown_a_small_one():
+    weights = balance_sources([("small", "a"), *(("large", str(number)) for number in range(16))])
+    assert weights[0] == pytest.approx(1 / 5)
+    np.testing.assert_allclose(weights[1:], 4 / 5 / 16)
 
 
 def test_crops_of_a_ground_differ_and_come_back_with_their_seed(folder):
