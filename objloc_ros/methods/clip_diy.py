@@ -8,14 +8,12 @@ section 3.1); FOUND's saliency decides between the prompts and the background (s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import ClipImage, ImageTower
 from objloc_ros.errors import InputError, ParameterError
 
 SIDE = 256
@@ -77,28 +75,6 @@ def resized_windows(
             cut = fine if fine.dtype == torch.uint8 else fine.clamp(0, 255).round().to(torch.uint8)
         resized.append(cut)
     return torch.cat(resized)
-
-
-def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
-    """Embed the windows of three scales.
-
-    A transformer sees each window by itself. A convolutional tower sees the image once, larger, and averages: its
-    features of a window hardly depend on what lies around it.
-
-    Args:
-        tower: The image tower.
-        images: uint8 [B, 3, SIDE, SIDE] RGB.
-
-    Returns:
-        Per scale float32 [B, n, n, D], not normalised.
-    """
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] * 255 for values in (tower.mean, tower.std))
-    if not isinstance(tower, ClipImage):
-        side = tower.spec.window_side
-        large = F.interpolate(images.float(), size=(side, side), mode="bilinear", align_corners=False)
-        return tower.windows((large - mean) / std, [Fraction(patch, SIDE) for patch in PATCH_SIZES], STRIDE)
-    pixels = resized_windows(images, tower.side)  # B*windows 3 S S
-    return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
 
 
 def windows_per_row(size: int = SIDE, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import cv2
@@ -29,7 +30,15 @@ from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
-from objloc_ros.methods.clip_diy import SIDE, embed_windows, similarity
+from objloc_ros.methods.clip_diy import (
+    PATCH_SIZES,
+    SIDE,
+    STRIDE,
+    resized_windows,
+    similarity,
+    split_windows,
+    windows_per_row,
+)
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import dense_features, value_features
 from objloc_ros.ops.geometry import Geometry, plan, to_input
@@ -196,6 +205,28 @@ class SegmentationHead:
         geometry = plan(size_of(image), patch=self._clip.patch, short_side=self._clip.spec.short_side)
         clip = self._clip
         return to_input(image, geometry, clip.mean, clip.std, self._device, black=True), geometry
+
+
+def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
+    """Embed the windows of three scales.
+
+    A transformer sees each window by itself. A convolutional tower sees the image once, larger, and averages: its
+    features of a window hardly depend on what lies around it.
+
+    Args:
+        tower: The image tower.
+        images: uint8 [B, 3, SIDE, SIDE] RGB.
+
+    Returns:
+        Per scale float32 [B, n, n, D], not normalised.
+    """
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] * 255 for values in (tower.mean, tower.std))
+    if not isinstance(tower, ClipImage):
+        side = tower.spec.window_side
+        large = F.interpolate(images.float(), size=(side, side), mode="bilinear", align_corners=False)
+        return tower.windows((large - mean) / std, [Fraction(patch, SIDE) for patch in PATCH_SIZES], STRIDE)
+    pixels = resized_windows(images, tower.side)  # B*windows 3 S S
+    return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
 
 
 def _take_one(batch: Batch, number: int) -> Batch:
