@@ -140,8 +140,8 @@ class SegmentationHead:
                 first = int(options.background == "none")
                 classes = fine.argmax(0) + first
                 if options.per_region:
-                    classes = unite_regions(classes, fine[1 - first :])
-                confidence = fine.gather(0, (classes - first)[None])[0]  # h' w'
+                    classes = unite_regions(classes, fine[1 - first :], min_area=options.min_area)
+                confidence = fine.gather(0, (classes - first).clamp(min=0)[None])[0]  # h' w'
                 results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
 
@@ -190,7 +190,7 @@ class SegmentationHead:
                 saliency,
                 options.background,
                 signed=self._clip.spec.signed,
-                per_region=options.per_region,
+                min_region=options.min_area if options.per_region else None,
             )  # each h' w'
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
