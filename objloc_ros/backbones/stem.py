@@ -34,7 +34,7 @@ class PyramidStem(nn.Module):
     WIDTH = 192
     """Channels at stride 16."""
 
-    DROPPED = 0.1
+    DROPPED = 0.05
     """Part of the trunk's channels that is dropped in training, so that none of them decides alone."""
 
     def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: object) -> None:

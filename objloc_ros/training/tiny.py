@@ -99,7 +99,8 @@ class TinyTraining:
         frozen: Stages of the trunk, and the stem before them, that keep the classifier's weights.
         attention: Weight of the attention loss.
         average: Decay of the moving average of the weights.
-        bank: Backgrounds and sprites to compose from.
+        bank: Backgrounds and sprites to draw, from which scenes are composed.
+        procedural_steps: First steps, on these alone; then the material joins, with which learning is slow to begin.
     """
 
     schedule: Schedule
@@ -109,7 +110,8 @@ class TinyTraining:
     frozen: int = 3
     attention: float = 0.3
     average: float = 0.998
-    bank: tuple[int, int] = (500, 1500)
+    bank: tuple[int, int] = (250, 700)
+    procedural_steps: int = 300
 
 
 def train_tiny(
@@ -157,7 +159,9 @@ def train_tiny(
     state.resume(checkpoint, schedule.steps)
     backgrounds, sprites = settings.bank
     bank = Bank(settings.seed + 1, backgrounds=backgrounds, sprites=sprites, photographs=photographs, material=material)
-    pairs = ViewPairs(bank, seed=settings.seed, start=state.step, schedule=schedule)
+    pairs = ViewPairs(
+        bank, seed=settings.seed, start=state.step, schedule=schedule, procedural_steps=settings.procedural_steps
+    )
     loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def update(pair: ViewPair) -> dict[str, float]:

@@ -28,6 +28,9 @@ T = TypeVar("T", covariant=True)
 SIZES = (0.3, 1.2)
 """Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
 
+VIEW_SIZES = (0.2, 1.1)
+"""The same of the pairs of views, which also show parts of scenes."""
+
 LOW_RESOLUTION, JPEG = 0.3, 0.5
 """Parts of the views that are degraded so."""
 
@@ -113,35 +116,48 @@ class ViewPairs(Stream[ViewPair]):
         schedule: Maps a step to (image side in pixels, scenes per batch).
         patch: Token side in pixels.
         swap: Probability that the second view has another background.
+        procedural_steps: First steps, whose scenes have nothing of the bank's material.
     """
 
     def __init__(
-        self, bank: Bank, *, seed: int, start: int, schedule: Schedule, patch: int = 8, swap: float = 0.6
+        self,
+        bank: Bank,
+        *,
+        seed: int,
+        start: int,
+        schedule: Schedule,
+        patch: int = 8,
+        swap: float = 0.6,
+        procedural_steps: int = 0,
     ) -> None:
         super().__init__(start)
         self.bank, self.seed, self.schedule = bank, seed, schedule
         self.patch, self.swap = patch, swap
+        self.plain_bank, self.procedural_steps = bank.without_material(), procedural_steps
 
     def batch(self, step: int) -> ViewPair:
         """Return the batch of one step."""
         rng = np.random.default_rng([self.seed, step])
         side, scenes = self.schedule.batch_shape(step)
-        pairs = [self._pair(rng, side) for _ in range(scenes)]
+        bank = self.plain_bank if step < self.procedural_steps else self.bank
+        pairs = [self._pair(rng, bank, side) for _ in range(scenes)]
         images = np.stack([[pair[0][view] for pair in pairs] for view in (0, 1)])
         labels = np.stack([[pair[1][view] for pair in pairs] for view in (0, 1)])
         swapped = np.array([pair[2] for pair in pairs])
         return ViewPair(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(swapped))
 
-    def _pair(self, rng: np.random.Generator, side: int) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
-        first = random_scene(rng, self.bank, sizes=SIZES)
+    def _pair(
+        self, rng: np.random.Generator, bank: Bank, side: int
+    ) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
+        first = random_scene(rng, bank, sizes=VIEW_SIZES)
         second = move_objects(rng, first)
         swapped = bool(rng.random() < self.swap)
         if swapped:
-            second = replace(second, background=random_background(rng, self.bank))
+            second = replace(second, background=random_background(rng, bank, photographed=first.photographed))
         images, labels = [], []
         for scene in (first, second):
             window = random_window(rng, scene, (0.4, 1.0))
-            image, identities = render(rng, self.bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
+            image, identities = render(rng, bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
             images.append(degrade(rng, np.ascontiguousarray(image)))
             labels.append(label_tokens(identities, self.patch))
         return images, labels, swapped
@@ -183,9 +199,9 @@ class Schedule:
     steps: int
     cooldown: float = 0.2
     side: int = 128
-    scenes: int = 20
+    scenes: int = 12
     final_side: int = 192
-    final_scenes: int = 10
+    final_scenes: int = 6
     warmup: int = 100
 
     @property

@@ -95,8 +95,8 @@ def test_schedule_cools_down_on_larger_images():
     assert [schedule.rate(step) for step in (0, 9, 50, 79)] == [0.1, 1.0, 1.0, 1.0]
     assert schedule.rate(80) == 1.0
     assert schedule.rate(90) == pytest.approx(0.5)
-    assert schedule.batch_shape(79) == (128, 20)
-    assert schedule.batch_shape(80) == (192, 10)
+    assert schedule.batch_shape(79) == (128, 12)
+    assert schedule.batch_shape(80) == (192, 6)
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
