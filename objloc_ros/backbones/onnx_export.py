@@ -19,7 +19,9 @@ from typing import Any, NamedTuple, cast
 
 import numpy.typing as npt
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from objloc_ros.backbones.onnx_graph import GRAPHS, list_weights
 from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, AnswerShape, ExportedInfo, load_exported
@@ -243,13 +245,22 @@ class _Outputs(nn.Module):
     def __init__(self, model: ViT, head: ExportedHead | None) -> None:
         super().__init__()
         self.head = None if head is None else head.network
-        self.vit = ViT(cast(Any, model.vit), model.spec)
+        self.vit = _OpenViT(cast(Any, model.vit), model.spec)
         self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
         answers = {} if self.head is None else ExportedHead(self.head, {}).answer(features)
         return (*(getattr(features, name) for name in FACETS), *answers.values())
+
+
+class _OpenViT(ViT):
+    """A ViT that projects facets one by one: apart from each other they need not be copied out of one product."""
+
+    def _project(self, last: Block, x: Tensor) -> tuple[Tensor, ...]:
+        x, qkv = last.norm1(x), cast(nn.Linear, last.attn.qkv)
+        parts = zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True)
+        return tuple(F.linear(x, weight, bias) for weight, bias in parts)
 
 
 def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
