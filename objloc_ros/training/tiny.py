@@ -110,7 +110,7 @@ class TinyTraining:
     frozen: int = 3
     attention: float = 0.3
     average: float = 0.998
-    bank: tuple[int, int] = (250, 700)
+    bank: tuple[int, int] = (700, 2500)
     procedural_steps: int = 300
 
 
