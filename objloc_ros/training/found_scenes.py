@@ -3,8 +3,8 @@
 The paper's recipe (`objloc_ros.training.found_head`) learns from discovered backgrounds and from the head's own
 decisions, which mark the parts of an object that stand out most. Here the head, the same 1x1 convolution, learns whole
 objects: every patch that a cut-out covers, its holes filled, in views of three sizes, with objects up to larger than
-the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The discovered
-background stays as a third, weaker signal: it is what photographs and scenes have in common.
+the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The complement of
+the discovered background stays as a third label: it says more about photographs than about scenes.
 """
 
 from __future__ import annotations
@@ -38,9 +38,6 @@ ENCODED_AT_ONCE = 8
 """Views per pass of the backbone."""
 
 PEAK_RATE = 5e-2
-
-DISCOVERED_WEIGHT = 0.5
-"""Of the discovered foreground, relative to the patches that are known to show objects."""
 
 MIN_DEVIATION = 1e-6
 """Least standard deviation by which a channel of the keys is divided."""
@@ -168,7 +165,7 @@ def fit_head(
         losses = {
             "patches": bce(logits, labels),
             "overlap": overlap_loss(logits, labels),
-            "discovered": DISCOVERED_WEIGHT * bce(logits, batch.discovered.float()),
+            "discovered": bce(logits, batch.discovered.float()),
         }
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
