@@ -4,7 +4,7 @@ The paper's recipe (`objloc_ros.training.found_head`) learns from discovered bac
 decisions, which mark the parts of an object that stand out most. Here the head, the same 1x1 convolution, learns whole
 objects: every patch that a cut-out covers, its holes filled, in views of three sizes, with objects up to larger than
 the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The complement of
-the discovered background stays as a third label: it says more about photographs than about scenes.
+the discovered background stays as a third label: without it the head marks less of the objects in photographs.
 """
 
 from __future__ import annotations
