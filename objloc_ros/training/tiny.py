@@ -165,6 +165,7 @@ def train_tiny(
     loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def update(pair: ViewPair) -> dict[str, float]:
+        torch.manual_seed(settings.seed * 1_000_003 + state.step)  # what is dropped does not depend on resuming
         grouping, attention = compute_losses(model, pair)
         state.descend(grouping + settings.attention * attention)
         return {"grouping": grouping.item(), "attention": attention.item()}
