@@ -8,6 +8,8 @@ import pytest
 import torch
 from golden_cases import find_cases, load_case
 from safetensors.torch import load_file, save_file
+from timm.layers import PatchEmbed
+from torch import nn
 
 from objloc_ros.backbones.vit import SPECS, ViTSpec
 from objloc_ros.errors import InputError, WeightsError
@@ -87,8 +89,20 @@ def test_probabilities_are_interpolated_to_pixels():
     assert saliency[0, 0, 3] + saliency[0, 0, 4] == pytest.approx(1)
 
 
+class NormedStem(PatchEmbed):
+    """A patch embedding with a batch norm, as no architecture of the registry has one."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments, strict_img_size=False)
+        self.norm = nn.BatchNorm1d(arguments["embed_dim"])
+
+    def forward(self, images):
+        return self.norm(self.proj(images).flatten(2)).transpose(1, 2)
+
+
 def test_batch_norms_of_an_encoder_keep_their_statistics():
-    model = SelfMask(SPECS["tiny"], queries=2, layers=1).train()
+    spec = dataclasses.replace(SMALL, stem=NormedStem)
+    model = SelfMask(spec, queries=2, layers=1).train()
     before = {name: value.clone() for name, value in model.state_dict().items() if "running" in name}
     model(torch.randn(2, 3, 32, 32))
     assert before
