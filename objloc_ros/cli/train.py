@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tiny.add_argument("--trunk", type=Path, metavar="FILE", help="weights of EfficientNet-Lite0 (default: random ones)")
     add_material(tiny)
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
-    tiny.add_argument("--steps", type=int, default=1100, help="optimiser steps (default: %(default)s)")
+    tiny.add_argument("--steps", type=int, default=800, help="optimiser steps (default: %(default)s)")
     tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")

@@ -18,13 +18,13 @@ from objloc_ros.scenes.sprites import sprite
 from objloc_ros.scenes.textures import Array
 from objloc_ros.types import Image, Size
 
-PHOTOGRAPHED_SHARE = 0.3
+PHOTOGRAPHED_SHARE = 0.15
 """Part of the scenes of a bank with material that are of photographs alone.
 
 Ground and objects are of one kind: otherwise what looks photographed would be ground, and what looks drawn an object.
 """
 
-DRAWN_SHARE = 0.4
+DRAWN_SHARE = 0.25
 """Part of the objects of all other scenes that are of the material, drawn or rendered."""
 
 REAL_COLOURS = 0.3

@@ -110,7 +110,7 @@ class TinyTraining:
     frozen: int = 3
     attention: float = 0.3
     average: float = 0.998
-    bank: tuple[int, int] = (250, 700)
+    bank: tuple[int, int] = (700, 2500)
     procedural_steps: int = 300
 
 
@@ -165,6 +165,7 @@ def train_tiny(
     loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
 
     def update(pair: ViewPair) -> dict[str, float]:
+        torch.manual_seed(settings.seed * 1_000_003 + state.step)  # what is dropped does not depend on resuming
         grouping, attention = compute_losses(model, pair)
         state.descend(grouping + settings.attention * attention)
         return {"grouping": grouping.item(), "attention": attention.item()}

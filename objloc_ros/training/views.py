@@ -197,12 +197,12 @@ class Schedule:
     """
 
     steps: int
-    cooldown: float = 0.2
+    cooldown: float = 0.25
     side: int = 128
     scenes: int = 12
     final_side: int = 192
     final_scenes: int = 6
-    warmup: int = 100
+    warmup: int = 50
 
     @property
     def cooldown_start(self) -> int:
