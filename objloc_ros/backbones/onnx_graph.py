@@ -51,7 +51,7 @@ class GraphViT(ViT):
         rows, columns = grid = patch_grid(images, self.patch)
         shapes = facet_shapes(self, len(images), rows * columns)
         session = self._start_session(torch.get_num_threads())
-        return Features(**run_session(session, images.float().contiguous(), shapes), grid=grid)
+        return Features(**run_session(session, images.float().contiguous(), shapes), grid=grid, answers={})
 
     def _start_session(self, threads: int) -> Any:
         """Return the session of so many threads, started with the first pass on them.
