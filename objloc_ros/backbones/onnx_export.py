@@ -9,6 +9,7 @@ eager form branches on the size. As a product with two small matrices of weights
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import warnings
@@ -318,8 +319,9 @@ def _translate(
     images = torch.zeros(batch or 2, 3, *(size or (3 * model.patch, 5 * model.patch)))
     sizes = {} if size else {2: model.patch * dim("rows", min=1), 3: model.patch * dim("columns", min=1)}
     batches = {} if batch else {0: dim("batch", min=1)}
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own insides
+        warnings.simplefilter("ignore")  # about the exporter's own insides, as what it logs
         program = torch.onnx.export(
             outputs.eval(),
             (images,),

@@ -11,6 +11,7 @@ machines without ONNX Runtime have the module itself.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -38,19 +39,19 @@ class GraphViT(ViT):
     """
 
     def __init__(self, vit: ViT, file: Path) -> None:
-        super().__init__(cast(Any, vit.vit), vit.spec)
+        super().__init__(cast(Any, vit.vit), replace(vit.spec, bfloat16=False))
         self.file = file
         self._sessions: dict[int, Any] = {}  # by number of threads
         self._starting = threading.Lock()
 
     def forward(self, images: Tensor) -> Features:
         """Return the facets of the last block, see `ViT.forward`; on as many threads as torch has for the caller."""
-        if images.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        if images.device.type != "cpu" or torch.is_grad_enabled():
             return super().forward(images)
         rows, columns = grid = patch_grid(images, self.patch)
         shapes = facet_shapes(self, len(images), rows * columns)
         session = self._start_session(torch.get_num_threads())
-        return Features(**run_session(session, images.float().contiguous(), shapes), grid=grid)
+        return Features(**run_session(session, images.float().contiguous(), shapes), grid=grid, answers={})
 
     def _start_session(self, threads: int) -> Any:
         """Return the session of so many threads, started with the first pass on them.

@@ -64,7 +64,7 @@ class Backbone:
         self.name = name
         self.device = device
         self.short_side = short_side
-        self.bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
+        self.bfloat16 = self.vit.spec.bfloat16 and has_bfloat16_units(device)
 
     def geometry(self, source: Size) -> Geometry:
         """Return how an image of this height and width is resized and padded."""
