@@ -1,12 +1,11 @@
 """Draw the contact sheets of the documents on sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg, prompts.jpg
+python docs/sample_sheet.py docs/    # methods.jpg (a column per method), detector.jpg, prompts.jpg
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,7 @@ from objloc_ros.io.drawing import overlay
 from objloc_ros.io.media import write_image
 from objloc_ros.types import Image
 
-NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket", "stereo_motorcycle")
-FEW = ("astronaut", "camera", "chelsea", "coffee", "coins")
+NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
 CELL = (180, 240)
 PAIR_CELL = (150, 200)
@@ -32,31 +30,18 @@ SURE = 0.4
 def picture(name: str) -> Image:
     """A sample picture as RGB uint8 [H, W, 3]."""
     pixels = getattr(data, name)()
-    pixels = pixels[0] if isinstance(pixels, tuple) else pixels
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8) * 255
     if pixels.ndim == 2:
         pixels = np.stack([pixels] * 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3])
 
 
-def draw_found(target: Path) -> None:
-    """Run FOUND on every sample and write the sheet."""
-    pipeline = load_pipeline(backbone="tiny", device="cpu")
-    drawn = []
-    for image in map(picture, NAMES):
-        found = pipeline.run(image)["found"]
-        drawn.append(found.draw(image))
-    write_image(target, make_contact_sheet(drawn, NAMES, columns=4))
-
-
-def draw_methods(target: Path, names: Sequence[str] = FEW) -> None:
+def draw_methods(target: Path) -> None:
     """Run all methods, refined along the edges of the image, and write a sheet with a column for each."""
     pipeline = load_pipeline(METHODS, "tiny", "cpu")
     for method in METHODS:
         pipeline.configure(method, post="bilateral")
     drawn, captions = [], []
-    for image in map(picture, names):
+    for image in map(picture, NAMES):
         for method, found in pipeline.run(image).heads.items():
             drawn.append(fit_image(overlay(image, found.label_map()), CELL))
             captions.append(method)
@@ -92,7 +77,6 @@ def draw_prompts(target: Path, count: int = 4) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    draw_found(folder / "samples.jpg")
     draw_methods(folder / "methods.jpg")
     draw_detector(folder / "detector.jpg")
     draw_prompts(folder / "prompts.jpg")
