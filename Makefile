@@ -1,4 +1,4 @@
-# make demo [IMAGE=photo.jpg|folder|video.mp4|0]   see it work: camera node, found node, recorder, over DDS
+# make demo [IMAGE=photo.jpg|folder|video.mp4|0|scene]   see it work: camera, found, segmentation, recorder, over DDS
 # make test [ARGS="-k found"] [JOBS=1]             run the tests, two files at a time
 # make lint | bench [SMOKE=1] | setup | clean
 #

@@ -22,7 +22,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["backbones/tiny/*", "evaluation/report/*.yaml", "evaluation/report/templates/*"]},
+    package_data={
+        NAME: [
+            "backbones/tiny/*",
+            "evaluation/report/*.yaml",
+            "evaluation/report/templates/*",
+            "scenes/photographs/*",
+            "training/*.yaml",
+        ]
+    },
     # What pip must add is pinned in requirements*.txt, the rest is rosdep's (package.xml): named here, it would make
     # every start of a node check pip's view of packages that apt installed.
     install_requires=["setuptools"],

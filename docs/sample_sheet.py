@@ -1,6 +1,6 @@
-"""Draw the contact sheets of the documents on sample pictures that scikit-image ships.
+"""Draw the contact sheets of the documents on photographs: the demo's, and sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # methods.jpg (a column per method), detector.jpg, prompts.jpg
+python docs/sample_sheet.py docs/    # methods.jpg (a column per method), detector.jpg
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import numpy as np
 from skimage import data
 
 from objloc_ros import load_pipeline
-from objloc_ros.evaluation.held_out_prompts import make_bank, make_captioned_scenes
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.drawing import overlay
-from objloc_ros.io.media import write_image
+from objloc_ros.io.media import list_sources, read_image, write_image
+from objloc_ros.scenes.panning import PHOTOGRAPHS
 from objloc_ros.types import Image
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
+FEW = 5
+"""Photographs of the demo that the methods are compared on, the first ones."""
 METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
 CELL = (180, 240)
 PAIR_CELL = (150, 200)
@@ -41,7 +43,7 @@ def draw_methods(target: Path) -> None:
     for method in METHODS:
         pipeline.configure(method, post="bilateral")
     drawn, captions = [], []
-    for image in map(picture, NAMES):
+    for image in map(read_image, list_sources([PHOTOGRAPHS])[:FEW]):
         for method, found in pipeline.run(image).heads.items():
             drawn.append(fit_image(overlay(image, found.label_map()), CELL))
             captions.append(method)
@@ -61,22 +63,7 @@ def draw_detector(target: Path) -> None:
     write_image(target, make_contact_sheet(drawn, captions, columns=4, cell=PAIR_CELL))
 
 
-def draw_prompts(target: Path, count: int = 4) -> None:
-    """Run CLIP-DIY on held-out procedural scenes, each with its own objects and one more thing as prompts."""
-    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu")
-    scenes = [scene for scene in make_captioned_scenes(make_bank(), 60) if len(scene.objects) == 3][:count]
-    drawn, captions = [], []
-    for scene in scenes:
-        prompts = [f"{attributes.colour} {attributes.shape}" for attributes in scene.objects]
-        pipeline.set_prompts(list(dict.fromkeys([*prompts, "black ring"])))
-        found = pipeline.run(scene.image)["clip_diy"]
-        drawn += [scene.image, found.draw(scene.image)]
-        captions += ["camera", ", ".join(found.prompts.prompts if found.prompts else ())]
-    write_image(target, make_contact_sheet(drawn, captions, columns=4))
-
-
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     draw_methods(folder / "methods.jpg")
     draw_detector(folder / "detector.jpg")
-    draw_prompts(folder / "prompts.jpg")

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
 QUEUE_MESSAGES = 20
 """Messages of a topic that the middleware keeps while the disk is busy."""
@@ -51,12 +51,18 @@ class RecordedTopic:
         )
 
 
-def list_camera_topics(camera: str) -> tuple[RecordedTopic, ...]:
+def list_camera_topics(camera: str, *, named: bool = False) -> tuple[RecordedTopic, ...]:
     """List what an `image_source` and a `found` node in one camera's namespace publish.
 
     Args:
         camera: Namespace such as "/camera".
+        named: Whether a `segmentation` node is there, too.
     """
+    names = (
+        RecordedTopic(f"{camera}/segmentation/detections", Detection2DArray),
+        RecordedTopic(f"{camera}/segmentation/overlay/compressed", CompressedImage),
+        RecordedTopic(f"{camera}/segmentation/label_info", LabelInfo, latched=True),
+    )
     return (
         RecordedTopic(f"{camera}/image", Image, reliable=False),
         RecordedTopic(f"{camera}/image_source/truth", Image),
@@ -66,6 +72,7 @@ def list_camera_topics(camera: str) -> tuple[RecordedTopic, ...]:
         RecordedTopic(f"{camera}/found/debug/age_ms", Float32),
         RecordedTopic(f"{camera}/found/debug/processing_ms", Float32),
         RecordedTopic("/diagnostics", DiagnosticArray),
+        *(names if named else ()),
     )
 
 

@@ -1,7 +1,8 @@
-"""The report of a recorded run of the `found` node: counts, ages, objects, overlap with the truth, pictures."""
+"""The report of a recorded run: counts, ages, objects and their names, overlap with the truth, pictures."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ CELL = (300, 400)
 
 TITLE_HEIGHT_PX = 44
 
+MAX_NAMES = 12
+"""Names in the table, the most frequent ones."""
+
 
 @dataclass
 class RecordedRun:
@@ -42,6 +46,7 @@ class RecordedRun:
         age_ms: Time from the camera's stamp to the arrival of the detections, by frame.
         boxes: Number of detections, by frame.
         iou: Intersection over union of mask and truth, by frame; empty where no truth is known.
+        names: Different names of the objects, by frame; empty where nobody was asked for names.
         processing_ms: The node's own times.
         diagnostics: The node's last diagnostics.
     """
@@ -50,14 +55,18 @@ class RecordedRun:
     age_ms: dict[int, float] = field(default_factory=dict)
     boxes: dict[int, int] = field(default_factory=dict)
     iou: dict[int, float] = field(default_factory=dict)
+    names: dict[int, tuple[str, ...]] = field(default_factory=dict)
     processing_ms: list[float] = field(default_factory=list)
     diagnostics: dict[str, str] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
         """Frames with detections per second; 1 where there are too few to tell."""
-        stamps = sorted(self.boxes)
-        return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 1.0
+        return _compute_rate(self.boxes)
+
+
+def _compute_rate(stamps: Collection[int]) -> float:
+    return 1e9 * (len(stamps) - 1) / (max(stamps) - min(stamps)) if len(stamps) > 1 else 1.0
 
 
 def read_run(bag: Path, camera: str) -> RecordedRun:
@@ -78,6 +87,9 @@ def read_run(bag: Path, camera: str) -> RecordedRun:
             stamp = stamp_ns(message.header)
             run.boxes[stamp] = len(message.detections)
             run.age_ms[stamp] = 1e-6 * (arrived - stamp)
+        elif topic == f"{camera}/segmentation/detections":
+            names = (found.results[0].hypothesis.class_id for found in message.detections)
+            run.names[stamp_ns(message.header)] = tuple(dict.fromkeys(names))
         elif topic == f"{camera}/found/mask" and (truth := truths.pop(stamp_ns(message.header), None)) is not None:
             run.iou[stamp_ns(message.header)] = mask_iou(_read_grey(message) > 0, truth > 0)
         elif topic == f"{camera}/found/debug/processing_ms":
@@ -130,7 +142,20 @@ def summarise(run: RecordedRun, sent: int) -> dict[str, Any]:
         "age_ms": _percentiles(run.age_ms.values()),
         "processing_ms": _percentiles(run.processing_ms),
         "boxes_per_frame": {"mean": round(float(np.mean(counts)), 2) if counts else None, "counts": counts},
+        "names": _summarise_names(run),
         "mask_iou": {"mean": round(float(np.mean(ious)), 4), "frames": len(ious)} if ious else None,
+    }
+
+
+def _summarise_names(run: RecordedRun) -> dict[str, Any] | None:
+    """Count the frames that have been answered with names, and those with each name, the most frequent first."""
+    if not run.names:
+        return None
+    counts = Counter(name for names in run.names.values() for name in names)
+    return {
+        "frames": len(run.names),
+        "rate_hz": round(_compute_rate(run.names), 2),
+        "counts": dict(counts.most_common()),
     }
 
 
@@ -152,6 +177,10 @@ def format_table(report: Mapping[str, Any]) -> str:
         "processing": _format_times(report["processing_ms"], "inside the node, for all outputs"),
         "objects": f"{report['boxes_per_frame']['mean'] or 0:.1f} per frame",
     }
+    if report["names"]:
+        names = report["names"]
+        often = ", ".join(list(names["counts"])[:MAX_NAMES]) or "none of the prompts"
+        rows["names"] = f"{names['frames']} frames, {names['rate_hz']:.1f} a second: {often}"
     if report["mask_iou"]:
         rows["mask IoU"] = f"{report['mask_iou']['mean']:.2f} (against the scene's known truth)"
     return text_table(list(rows.items()))
@@ -162,14 +191,16 @@ def _format_times(values: Mapping[str, float] | None, what: str) -> str:
 
 
 def write_pictures(bag: Path, out: Path, camera: str, run: RecordedRun, title: str) -> tuple[Path, Path]:
-    """Write the contact sheet and the video of the overlay.
+    """Write the contact sheet and the video of the overlay: of the node that names objects, where there is one.
 
     Returns:
         Their paths.
     """
-    video = write_movie(out / "overlay", (rgb for _, rgb in _read_overlays(bag, camera)), run.rate)
-    frames = choose_frames(run.boxes, SHEET_FRAMES)
-    pictures = {stamp: rgb for stamp, rgb in _read_overlays(bag, camera) if stamp in frames}
+    node, stamps = ("segmentation", set(run.names)) if run.names else ("found", set(run.boxes))
+    topic = f"{camera}/{node}/overlay/compressed"
+    video = write_movie(out / "overlay", (rgb for _, rgb in _read_overlays(bag, topic)), _compute_rate(stamps))
+    frames = choose_frames(stamps, SHEET_FRAMES)
+    pictures = {stamp: rgb for stamp, rgb in _read_overlays(bag, topic) if stamp in frames}
     if run.iou:
         for _, _, message in read_bag(bag, [f"{camera}/image_source/truth"]):
             stamp = stamp_ns(message.header)
@@ -181,8 +212,8 @@ def write_pictures(bag: Path, out: Path, camera: str, run: RecordedRun, title: s
     return page, video
 
 
-def _read_overlays(bag: Path, camera: str) -> Iterator[tuple[int, Image]]:
-    for _, _, message in read_bag(bag, [f"{camera}/found/overlay/compressed"]):
+def _read_overlays(bag: Path, topic: str) -> Iterator[tuple[int, Image]]:
+    for _, _, message in read_bag(bag, [topic]):
         yield stamp_ns(message.header), compressed_to_rgb(message)
 
 
@@ -194,8 +225,10 @@ def choose_frames(stamps: Collection[int], count: int) -> list[int]:
 
 
 def make_caption(run: RecordedRun, stamp: int) -> str:
-    """Write one line about a frame: its time, its objects, its overlap with the truth."""
-    seconds = 1e-9 * (stamp - min(run.boxes))
+    """Write one line about a frame: its time, the names or the number of its objects, its overlap with the truth."""
+    seconds = 1e-9 * (stamp - min((*run.boxes, *run.names)))
+    if stamp in run.names:
+        return f"{seconds:.1f} s   {', '.join(run.names[stamp]) or 'none of the prompts'}"
     count = run.boxes[stamp]
     text = f"{seconds:.1f} s   {count} object{'' if count == 1 else 's'}"
     return text + (f"   IoU {run.iou[stamp]:.2f}" if stamp in run.iou else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, read_image
+from objloc_ros.io.media import IMAGE_SUFFIXES, VideoReader, list_sources, read_image
+from objloc_ros.scenes.panning import PHOTOGRAPHS, pan_over
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Image
 
 SCENE_SIZE = (640, 480)
 SCENE_FRAMES = 150
-"""Most frames of one drive: 184 MB at 640x480."""
+"""Most frames of one drive, or of one round over the photographs: 184 MB at 640x480, 138 without the truth."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ def open_source(
     """Open a source of frames.
 
     Args:
-        source: "scene", a picture, a folder of pictures, a video file, or a webcam as "0" or "/dev/video0".
-        size: Width and height. A scene is drawn in this size; all else is shrunk to fit into it, never enlarged.
+        source: "scene", "photographs" (those of the package, under a moving camera), a picture, a folder of pictures, a
+            video file, or a webcam as "0" or "/dev/video0".
+        size: Width and height. The first two have this size; all else is shrunk to fit into it, never enlarged.
         seed: Seed of the scene.
         loop: Start again at the end.
-        frames: How many will be asked for; 0 if unknown. A scene is drawn up to here, or to `SCENE_FRAMES`, in advance.
+        frames: How many will be asked for; 0 if unknown. The first two are drawn up to here, or to `SCENE_FRAMES`, in
+            advance: that takes as much of the processor as the perception that is to be shown.
 
     Returns:
         The frames. Everything that can be checked without reading them all has been.
@@ -67,8 +70,15 @@ def open_source(
     Raises:
         InputError: Nothing readable under this name; from the iterator, a picture or device that cannot be read.
     """
+    width, height = size or SCENE_SIZE
+    count = min(frames or SCENE_FRAMES, SCENE_FRAMES)
     if source == "scene":
-        return _draw_scene(size or SCENE_SIZE, seed, loop, min(frames or SCENE_FRAMES, SCENE_FRAMES))
+        return _play(
+            (SourceFrame(*frame) for frame in drive_video(seed=seed, size=(height, width), frames=count)), loop
+        )
+    if source == "photographs":
+        photographs = [read_image(path) for path in list_sources([PHOTOGRAPHS])]
+        return _play(map(SourceFrame, pan_over(photographs, size=(height, width), frames=count)), loop)
     if source.isdigit() or source.startswith("/dev/video"):
         pictures = _open_webcam(source, size)
     else:
@@ -76,11 +86,9 @@ def open_source(
     return (SourceFrame(_shrink(rgb, size)) for rgb in pictures)
 
 
-def _draw_scene(size: tuple[int, int], seed: int, loop: bool, frames: int) -> Iterator[SourceFrame]:
-    # Drawn in advance: drawing takes as much of the processor as the perception that is to be shown.
-    width, height = size
-    drive = [SourceFrame(*frame) for frame in drive_video(seed=seed, size=(height, width), frames=frames)]
-    return itertools.cycle(drive) if loop else iter(drive)
+def _play(frames: Iterable[SourceFrame], loop: bool) -> Iterator[SourceFrame]:
+    drawn = list(frames)
+    return itertools.cycle(drawn) if loop else iter(drawn)
 
 
 def _read_files(path: Path, loop: bool) -> Iterator[Image]:

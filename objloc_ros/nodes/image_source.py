@@ -29,12 +29,20 @@ PARAMETERS = Table(
     Option(
         "source",
         "scene",
-        'What to publish: "scene" (a procedural drive), a picture, a folder of pictures, a video file, or a webcam '
-        "(0, /dev/video0).",
+        'What to publish: "scene" (a procedural drive), "photographs" (of the package, under a camera that pans and '
+        "zooms), a picture, a folder of pictures, a video file, or a webcam (0, /dev/video0).",
     ),
     Option("rate", 10.0, "Frames per second.", low=0.1, high=240.0),
-    Option("loop", True, "Start again at the end of a folder or video, repeat a picture, and drive on for ever."),
-    Option("size", "", "Largest size as 640x480, keeping proportions; empty keeps the source's (640x480 for a scene)."),
+    Option(
+        "loop",
+        True,
+        "Start again at the end of photographs, a folder or a video, repeat a picture, and drive on for ever.",
+    ),
+    Option(
+        "size",
+        "",
+        "Largest size as 640x480, keeping proportions; empty keeps the source's (640x480 for scene and photographs).",
+    ),
     Option("seed", 0, "Seed of the scene.", low=0, high=2**31 - 1),
     Option(
         "frames",

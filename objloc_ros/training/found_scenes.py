@@ -3,7 +3,8 @@
 The paper's recipe (`objloc_ros.training.found_head`) learns from discovered backgrounds and from the head's own
 decisions, which mark the parts of an object that stand out most. Here the head, the same 1x1 convolution, learns whole
 objects: every patch that a cut-out covers, its holes filled, in views of three sizes, with objects up to larger than
-the picture. The loss is that of each patch for itself, and of the overlap of mask and objects in each view.
+the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The discovered
+background stays as a third, weaker signal: it is what photographs and scenes have in common.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import head_logits
+from objloc_ros.methods.found import background_mask, head_logits
 from objloc_ros.ops.regions import fill_holes
 from objloc_ros.options import Options, option
 from objloc_ros.scenes.compose import Bank
@@ -38,6 +39,9 @@ ENCODED_AT_ONCE = 8
 """Views per pass of the backbone."""
 
 PEAK_RATE = 5e-2
+
+DISCOVERED_WEIGHT = 0.5
+"""Of the discovered foreground, relative to the patches that are known to show objects."""
 
 MIN_DEVIATION = 1e-6
 """Least standard deviation by which a channel of the keys is divided."""
@@ -63,11 +67,13 @@ class LabelledKeys:
     Args:
         keys: float16 [V, N, C].
         coverage: float32 [V, N], the part of each patch that objects cover.
+        discovered: bool [V, N], the complement of the discovered background.
         grid: Patch rows and columns (h, w), N = h * w.
     """
 
     keys: Tensor
     coverage: Tensor
+    discovered: Tensor
     grid: Grid
 
 
@@ -94,15 +100,17 @@ def encode_scenes(
             raise ParameterError(f"the patch size must divide views of {side} pixels, got {backbone.patch}")
         width = round(side * ASPECT / backbone.patch) * backbone.patch
         scenes = SceneImages(bank, seed=settings.seed, count=settings.scenes, size=(side, width), sizes=OBJECT_SIZES)
-        keys, coverage = [], []
+        keys, coverage, discovered = [], [], []
         for indices in _split(range(i, settings.scenes, len(SHORT_SIDES)), ENCODED_AT_ONCE):
             rendered = [scenes.render(index) for index in indices]
-            keys.append(_encode(backbone, [image for image, _ in rendered], settings.bfloat16))
+            batch_keys, foreground = _encode(backbone, [image for image, _ in rendered], settings.bfloat16)
+            keys.append(batch_keys)
+            discovered.append(foreground)
             coverage += [cover_patches(identities, backbone.patch) for _, identities in rendered]
             done += len(rendered)
             on_encoded(done)
         grid = (side // backbone.patch, width // backbone.patch)
-        encoded.append(LabelledKeys(torch.cat(keys), torch.from_numpy(np.stack(coverage)), grid))
+        encoded.append(LabelledKeys(torch.cat(keys), torch.from_numpy(np.stack(coverage)), torch.cat(discovered), grid))
     return encoded
 
 
@@ -138,7 +146,9 @@ def fit_head(
     settings: SceneHeadTraining,
     on_progress: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> tuple[Tensor, Tensor]:
-    """Fit the convolution on keys: cross-entropy of patches and overlap of masks, the rate falling as a cosine.
+    """Fit the convolution on keys: cross-entropy of patches, overlap of masks, discovered foreground.
+
+    The learning rate falls as a cosine.
 
     Args:
         views: At least one view of each size.
@@ -153,11 +163,12 @@ def fit_head(
     bias = torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=PEAK_RATE, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
-    for step, (keys, coverage, grid) in enumerate(_draw_batches(views, settings), start=1):
-        logits = head_logits((keys - mean) / deviation, weight, bias, grid).flatten(1)  # B N
+    for step, batch in enumerate(_draw_batches(views, settings), start=1):
+        logits = head_logits((batch.keys.float() - mean) / deviation, weight, bias, batch.grid).flatten(1)  # B N
         losses = {
-            "patches": F.binary_cross_entropy_with_logits(logits, coverage),
-            "overlap": overlap_loss(logits, coverage),
+            "patches": bce(logits, batch.coverage),
+            "overlap": overlap_loss(logits, batch.coverage),
+            "discovered": DISCOVERED_WEIGHT * bce(logits, batch.discovered.float()),
         }
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -168,13 +179,13 @@ def fit_head(
     return weight.view(1, -1, 1, 1), bias - weight @ mean
 
 
-def _draw_batches(views: Sequence[LabelledKeys], settings: SceneHeadTraining) -> Iterator[tuple[Tensor, Tensor, Grid]]:
-    """Draw keys float32 [B, N, C], coverage [B, N] and grid for each update, of one size after another."""
+def _draw_batches(views: Sequence[LabelledKeys], settings: SceneHeadTraining) -> Iterator[LabelledKeys]:
+    """Draw the views of each update, of one size after another."""
     rng = np.random.default_rng([settings.seed, settings.scenes])
     for step in range(settings.steps):
         size = views[step % len(views)]
         index = torch.from_numpy(rng.integers(len(size.keys), size=settings.batch))
-        yield size.keys[index].float(), size.coverage[index], size.grid
+        yield LabelledKeys(size.keys[index], size.coverage[index], size.discovered[index], size.grid)
 
 
 def _standardise(views: Sequence[LabelledKeys]) -> tuple[Tensor, Tensor]:
@@ -193,11 +204,12 @@ def _split(indices: range, size: int) -> Iterator[range]:
 
 
 @torch.no_grad()
-def _encode(backbone: ViT, images: Sequence[Image], bfloat16: bool) -> Tensor:
-    """Run the frozen backbone on images of one size: keys, float16 [B, N, C], on the CPU."""
+def _encode(backbone: ViT, images: Sequence[Image], bfloat16: bool) -> tuple[Tensor, Tensor]:
+    """Run the frozen backbone on images of one size: keys float16 [B, N, C] and foreground bool [B, N], on the CPU."""
     device = next(backbone.parameters()).device
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (backbone.mean, backbone.std))
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        keys: Tensor = backbone((pixels - mean) / std).keys
-    return keys.half().cpu()
+        features = backbone((pixels - mean) / std)
+    background = background_mask(features.keys, features.cls_attention, features.grid, n_heads=backbone.n_heads)
+    return features.keys.half().cpu(), ~background.flatten(1).cpu()

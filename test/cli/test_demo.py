@@ -97,7 +97,8 @@ def out(tmp_path, forked_children):
 
 
 def test_a_scene_goes_through(out, capsys, forked_children):
-    assert main(["demo", "--out", str(out), "--frames", "20", "--rate", "10", "--size", "320x240", "--json"]) == 0
+    options = ["--source", "scene", "--frames", "20", "--rate", "10", "--size", "320x240"]
+    assert main(["demo", "--out", str(out), *options, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((out / "demo.json").read_text())
     frames = report["frames"]
@@ -133,25 +134,55 @@ def test_a_picture_goes_through_twice_into_the_same_folder(out, tmp_path, capsys
     path = tmp_path / "a.jpg"
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (900, 1200, 3), np.uint8))
     for _ in range(2):
-        assert main(["demo", "--out", str(out), "--source", str(path), "--frames", "4", "--rate", "10"]) == 0
+        options = ["--source", str(path), "--prompts", "", "--frames", "8", "--rate", "4"]
+        assert main(["demo", "--out", str(out), *options]) == 0
         output = capsys.readouterr().out
-        assert "4 in" in output
+        assert "8 in" in output
         assert "mask IoU" not in output
+        assert "names" not in output
         assert str(out / "contact_sheet.png") in output
     image = next(read_bag(out / "bag", ["/camera/image"])).message
     assert (image.width, image.height) == (640, 480)
 
 
-def test_the_embedded_model_goes_through(tmp_path):
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", "--frames", "6", "--rate", "3", "--out", out]
+def run_demo(out, *arguments):
+    command = [sys.executable, "-m", "objloc_ros.cli.main", "demo", *arguments, "--out", out]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads((out / "demo.json").read_text())["mask_iou"]["mean"] > 0.2
+    return json.loads((out / "demo.json").read_text()), done.stdout
+
+
+def test_the_embedded_model_goes_through(tmp_path):
+    report, _ = run_demo(tmp_path / "out", "--source", "scene", "--frames", "6", "--rate", "3")
+    assert report["mask_iou"]["mean"] > 0.2
+    assert report["names"] is None
+
+
+def test_photographs_are_shown_and_their_objects_named(tmp_path):
+    out = tmp_path / "out"
+    report, said = run_demo(out, "--frames", "8", "--rate", "2", "--prompts", "red object, dog", "--clip", "tiny_clip")
+    assert report["mask_iou"] is None
+    assert 0 < report["names"]["frames"] <= 8
+    assert set(report["names"]["counts"]) <= {"red object", "dog"}
+    assert "names" in said
+    image = next(read_bag(out / "bag", ["/camera/image"])).message
+    assert (image.width, image.height) == (640, 480)
+    (labels,) = {
+        tuple(vision_class.class_name for vision_class in message.class_map)
+        for _, _, message in read_bag(out / "bag", ["/camera/segmentation/label_info"])
+    }
+    assert labels == ("red object", "dog")
+
+
+@pytest.mark.parametrize("prompts", ["dog, dog", "dog,,cat"])
+def test_prompts_that_are_refused(tmp_path, capsys, prompts):
+    assert main(["demo", "--out", str(tmp_path / "out"), "--prompts", prompts]) == 2
+    assert "prompts must" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_node_that_dies_is_quoted(start):
-    demo = start("--frames", "5", node=("-c", "import sys; sys.exit('no such luck')"))
+    demo = start("--source", "scene", "--frames", "5", node=("-c", "import sys; sys.exit('no such luck')"))
     code, output, errors = demo.finish()
     assert code == 1
     assert output == ""
@@ -161,7 +192,7 @@ def test_a_node_that_dies_is_quoted(start):
 
 
 def test_a_node_that_dies_in_the_middle_is_quoted(start):
-    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo = start("--source", "scene", "--frames", "500", "--rate", "30", "--size", "64x48")
     demo.wait_for_node()
     for pid in demo.alive():
         if str(STAND_IN).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") and pid != demo.process.pid:
@@ -173,7 +204,7 @@ def test_a_node_that_dies_in_the_middle_is_quoted(start):
 
 
 def test_a_source_that_cannot_be_read_is_quoted(start):
-    demo = start("--source", "/nowhere/a.png")
+    demo = start("--source", "/nowhere/a.png", "--prompts", "")
     code, _, errors = demo.finish()
     assert code == 1
     assert "image_source ended with exit code 1" in errors
@@ -183,7 +214,7 @@ def test_a_source_that_cannot_be_read_is_quoted(start):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(start, number):
-    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo = start("--source", "scene", "--frames", "500", "--rate", "30", "--size", "64x48")
     demo.wait_for_node()
     demo.process.send_signal(number)
     code, _, errors = demo.finish()
@@ -194,7 +225,7 @@ def test_an_interrupt_leaves_nothing(start, number):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 def test_a_kill_leaves_no_process(start):
-    demo = start("--frames", "500", "--rate", "30", "--size", "64x48")
+    demo = start("--source", "scene", "--frames", "500", "--rate", "30", "--size", "64x48")
     demo.wait_for_children(2)
     demo.process.kill()
     demo.process.communicate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,9 +55,27 @@ def test_the_table_says_it_all():
         assert words in text
 
 
+def test_names_are_counted_by_frame():
+    names = {100 * MS: ("cup", "dog"), 300 * MS: (), 500 * MS: ("dog",)}
+    report = summarise(replace(RUN, names=names), 5)
+    assert report["names"] == {"frames": 3, "rate_hz": 5.0, "counts": {"dog": 2, "cup": 1}}
+    assert "3 frames, 5.0 a second: dog, cup\n" in format_table(report)
+    assert list(report["names"]["counts"]) == ["dog", "cup"], "the most frequent first"
+    nothing = summarise(replace(RUN, names={100 * MS: ()}), 5)
+    assert "1 frames, 1.0 a second: none of the prompts" in format_table(nothing)
+
+
+def test_captions_with_names():
+    run = replace(RUN, names={0: ("cup", "red car"), 300 * MS: ()})
+    assert make_caption(run, 0) == "0.0 s   cup, red car"
+    assert make_caption(run, 300 * MS) == "0.3 s   none of the prompts"
+    assert make_caption(run, 200 * MS) == "0.2 s   2 objects   IoU 1.00"
+
+
 def test_an_empty_run_has_no_figures():
     report = summarise(RecordedRun(), 5)
     assert report["frames"]["out"] == 0
+    assert report["names"] is None
     assert report["age_ms"] is report["mask_iou"] is report["boxes_per_frame"]["mean"] is None
     assert "age         unknown" in format_table(report)
 

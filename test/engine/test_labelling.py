@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.engine.heads.labelling import SegmentationOptions, choose_classes, find_regions, label_pixels
+from objloc_ros.engine.heads.labelling import (
+    SegmentationOptions,
+    choose_classes,
+    find_regions,
+    label_pixels,
+    unite_regions,
+)
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import UNLABELLED, LabelSet
@@ -49,6 +55,31 @@ def test_without_a_background_every_pixel_has_a_prompt():
     assert sure[0].tolist() == pytest.approx(
         [share(0.28, 0.2), share(0.29, 0.2), share(0.25, 0.2), share(0.25, 0.2)], rel=1e-4
     )
+
+
+def test_a_region_has_the_class_that_is_most_probable_over_all_of_it():
+    """Two regions beside a column of background: three pixels that disagree, and one."""
+    probabilities = torch.tensor([[[0.6, 0.6, 0.5, 0.3]], [[0.3, 0.4, 0.5, 0.3]], [[0.1, 0.0, 0.0, 0.4]]])
+    classes = torch.tensor([[1, 2, 0, 3]])
+    assert unite_regions(classes, probabilities).tolist() == [[1, 1, 0, 3]]
+    sure = torch.tensor([[[0.6, 0.0, 1.0, 0.3]], [[0.4, 1.0, 0.0, 0.3]], [[0.0, 0.0, 0.0, 0.4]]])
+    assert unite_regions(torch.tensor([[1, 2, 1, 3]]), sure).tolist() == [[1, 1, 1, 1]]
+    assert unite_regions(torch.tensor([[1, 2, 0, 3]]), sure).tolist() == [[2, 2, 0, 3]]
+    assert unite_regions(torch.zeros(1, 4, dtype=torch.int64), sure).tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("background", ["found", "prompt", "none"])
+def test_labels_per_region_have_the_confidence_of_their_own_pixels(background):
+    saliency = SALIENCY if background == "found" else None
+    best, sure = choose_classes(COSINES, saliency, background)
+    united, united_sure = choose_classes(COSINES, saliency, background, per_region=True)
+    assert ((united > 0) == (best > 0)).all()
+    same = united == best
+    assert same.any()
+    assert torch.equal(united_sure[same], sure[same])
+    assert (united_sure[~same] < sure[~same]).all()
+    if background == "prompt":
+        assert united.tolist() == [[0, 0, 1, 1]], "dog 1.0 and 0.01, cone 0.0 and 0.99"
 
 
 def test_saliency_weighs_prompts_against_the_background():

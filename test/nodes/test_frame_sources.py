@@ -70,6 +70,17 @@ def test_a_scene_repeats_when_it_ends():
     assert not np.array_equal(frames[1].rgb, frames[0].rgb)
 
 
+def test_photographs_of_the_package_pass_before_the_camera():
+    frames = list(open_source("photographs", size=(64, 48), frames=16, loop=False))
+    assert len(frames) == 16
+    assert {frame.rgb.shape for frame in frames} == {(48, 64, 3)}
+    assert all(frame.truth is None for frame in frames)
+    changes = [np.abs(one.rgb.astype(int) - other.rgb).mean() for one, other in itertools.pairwise(frames)]
+    assert max(changes[::2]) < min(changes[1::2]), "each of the eight has two frames"
+    again = list(itertools.islice(open_source("photographs", size=(64, 48), frames=16), 17))
+    assert np.array_equal(again[16].rgb, frames[0].rgb)
+
+
 @pytest.mark.parametrize(
     ("size", "shape"),
     [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from detector_toy import ColourBackbone
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import head_logits
+from objloc_ros.methods.found import background_mask, head_logits
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training import found_scenes
 from objloc_ros.training.found_scenes import (
@@ -19,6 +21,7 @@ from objloc_ros.training.found_scenes import (
     fit_head,
     overlap_loss,
 )
+from objloc_ros.training.views import SceneImages
 
 WHITE, BLACK, GREEN = (1.0, 1.0, 1.0), (-1.0, -1.0, -1.0), (-0.5, 0.5, -0.5)
 
@@ -46,7 +49,8 @@ def two_toned_views(count=12, grid=(6, 8)):
         colour = view.reshape(-1, 3)
         keys.append(np.concatenate([colour, np.abs(colour.mean(1, keepdims=True))], axis=1))
         coverage.append(covered.ravel())
-    return LabelledKeys(torch.tensor(np.stack(keys)).half(), torch.tensor(np.stack(coverage)), grid)
+    labels = torch.tensor(np.stack(coverage))
+    return LabelledKeys(torch.tensor(np.stack(keys)).half(), labels, labels > 0.5, grid)
 
 
 def test_coverage_fills_the_holes_of_objects_but_not_the_gap_between_two():
@@ -85,10 +89,31 @@ def test_the_head_marks_both_tones_of_an_object():
     assert torch.equal(logits > 0, unseen.coverage[12:] > 0.5)
 
 
+def test_what_is_discovered_draws_the_head_along():
+    views = two_toned_views()
+    settings = SceneHeadTraining(steps=60, batch=6)
+    logits = [
+        head_logits(views.keys.float(), *fit_head([replace(views, discovered=labels)], settings), views.grid)
+        for labels in (torch.zeros_like(views.discovered), torch.ones_like(views.discovered))
+    ]
+    assert (logits[1] > logits[0]).float().mean() > 0.9
+
+
+def test_the_foreground_is_the_complement_of_the_discovered_background(bank, small_views):
+    backbone = ColourBackbone()
+    views = encode_scenes(backbone, bank, SceneHeadTraining(scenes=3))
+    for i, (size, side) in enumerate(zip(views, (16, 24, 48), strict=True)):
+        width = 8 * size.grid[1]
+        scene = SceneImages(bank, seed=0, count=3, size=(side, width), sizes=found_scenes.OBJECT_SIZES)[i]
+        features = backbone((torch.from_numpy(scene).permute(2, 0, 1)[None] / 255 - 0.5) / 0.25)
+        background = background_mask(features.keys, features.cls_attention, features.grid, n_heads=1)
+        assert torch.equal(size.discovered, ~background.flatten(1))
+
+
 def test_scale_and_offset_of_channels_do_not_change_what_is_learned():
     views = two_toned_views()
     scale, offset = torch.tensor([4.0, 0.25, 1.0, 2.0]), torch.tensor([0.5, -2.0, 3.0, 0.0])
-    changed = LabelledKeys((views.keys.float() * scale + offset).half(), views.coverage, views.grid)
+    changed = replace(views, keys=(views.keys.float() * scale + offset).half())
     settings = SceneHeadTraining(steps=20, batch=4)
     logits = [head_logits(some.keys.float(), *fit_head([some], settings), some.grid) for some in (views, changed)]
     torch.testing.assert_close(*logits, atol=0.05, rtol=0.05)
@@ -118,6 +143,8 @@ def test_views_of_each_size_are_encoded_once(bank, small_views, monkeypatch):
     for size in views:
         assert size.keys.dtype == torch.float16
         assert size.keys.shape == (*size.coverage.shape, 3)
+        assert size.discovered.dtype == torch.bool
+        assert size.discovered.shape == size.coverage.shape
         assert ((size.coverage >= 0) & (size.coverage <= 1)).all()
 
 

@@ -34,6 +34,11 @@ class SegmentationOptions(Options):
         "background fits best (`prompt`), or nothing (`none`).",
         choices=get_args(Background),
     )
+    per_region: bool = option(
+        False,
+        "Give each connected region outside the background one label, that of the greatest mean probability in it, "
+        "instead of one to each pixel.",
+    )
     threshold: float = option(0.0, "Least confidence of a label.", low=0, high=1)
     min_area: float = option(0.001, "Smallest reported region as a fraction of the image.", low=0, high=1)
 
@@ -80,7 +85,12 @@ METHODS: dict[str, type[SegmentationOptions]] = {
 
 
 def choose_classes(
-    cosines: Tensor, saliency: Tensor | None, background: Background, *, signed: bool = False
+    cosines: Tensor,
+    saliency: Tensor | None,
+    background: Background,
+    *,
+    signed: bool = False,
+    per_region: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Choose the class of each pixel, and say how confident the choice is.
 
@@ -90,23 +100,49 @@ def choose_classes(
         background: See `SegmentationOptions`.
         signed: Weigh (1 + cosine) / 2 with the saliency instead of the cosine: a product of a negative one would favour
             what the saliency speaks against.
+        per_region: See `SegmentationOptions`.
 
     Returns:
         int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
         the saliency where that decides.
     """
+    competing = (LOGIT_SCALE * (cosines if background == "prompt" else cosines[1:])).softmax(0)
+    prompts = competing[1:] if background == "prompt" else competing  # P h w
     if background == "prompt":
-        confidence, best = (LOGIT_SCALE * cosines).softmax(0).max(0)  # each h w
-        return best, confidence
-    prompts = (LOGIT_SCALE * cosines[1:]).softmax(0)  # P h w
-    if background == "none":
-        confidence, best = prompts.max(0)
-        return best + 1, confidence
-    assert saliency is not None
-    fitting = (1 + cosines) / 2 if signed else cosines
-    best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
+        best = competing.argmax(0)  # h w
+    elif background == "none":
+        best = prompts.argmax(0) + 1
+    else:
+        assert saliency is not None
+        fitting = (1 + cosines) / 2 if signed else cosines
+        best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
+    if per_region:
+        best = unite_regions(best, prompts)
     confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
-    return best, torch.where(best > 0, confidence * saliency, 1 - saliency)
+    if background == "prompt":
+        confidence = torch.where(best > 0, confidence, competing[0])
+    elif saliency is not None:
+        confidence = torch.where(best > 0, confidence * saliency, 1 - saliency)
+    return best, confidence
+
+
+def unite_regions(classes: Tensor, probabilities: Tensor) -> Tensor:
+    """Give each 4-connected region outside the background the class of the greatest mean probability in it.
+
+    Args:
+        classes: int64 [h, w], 0 for the background, i + 1 for the i-th prompt.
+        probabilities: float32 [P, h, w] of the prompts.
+
+    Returns:
+        int64 [h, w], 0 where `classes` is 0.
+    """
+    regions = components((classes > 0).cpu().numpy())
+    numbers = torch.from_numpy(regions.labels).to(classes.device, torch.int64)  # h w
+    sums = probabilities.new_zeros(len(probabilities), 1 + len(regions.areas))
+    sums.index_add_(1, numbers.flatten(), probabilities.flatten(1))  # P 1+regions
+    winners = sums.argmax(0) + 1
+    winners[0] = 0
+    return winners[numbers]
 
 
 def label_pixels(

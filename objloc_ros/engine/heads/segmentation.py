@@ -22,6 +22,7 @@ from objloc_ros.engine.heads.labelling import (
     SegmentationOptions,
     choose_classes,
     label_pixels,
+    unite_regions,
 )
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
@@ -129,8 +130,12 @@ class SegmentationHead:
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
             with stage("clip_dinoiser.pixels", is_part=True):
-                confidence, best = _to_pixels(probabilities, geometry)[0].max(0)  # each h' w'
-                classes = best + int(options.background == "none")
+                fine = _to_pixels(probabilities, geometry)[0]  # texts h' w'
+                first = int(options.background == "none")
+                classes = fine.argmax(0) + first
+                if options.per_region:
+                    classes = unite_regions(classes, fine[1 - first :])
+                confidence = fine.gather(0, (classes - first)[None])[0]  # h' w'
                 results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
 
@@ -173,7 +178,11 @@ class SegmentationHead:
         results = []
         for cosines, saliency, geometry in zip(cosine_maps, saliencies, geometries, strict=True):
             classes, confidence = choose_classes(
-                cosines, saliency, options.background, signed=self._clip.spec.signed
+                cosines,
+                saliency,
+                options.background,
+                signed=self._clip.spec.signed,
+                per_region=options.per_region,
             )  # each h' w'
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
