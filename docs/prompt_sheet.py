@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from objloc_ros import load_pipeline
-from objloc_ros.cli.demo import NOUNS
+from objloc_ros.cli.demo import MIN_AREA, NOUNS
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.evaluation.held_out_prompts import make_bank, make_captioned_scenes
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
@@ -41,7 +41,7 @@ def draw_labels(pipeline: Pipeline, image: Image, prompts: Sequence[str]) -> Ima
 def draw_photographs() -> Iterator[tuple[Image, str]]:
     """Yield every photograph with its nouns, and a caption."""
     pipeline = load_pipeline(("clip_diy",), "tiny", "cpu", clip="lite_clip")
-    pipeline.configure("clip_diy", per_region=True)
+    pipeline.configure("clip_diy", per_region=True, min_area=MIN_AREA)
     prompts = [noun.strip() for noun in NOUNS.split(",")]
     for path in list_sources([PHOTOGRAPHS]):
         yield draw_labels(pipeline, read_image(path), prompts), f"one of {len(prompts)} nouns"

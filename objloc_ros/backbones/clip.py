@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objloc_ros.backbones.attention import attend
+from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
 from objloc_ros.backbones.positions import Positions, sized_pos_embed
 from objloc_ros.backbones.stem import DeepStem
 from objloc_ros.backbones.vit import patch_grid
@@ -48,6 +49,7 @@ class ClipSpec:
         ln_pre: Whether tokens are normalised before the first block, as CLIP's are.
         signed: Whether similarities of things that do not fit go below 0, which those of the large models never do.
         short_side: Shorter side in pixels of whole images for dense features; CLIP-DINOiser's for the large towers.
+        unknown: What becomes of words that are not known, for messages.
     """
 
     patch: int
@@ -66,6 +68,7 @@ class ClipSpec:
     ln_pre: bool = True
     signed: bool = False
     short_side: int = 448
+    unknown: str = "it will guess"
 
 
 CLIP_SPECS: dict[str, ClipSpec] = {
@@ -88,9 +91,13 @@ CLIP_SPECS: dict[str, ClipSpec] = {
         ln_pre=False,
         signed=True,
         short_side=192,
+        unknown="it will guess; lite_clip knows ordinary nouns",
     ),
 }
-"""Pairs of towers by name, which is also that of their weights in the registry."""
+"""Pairs of transformers by name, which is also that of their weights in the registry."""
+
+CLIP_NAMES = (*CLIP_SPECS, LITE_CLIP)
+"""All pairs of towers."""
 
 
 class ClipTokens(NamedTuple):
@@ -167,6 +174,10 @@ class ClipImage(nn.Module):
         return list(cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks))
 
 
+ImageTower = ClipImage | LiteImage
+"""What embeds images, whatever the architecture."""
+
+
 def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
     """Run one block of an image tower.
 
@@ -189,14 +200,25 @@ def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]
     return x + block.ls_2(block.mlp(normed)), normed
 
 
-def find_clip_spec(name: str) -> ClipSpec:
-    """Look up an architecture.
+def find_tower_spec(name: str) -> ClipSpec | LiteSpec:
+    """Look up an architecture of any kind.
 
     Raises:
         ParameterError: If the name is unknown.
     """
+    return LiteSpec() if name == LITE_CLIP else find_clip_spec(name)
+
+
+def find_clip_spec(name: str) -> ClipSpec:
+    """Look up an architecture of transformers.
+
+    Raises:
+        ParameterError: If the name is unknown, or its towers are none.
+    """
+    if name == LITE_CLIP:
+        raise ParameterError(f"{name} is no transformer; those are {', '.join(CLIP_SPECS)}")
     if name not in CLIP_SPECS:
-        raise ParameterError(f"unknown CLIP model {name!r}; known: {', '.join(CLIP_SPECS)}")
+        raise ParameterError(f"unknown CLIP model {name!r}; known: {', '.join(CLIP_NAMES)}")
     return CLIP_SPECS[name]
 
 

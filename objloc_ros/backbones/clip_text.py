@@ -139,6 +139,10 @@ class ClipText:
         embedded = torch.stack([self._cache[pair] for pair in wanted])  # P*templates D
         return F.normalize(embedded.unflatten(0, (len(prompts), len(templates))).mean(1), dim=-1)
 
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Return the words of a prompt of which the tower knows no part; large towers, which read letters, know all."""
+        return self.tokenizer.unknown_words(prompt)
+
     def _forget(self, wanted: set[tuple[str, str]], *, room_for: int) -> None:
         """Drop the oldest embeddings that nobody wants now, as far as the cache would grow beyond its limit."""
         surplus = len(self._cache) + room_for - MAX_CACHED_TEXTS

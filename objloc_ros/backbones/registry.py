@@ -163,6 +163,13 @@ _ENTRIES = (
         licence="Apache-2.0",
         source="trained by this project on procedural scenes with attribute captions",
     ),
+    WeightsEntry(
+        name="lite_clip",
+        filename="lite_clip.safetensors",
+        layout="clip",
+        licence="Apache-2.0 AND WordNet-3.0",
+        source="EfficientNet-Lite0 (Google; ImageNet's labels), nouns by all-MiniLM-L6-v2 and WordNet 3.0: see NOTICE",
+    ),
     _clip("clip_vitb32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "MIT", "open_clip's ViT-B-32, laion2b_s34b_b79k"),
     _clip("clip_vitb16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "MIT", "open_clip's ViT-B-16, laion2b_s34b_b88k"),
     _clip(

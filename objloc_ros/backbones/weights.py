@@ -22,8 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from objloc_ros.backbones.clip import ClipImage, build_clip_image, build_text_transformer, find_clip_spec
+from objloc_ros.backbones.clip import ImageTower, build_clip_image, build_text_transformer, find_clip_spec
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
+from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
+from objloc_ros.backbones.lite_text import LiteText, NounTable
 from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
 from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
 from objloc_ros.backbones.store import check_file, describe_missing, fetch, verify
@@ -227,11 +229,11 @@ def _list_some(keys: list[str]) -> str:
 
 def load_clip_image(
     name: str = "tiny_clip", *, path: str | Path | None = None, device: str | torch.device = "cpu"
-) -> ClipImage:
+) -> ImageTower:
     """Load an image tower, frozen and in eval mode.
 
     Args:
-        name: Architecture, a key of `clip.CLIP_SPECS`.
+        name: Architecture, one of `clip.CLIP_NAMES`.
         path: Weights file in open_clip's layout; None for the embedded or the fetched one.
         device: Where to put the parameters.
 
@@ -239,21 +241,21 @@ def load_clip_image(
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
-    tower = build_clip_image(name)
+    tower: ImageTower = LiteImage(LiteSpec()) if name == LITE_CLIP else build_clip_image(name)
+    network = tower if isinstance(tower, LiteImage) else tower.visual
     file = find_verified(name, path)
     state = {k.removeprefix(VISUAL): v for k, v in read_tensors(file, lambda key: key.startswith(VISUAL)).items()}
-    state = conform(state, tower.visual.state_dict(), f"{file} does not hold the image tower of {name}")
-    tower.visual.load_state_dict(state)
+    network.load_state_dict(conform(state, network.state_dict(), f"{file} does not hold the image tower of {name}"))
     return tower.requires_grad_(False).eval().to(device)
 
 
 def load_clip_text(
     name: str = "tiny_clip", *, path: str | Path | None = None, device: str | torch.device = "cpu"
-) -> ClipText:
-    """Load a text tower with its tokens, frozen and in eval mode.
+) -> ClipText | LiteText:
+    """Load a text tower with its tokens or nouns, frozen and in eval mode.
 
     Args:
-        name: Architecture, a key of `clip.CLIP_SPECS`.
+        name: Architecture, one of `clip.CLIP_NAMES`.
         path: Weights file in open_clip's layout; None for the embedded or the fetched one.
         device: Where to put the parameters.
 
@@ -261,6 +263,8 @@ def load_clip_text(
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
+    if name == LITE_CLIP:
+        return LiteText(load_noun_table(path), torch.device(device))
     spec = find_clip_spec(name)
     file = find_verified(name, path)
     state = read_tensors(file, lambda key: not key.startswith(VISUAL) and key not in _NEITHER)
@@ -273,6 +277,22 @@ def load_clip_text(
     tower.load_state_dict(state)
     tower.requires_grad_(False).eval().to(device)
     return ClipText(name, tower, Tokenizer(spec.context, known))
+
+
+def load_noun_table(path: str | Path | None = None) -> NounTable:
+    """Load the nouns of `lite_clip`, without a network.
+
+    Args:
+        path: Weights file; None for the embedded one.
+
+    Raises:
+        WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
+    """
+    file = find_verified(LITE_CLIP, path)
+    try:
+        return NounTable.unpack(read_tensors(file, lambda key: not key.startswith(VISUAL)))
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{file} does not hold the nouns of {LITE_CLIP}: {error!r}") from error
 
 
 def read_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import Conv2d
+from torch.utils.flop_counter import FlopCounterMode
 
 from objloc_ros.backbones.clip import ClipSpec
+from objloc_ros.backbones.lite_clip import LiteImage, LiteSpec
 from objloc_ros.backbones.vit import ViTSpec
 from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
@@ -230,6 +232,25 @@ def count_clip_dense(spec: ClipSpec, source: Size) -> Workload:
         weight_bytes=FLOAT_BYTES * (stem_weights + width**2 * (12 * spec.layers - 2) + width * spec.embed_dim),
         image_bytes=FLOAT_BYTES * patches * (3 * spec.patch**2 + spec.embed_dim),
         gemm=GemmShape(patches + 1, width, 4 * width),
+        bfloat16=True,
+    )
+
+
+def count_lite(spec: LiteSpec, size: Size) -> Workload:
+    """Count one pass of `lite_clip`'s image tower over an image of this size, in multiples of its patch.
+
+    Most of it are convolutions of single pixels; those at stride 16 stand for all.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        tower = LiteImage(spec)
+        tower.dense(torch.empty(1, 3, *size))
+    positions = size[0] * size[1] // spec.patch**2
+    return Workload(
+        products=counter.get_total_flops(),
+        attention=0,
+        weight_bytes=FLOAT_BYTES * sum(parameter.numel() for parameter in tower.parameters()),
+        image_bytes=FLOAT_BYTES * (3 * size[0] * size[1] + positions * spec.embed_dim),
+        gemm=GemmShape(4 * positions, 112, 672),
         bfloat16=True,
     )
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import find_clip_spec
+from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteSpec
 from objloc_ros.backbones.vit import SPECS, build_vit
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
@@ -29,6 +30,7 @@ from objloc_ros.benchmark.roofline import (
     count_clip_windows,
     count_detector,
     count_gram,
+    count_lite,
     count_vit,
 )
 from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
@@ -43,6 +45,7 @@ from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.detector_file import DetectorInfo, save_detector
 from objloc_ros.methods.token_detector import TokenDetector
+from objloc_ros.ops.geometry import plan
 from objloc_ros.options import describe
 from objloc_ros.types import Size
 
@@ -244,6 +247,12 @@ def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Wo
         workloads["head"] = count_gram(grid[0] * grid[1], backbone.vit.spec.embed_dim)
     elif case.method == "detector":
         workloads["head"] = count_detector(backbone.vit.spec, grid)
+    elif case.method in SEGMENTATION and clip == LITE_CLIP:
+        spec = LiteSpec()
+        side = spec.window_side
+        is_square = case.method == "clip_diy"
+        size = (side, side) if is_square else plan(case.size, patch=spec.patch, short_side=spec.short_side).padded
+        workloads["head"] = count_lite(spec, size)
     elif case.method == "clip_diy":
         workloads["head"] = count_clip_windows(find_clip_spec(clip))
     elif case.method in SEGMENTATION:

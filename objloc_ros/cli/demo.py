@@ -41,11 +41,14 @@ QUIET_S = 1.5
 publishes once a second."""
 
 NOUNS = (
-    "person, astronaut, dog, cat, raccoon, bird, horse, cow, car, truck, bus, bicycle, motorcycle, train, airplane, "
+    "person, astronaut, dog, cat, bird, horse, sheep, cow, car, truck, bus, bicycle, motorcycle, train, airplane, "
     "boat, rocket, chair, table, sofa, bottle, cup, bowl, plate, spoon, fruit, flower, tree, laptop, telephone, book, "
     "backpack, ball, drum, guitar, hat, shoe, lamp, clock, toy"
 )
 """What the demo looks for in pictures until it is told otherwise."""
+
+MIN_AREA = 0.005
+"""Smallest region that is named, as a fraction of the frame."""
 
 SPIN_S = 0.1
 """How long to wait for a message before the child processes are checked, in seconds."""
@@ -143,7 +146,8 @@ def _record(args: argparse.Namespace, prompts: Sequence[str], bag: Path) -> None
     """Run source and nodes and record them, until all frames have gone through."""
     commands = {"found": make_node_command(FOUND, CAMERA, {"backbone": args.backbone})}
     if prompts:
-        parameters = {"backbone": args.backbone, "clip": args.clip, "prompts": prompts, "per_region": True}
+        networks = {"backbone": args.backbone, "clip": args.clip}
+        parameters = {**networks, "prompts": prompts, "per_region": True, "min_area": MIN_AREA}
         commands["segmentation"] = make_node_command(SEGMENTATION, CAMERA, parameters)
     # Subscribers: the nodes, once they are ready, and the recorder.
     commands["image_source"] = _make_source_command(args, subscribers=len(commands) + 1)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from objloc_ros.backbones.clip import find_tower_spec
 from objloc_ros.data import DATASETS, Dataset, list_options, open_dataset
 from objloc_ros.data.coco_json import KINDS
 from objloc_ros.engine.config import HEADS, NETWORKS, WEIGHTS, PipelineConfig
@@ -232,7 +233,7 @@ def warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:
     """Warn on stderr of words in the prompts that the text tower does not know."""
     unknown = ", ".join(repr(word) for word in pipeline.unknown_words())
     if unknown:
-        print(f"objloc: {clip} does not know {unknown}: it will guess", file=sys.stderr)
+        print(f"objloc: {clip} does not know {unknown}: {find_tower_spec(clip).unknown}", file=sys.stderr)
 
 
 def add_dataset(parser: argparse.ArgumentParser, name: str) -> None:

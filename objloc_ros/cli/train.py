@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from objloc_ros.backbones.clip import CLIP_SPECS
+from objloc_ros.backbones.clip import CLIP_SPECS, ClipImage
 from objloc_ros.backbones.vit import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
 from objloc_ros.cli import train_detector, train_found, train_selfmask
@@ -149,6 +149,7 @@ def _train_dinoiser(args: argparse.Namespace) -> None:
     found = dino if shared else load_backbone(found_name, path=args.found_weights, device=device)
     weight, bias = load_found_head(found_name, path=args.head_weights)
     clip = load_clip_image(args.clip, path=args.clip_weights, device=device)
+    assert isinstance(clip, ClipImage)  # --clip offers transformers alone
     images: Pictures
     if args.images is None:
         bank = Bank(HEAD_BANK_SEED, backgrounds=300, sprites=900, photographs=load_surface_photographs())

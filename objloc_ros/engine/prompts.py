@@ -14,7 +14,9 @@ from torch import Tensor
 
 from objloc_ros.backbones.clip import find_clip_spec
 from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, fill_template
-from objloc_ros.backbones.weights import load_clip_text
+from objloc_ros.backbones.lite_clip import LITE_CLIP
+from objloc_ros.backbones.lite_text import LiteText
+from objloc_ros.backbones.weights import load_clip_text, load_noun_table
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prompt_texts
 
@@ -65,7 +67,7 @@ class PromptEncoder:
 
     def __init__(self, name: str, *, path: str | Path | None = None, device: torch.device) -> None:
         self._name, self._path, self._device = name, path, device
-        self._tower: ClipText | None = None
+        self._tower: ClipText | LiteText | None = None
         self._lock = threading.Lock()
 
     def encode(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
@@ -90,22 +92,28 @@ class PromptEncoder:
         """Return the words that the text tower has never met, each once; none for large towers, which read letters."""
         if self._tower is None:
             return []
-        tokenizer = self._tower.tokenizer
-        return list(dict.fromkeys(word for prompt in prompts for word in tokenizer.unknown_words(prompt)))
+        return list(dict.fromkeys(word for prompt in prompts for word in self._tower.unknown_words(prompt)))
 
 
-def check_prompts(name: str, prompts: Sequence[str], templates: Sequence[str]) -> None:
+def check_prompts(
+    name: str, prompts: Sequence[str], templates: Sequence[str], *, path: str | Path | None = None
+) -> None:
     """Check prompts and templates without encoding them.
 
     Args:
         name: Name of the CLIP model.
         prompts: See `PromptEncoder.encode`.
         templates: See `PromptEncoder.encode`.
+        path: Its weights file; None for the registered one.
 
     Raises:
         ParameterError: If they break a constraint; the message names it.
+        WeightsError: If the model's nouns, where it has a table of them, are missing or refused.
     """
     check_prompt_texts(prompts)
+    if name == LITE_CLIP:
+        expand_templates(templates)
+        return LiteText(load_noun_table(path), torch.device("cpu")).check(prompts)
     sentences = (fill_template(template, prompt) for template, prompt in product(expand_templates(templates), prompts))
     check_lengths(Tokenizer(find_clip_spec(name).context), sentences)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import ClipImage
+from objloc_ros.backbones.clip import ImageTower
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.evaluation.held_out_scenes import BATCH_IMAGES, COUNT_PROBABILITIES, SEED, SIZE, batches
@@ -86,7 +86,7 @@ def make_crops(bank: AttributeBank, count: int, side: int, seed: int = SEED) -> 
 
 
 def evaluate_crops(
-    tower: ClipImage, encoder: PromptEncoder, crops: Sequence[tuple[Image, Attributes]], device: torch.device
+    tower: ImageTower, encoder: PromptEncoder, crops: Sequence[tuple[Image, Attributes]], device: torch.device
 ) -> Scores:
     """Compute the zero-shot accuracy: which prompt is closest to a crop.
 
@@ -161,7 +161,7 @@ def _draw_truth(scene: CaptionedScene) -> npt.NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def _embed(tower: ClipImage, images: Sequence[Image], device: torch.device) -> Tensor:
+def _embed(tower: ImageTower, images: Sequence[Image], device: torch.device) -> Tensor:
     mean, std = (torch.tensor(values, device=device)[:, None, None] * 255 for values in (tower.mean, tower.std))
     pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float()
     return F.normalize(tower((pixels - mean) / std), dim=-1)

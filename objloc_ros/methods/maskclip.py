@@ -13,7 +13,24 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import ClipImage, ClipTokens
+from objloc_ros.backbones.clip import ClipImage, ClipTokens, ImageTower
+from objloc_ros.types import Grid
+
+
+def dense_features(tower: ImageTower, images: Tensor) -> tuple[Tensor, Grid]:
+    """Return patch features in the space of texts, float32 [B, N, D], not normalised, and the grid of patches.
+
+    Args:
+        tower: An image tower. One without attention has features of that kind at every position.
+        images: float32 [B, 3, H, W], normalised as the tower wants; H and W multiples of its patch.
+
+    Raises:
+        InputError: If a side is not a positive multiple of the patch size.
+    """
+    if not isinstance(tower, ClipImage):
+        return tower.dense(images)
+    tokens = tower.tokens(images)
+    return value_features(tower, tokens), tokens.grid
 
 
 def value_features(tower: ClipImage, tokens: ClipTokens) -> Tensor:

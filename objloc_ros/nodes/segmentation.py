@@ -82,7 +82,7 @@ class SegmentationAdapter(MethodAdapter):
     def check(self, values: Values) -> None:
         """Judge the networks and the prompts."""
         super().check(values)
-        _check_prompts(values["clip"], tuple(values["prompts"]), tuple(values["templates"]))
+        _check_prompts(values["clip"], values["clip_weights"], tuple(values["prompts"]), tuple(values["templates"]))
 
     def apply(self, values: Values) -> None:
         """Take a set over as soon as its prompts are encoded."""
@@ -138,7 +138,10 @@ class SegmentationAdapter(MethodAdapter):
             unknown = pipeline.unknown_words()
             if unknown:
                 names = ", ".join(repr(word) for word in unknown[:10])
-                host.log.warn("unknown words", f"{settings['clip']} has never met {names}: it will guess")
+                from objloc_ros.backbones.clip import find_tower_spec
+
+                hint = find_tower_spec(settings["clip"]).unknown
+                host.log.warn("unknown words", f"{settings['clip']} has never met {names}: {hint}")
         is_news = change.encoded is not None or change.restarted or threshold != change.previous["threshold"]
         if is_news and pipeline.labels is not None:
             moment = change.valid_from
@@ -147,11 +150,11 @@ class SegmentationAdapter(MethodAdapter):
 
 
 @functools.lru_cache(maxsize=32)
-def _check_prompts(clip: str, prompts: tuple[str, ...], templates: tuple[str, ...]) -> None:
+def _check_prompts(clip: str, weights: str, prompts: tuple[str, ...], templates: tuple[str, ...]) -> None:
     """Raise ParameterError unless these prompts are good; those found good are known: many of them take a second."""
     from objloc_ros.engine.prompts import check_prompts
 
-    check_prompts(clip, prompts, templates)
+    check_prompts(clip, prompts, templates, path=weights or None)
 
 
 def main() -> int:

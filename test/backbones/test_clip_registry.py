@@ -34,7 +34,7 @@ def test_weights_come_from_where_open_clip_takes_them(name, repository):
 
 
 def test_every_model_has_weights():
-    assert {name for name, entry in REGISTRY.items() if entry.layout == "clip"} == {"tiny_clip", *LARGE}
+    assert {name for name, entry in REGISTRY.items() if entry.layout == "clip"} == {"tiny_clip", "lite_clip", *LARGE}
 
 
 @pytest.mark.parametrize("which", ["image", "text"])

@@ -155,13 +155,13 @@ def test_json_is_all_that_is_printed(detect, picture, tmp_path, capsys):
     assert detect("a.png", prompts="red zebra", options=("--json",)) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == json.loads((tmp_path / "out" / "detections.json").read_text())
-    assert err == "objloc: tiny_clip does not know 'zebra': it will guess\n"
+    assert err == "objloc: tiny_clip does not know 'zebra': it will guess; lite_clip knows ordinary nouns\n"
 
 
 def test_unknown_words_are_told_once_each(detect, picture, capsys):
     assert detect("a.png", prompts="red zebra, blue giraffe, zebra, circle") == 0
     out, err = capsys.readouterr()
-    assert err == "objloc: tiny_clip does not know 'zebra', 'giraffe': it will guess\n"
+    assert err == "objloc: tiny_clip does not know 'zebra', 'giraffe': it will guess; lite_clip knows ordinary nouns\n"
     assert "does not know" not in out
 
 

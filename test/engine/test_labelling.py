@@ -58,21 +58,22 @@ def test_without_a_background_every_pixel_has_a_prompt():
 
 
 def test_a_region_has_the_class_that_is_most_probable_over_all_of_it():
-    """Two regions beside a column of background: three pixels that disagree, and one."""
+    """Two regions beside a column of background: two pixels that disagree, and one."""
     probabilities = torch.tensor([[[0.6, 0.6, 0.5, 0.3]], [[0.3, 0.4, 0.5, 0.3]], [[0.1, 0.0, 0.0, 0.4]]])
     classes = torch.tensor([[1, 2, 0, 3]])
-    assert unite_regions(classes, probabilities).tolist() == [[1, 1, 0, 3]]
+    assert unite_regions(classes, probabilities, min_area=0).tolist() == [[1, 1, 0, 3]]
     sure = torch.tensor([[[0.6, 0.0, 1.0, 0.3]], [[0.4, 1.0, 0.0, 0.3]], [[0.0, 0.0, 0.0, 0.4]]])
-    assert unite_regions(torch.tensor([[1, 2, 1, 3]]), sure).tolist() == [[1, 1, 1, 1]]
-    assert unite_regions(torch.tensor([[1, 2, 0, 3]]), sure).tolist() == [[2, 2, 0, 3]]
-    assert unite_regions(torch.zeros(1, 4, dtype=torch.int64), sure).tolist() == [[0, 0, 0, 0]]
+    assert unite_regions(torch.tensor([[1, 2, 1, 3]]), sure, min_area=0).tolist() == [[1, 1, 1, 1]]
+    assert unite_regions(classes, sure, min_area=0.25).tolist() == [[2, 2, 0, 3]]
+    assert unite_regions(classes, sure, min_area=0.26).tolist() == [[2, 2, 0, 0]]
+    assert unite_regions(torch.zeros(1, 4, dtype=torch.int64), sure, min_area=0).tolist() == [[0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("background", ["found", "prompt", "none"])
 def test_labels_per_region_have_the_confidence_of_their_own_pixels(background):
     saliency = SALIENCY if background == "found" else None
     best, sure = choose_classes(COSINES, saliency, background)
-    united, united_sure = choose_classes(COSINES, saliency, background, per_region=True)
+    united, united_sure = choose_classes(COSINES, saliency, background, min_region=0)
     assert ((united > 0) == (best > 0)).all()
     same = united == best
     assert same.any()

@@ -37,7 +37,7 @@ class SegmentationOptions(Options):
     per_region: bool = option(
         False,
         "Give each connected region outside the background one label, that of the greatest mean probability in it, "
-        "instead of one to each pixel.",
+        "instead of one to each pixel, and none to those below min_area.",
     )
     threshold: float = option(0.0, "Least confidence of a label.", low=0, high=1)
     min_area: float = option(0.001, "Smallest reported region as a fraction of the image.", low=0, high=1)
@@ -90,7 +90,7 @@ def choose_classes(
     background: Background,
     *,
     signed: bool = False,
-    per_region: bool = False,
+    min_region: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the class of each pixel, and say how confident the choice is.
 
@@ -100,7 +100,8 @@ def choose_classes(
         background: See `SegmentationOptions`.
         signed: Weigh (1 + cosine) / 2 with the saliency instead of the cosine: a product of a negative one would favour
             what the saliency speaks against.
-        per_region: See `SegmentationOptions`.
+        min_region: Give each region that is at least this fraction of the image one class, and smaller ones none; None
+            gives each pixel its own.
 
     Returns:
         int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
@@ -116,8 +117,8 @@ def choose_classes(
         assert saliency is not None
         fitting = (1 + cosines) / 2 if signed else cosines
         best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
-    if per_region:
-        best = unite_regions(best, prompts)
+    if min_region is not None:
+        best = unite_regions(best, prompts, min_area=min_region)
     confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
     if background == "prompt":
         confidence = torch.where(best > 0, confidence, competing[0])
@@ -126,15 +127,16 @@ def choose_classes(
     return best, confidence
 
 
-def unite_regions(classes: Tensor, probabilities: Tensor) -> Tensor:
+def unite_regions(classes: Tensor, probabilities: Tensor, *, min_area: float) -> Tensor:
     """Give each 4-connected region outside the background the class of the greatest mean probability in it.
 
     Args:
         classes: int64 [h, w], 0 for the background, i + 1 for the i-th prompt.
         probabilities: float32 [P, h, w] of the prompts.
+        min_area: Smallest region that keeps a class, as a fraction of the image.
 
     Returns:
-        int64 [h, w], 0 where `classes` is 0.
+        int64 [h, w], 0 on the background and on smaller regions.
     """
     regions = components((classes > 0).cpu().numpy())
     numbers = torch.from_numpy(regions.labels).to(classes.device, torch.int64)  # h w
@@ -142,6 +144,7 @@ def unite_regions(classes: Tensor, probabilities: Tensor) -> Tensor:
     sums.index_add_(1, numbers.flatten(), probabilities.flatten(1))  # P 1+regions
     winners = sums.argmax(0) + 1
     winners[0] = 0
+    winners[1:][torch.from_numpy(regions.areas < min_area * classes.numel())] = 0
     return winners[numbers]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import cv2
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objloc_ros.backbones.clip import ClipImage
+from objloc_ros.backbones.clip import ClipImage, ImageTower
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import (
@@ -29,9 +30,17 @@ from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
-from objloc_ros.methods.clip_diy import SIDE, resized_windows, similarity, split_windows, windows_per_row
+from objloc_ros.methods.clip_diy import (
+    PATCH_SIZES,
+    SIDE,
+    STRIDE,
+    resized_windows,
+    similarity,
+    split_windows,
+    windows_per_row,
+)
 from objloc_ros.methods.found import upsampled_saliency
-from objloc_ros.methods.maskclip import value_features
+from objloc_ros.methods.maskclip import dense_features, value_features
 from objloc_ros.ops.geometry import Geometry, plan, to_input
 from objloc_ros.types import Image, Size, size_of
 
@@ -45,7 +54,7 @@ class Towers(NamedTuple):
         dinoiser: CLIP-DINOiser's convolutions; None where there are none for this tower.
     """
 
-    clip: ClipImage
+    clip: ImageTower
     found: FoundHead
     dinoiser: dinoiser.DinoiserHead | None
 
@@ -90,14 +99,8 @@ class SegmentationHead:
     def _clip_diy(self, batch: Batch, prompts: ActivePrompts, options: ClipDiyOptions) -> list[SemanticResult]:
         squares = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for image in batch.images])
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)  # B 3 SIDE SIDE
-        windows = resized_windows(pixels, self._clip.side)  # B*windows 3 S S
-        mean, std = (
-            torch.tensor(values, device=self._device)[:, None, None] * 255
-            for values in (self._clip.mean, self._clip.std)
-        )
         with self._autocast:
-            embedded = self._clip((windows.float() - mean) / std)  # B*windows D
-        scales = split_windows(embedded, len(squares), windows_per_row())  # for each scale: B n n D
+            scales = embed_windows(self._clip, pixels)  # for each scale: B n n D
         cosines = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)  # B 1+P SIDE SIDE
         square = (SIDE, SIDE)
         geometries = [Geometry(size_of(image), square, square, self._clip.patch) for image in batch.images]
@@ -109,7 +112,7 @@ class SegmentationHead:
         for number, image in enumerate(batch.images):
             inputs, geometry = self._prepare(image)
             with self._autocast:
-                features = value_features(self._clip, self._clip.tokens(inputs))  # 1 N D
+                features, _ = dense_features(self._clip, inputs)  # 1 N D
             cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT  # 1 1+P N
             with stage("maskclip.pixels", is_part=True):
                 cosines = _to_pixels(cosines.unflatten(2, geometry.grid), geometry)  # 1 1+P h' w'
@@ -122,9 +125,12 @@ class SegmentationHead:
         for number, image in enumerate(batch.images):
             inputs, geometry = self._prepare(image)
             with self._autocast:
-                tokens = self._clip.tokens(inputs)
-                features = value_features(self._clip, tokens)  # 1 N D
-            correlations, background = self._relate(tokens.middle, geometry.grid, _take_one(batch, number), options)
+                if isinstance(self._clip, ClipImage):
+                    tokens = self._clip.tokens(inputs)
+                    features, middle = value_features(self._clip, tokens), tokens.middle  # 1 N D, 1 N W
+                else:
+                    features, middle = *dense_features(self._clip, inputs)[:1], None
+            correlations, background = self._relate(middle, geometry.grid, _take_one(batch, number), options)
             pooled = dinoiser.pool_features(features, correlations, gamma=options.gamma)  # 1 N D
             probabilities = dinoiser.compute_probabilities(pooled, texts).unflatten(2, geometry.grid)  # 1 texts h w
             if options.background == "found":
@@ -134,21 +140,23 @@ class SegmentationHead:
                 first = int(options.background == "none")
                 classes = fine.argmax(0) + first
                 if options.per_region:
-                    classes = unite_regions(classes, fine[1 - first :])
-                confidence = fine.gather(0, (classes - first)[None])[0]  # h' w'
+                    classes = unite_regions(classes, fine[1 - first :], min_area=options.min_area)
+                confidence = fine.gather(0, (classes - first).clamp(min=0)[None])[0]  # h' w'
                 results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
 
     def _uses_head(self, options: DinoiserOptions) -> bool:
         return options.correlations == "head" or (options.correlations == "auto" and self._dinoiser_head is not None)
 
-    def _relate(self, middle: Tensor, grid: Size, single: Batch, options: DinoiserOptions) -> tuple[Tensor, Tensor]:
+    def _relate(
+        self, middle: Tensor | None, grid: Size, single: Batch, options: DinoiserOptions
+    ) -> tuple[Tensor, Tensor]:
         """Return correlations [1, N, N] and background bool [1, h, w] of one image, by the head or DINO and FOUND."""
         if self._uses_head(options):
-            if self._dinoiser_head is None:
+            if self._dinoiser_head is None or middle is None:
                 raise ParameterError(
-                    "there is no CLIP-DINOiser head for this CLIP model: train one with `objloc train dinoiser`, or "
-                    "choose correlations 'dino'"
+                    "there is no CLIP-DINOiser head for this CLIP model: train one with `objloc train dinoiser` (of "
+                    "transformers, not of lite_clip), or choose correlations 'dino'"
                 )
             correlations, logits = self._dinoiser_head(middle, grid)
             return correlations, logits <= 0
@@ -182,7 +190,7 @@ class SegmentationHead:
                 saliency,
                 options.background,
                 signed=self._clip.spec.signed,
-                per_region=options.per_region,
+                min_region=options.min_area if options.per_region else None,
             )  # each h' w'
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
         return results
@@ -197,6 +205,28 @@ class SegmentationHead:
         geometry = plan(size_of(image), patch=self._clip.patch, short_side=self._clip.spec.short_side)
         clip = self._clip
         return to_input(image, geometry, clip.mean, clip.std, self._device, black=True), geometry
+
+
+def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
+    """Embed the windows of three scales.
+
+    A transformer sees each window by itself. A convolutional tower sees the image once, larger, and averages: its
+    features of a window hardly depend on what lies around it.
+
+    Args:
+        tower: The image tower.
+        images: uint8 [B, 3, SIDE, SIDE] RGB.
+
+    Returns:
+        Per scale float32 [B, n, n, D], not normalised.
+    """
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] * 255 for values in (tower.mean, tower.std))
+    if not isinstance(tower, ClipImage):
+        side = tower.spec.window_side
+        large = F.interpolate(images.float(), size=(side, side), mode="bilinear", align_corners=False)
+        return tower.windows((large - mean) / std, [Fraction(patch, SIDE) for patch in PATCH_SIZES], STRIDE)
+    pixels = resized_windows(images, tower.side)  # B*windows 3 S S
+    return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
 
 
 def _take_one(batch: Batch, number: int) -> Batch:
