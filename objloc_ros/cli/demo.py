@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXTS",
         help='names of objects, separated by commas; "" for none (default: ordinary nouns, none for a scene)',
     )
-    parser.add_argument("--clip", default="tiny_clip", metavar="NAME", help="knows the names (default: %(default)s)")
+    parser.add_argument("--clip", default="lite_clip", metavar="NAME", help="knows the names (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("demo_output"), metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--frames", type=int, default=150, metavar="N", help="frames to publish (default: %(default)s)")
     parser.add_argument(

@@ -3,8 +3,8 @@
 The paper's recipe (`objloc_ros.training.found_head`) learns from discovered backgrounds and from the head's own
 decisions, which mark the parts of an object that stand out most. Here the head, the same 1x1 convolution, learns whole
 objects: every patch that a cut-out covers, its holes filled, in views of three sizes, with objects up to larger than
-the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The discovered
-background stays as a third, weaker signal: it is what photographs and scenes have in common.
+the picture. Each patch counts for itself, and so does the overlap of mask and objects in each view. The complement of
+the discovered background stays as a third label: without it the head marks less of the objects in photographs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
@@ -21,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import background_mask, head_logits
-from objloc_ros.ops.regions import fill_holes
+from objloc_ros.ops.regions import BoolMap, fill_holes
 from objloc_ros.options import Options, option
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training.views import SceneImages
@@ -40,9 +39,6 @@ ENCODED_AT_ONCE = 8
 
 PEAK_RATE = 5e-2
 
-DISCOVERED_WEIGHT = 0.5
-"""Of the discovered foreground, relative to the patches that are known to show objects."""
-
 MIN_DEVIATION = 1e-6
 """Least standard deviation by which a channel of the keys is divided."""
 
@@ -51,7 +47,7 @@ MIN_DEVIATION = 1e-6
 class SceneHeadTraining(Options):
     """Settings of a run; equal settings, banks and backbones give equal heads."""
 
-    scenes: int = option(1500, "Composed scenes, a third of each size.", low=len(SHORT_SIDES))
+    scenes: int = option(1200, "Composed scenes, a third of each size.", low=len(SHORT_SIDES))
     steps: int = option(600, "Optimiser updates.", low=1)
     batch: int = option(32, "Scenes per update.", low=1)
     seed: int = option(0, "Seed of the scenes and their order.", low=0)
@@ -66,13 +62,13 @@ class LabelledKeys:
 
     Args:
         keys: float16 [V, N, C].
-        coverage: float32 [V, N], the part of each patch that objects cover.
+        covered: bool [V, N], whether objects cover more than half of a patch.
         discovered: bool [V, N], the complement of the discovered background.
         grid: Patch rows and columns (h, w), N = h * w.
     """
 
     keys: Tensor
-    coverage: Tensor
+    covered: Tensor
     discovered: Tensor
     grid: Grid
 
@@ -100,45 +96,45 @@ def encode_scenes(
             raise ParameterError(f"the patch size must divide views of {side} pixels, got {backbone.patch}")
         width = round(side * ASPECT / backbone.patch) * backbone.patch
         scenes = SceneImages(bank, seed=settings.seed, count=settings.scenes, size=(side, width), sizes=OBJECT_SIZES)
-        keys, coverage, discovered = [], [], []
+        keys, covered, discovered = [], [], []
         for indices in _split(range(i, settings.scenes, len(SHORT_SIDES)), ENCODED_AT_ONCE):
             rendered = [scenes.render(index) for index in indices]
             batch_keys, foreground = _encode(backbone, [image for image, _ in rendered], settings.bfloat16)
             keys.append(batch_keys)
             discovered.append(foreground)
-            coverage += [cover_patches(identities, backbone.patch) for _, identities in rendered]
+            covered += [find_covered(identities, backbone.patch) for _, identities in rendered]
             done += len(rendered)
             on_encoded(done)
         grid = (side // backbone.patch, width // backbone.patch)
-        encoded.append(LabelledKeys(torch.cat(keys), torch.from_numpy(np.stack(coverage)), torch.cat(discovered), grid))
+        encoded.append(LabelledKeys(torch.cat(keys), torch.from_numpy(np.stack(covered)), torch.cat(discovered), grid))
     return encoded
 
 
-def cover_patches(identities: Image, patch: int) -> npt.NDArray[np.float32]:
-    """Measure the part of each patch that objects cover, their holes filled: float32 [N], row-major.
+def find_covered(identities: Image, patch: int) -> BoolMap:
+    """Find the patches of which objects cover more than half, their holes filled: bool [N], row-major.
 
     Args:
         identities: uint8 [H, W], the object that each pixel shows, 0 for the background.
         patch: Patch side in pixels, which divides both sides.
     """
-    covered = np.zeros(identities.shape, bool)
+    pixels = np.zeros(identities.shape, bool)
     for number in range(1, int(identities.max()) + 1):
-        covered |= fill_holes(identities == number)
+        pixels |= fill_holes(identities == number)
     rows, columns = identities.shape[0] // patch, identities.shape[1] // patch
-    parts: npt.NDArray[np.float32] = covered.reshape(rows, patch, columns, patch).mean((1, 3), dtype=np.float32)
-    return parts.ravel()
+    covered: BoolMap = pixels.reshape(rows, patch, columns, patch).mean((1, 3)) > 0.5
+    return covered.ravel()
 
 
-def overlap_loss(logits: Tensor, coverage: Tensor) -> Tensor:
+def overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute one minus the soft IoU of mask and objects, averaged over views.
 
     Args:
         logits: float32 [B, N].
-        coverage: float32 [B, N] in [0, 1].
+        labels: float32 [B, N] in [0, 1].
     """
     mask = logits.sigmoid()
-    shared = (mask * coverage).sum(1)
-    return (1 - (shared + 1) / (mask.sum(1) + coverage.sum(1) - shared + 1)).mean()
+    shared = (mask * labels).sum(1)
+    return (1 - (shared + 1) / (mask.sum(1) + labels.sum(1) - shared + 1)).mean()
 
 
 def fit_head(
@@ -165,10 +161,11 @@ def fit_head(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     for step, batch in enumerate(_draw_batches(views, settings), start=1):
         logits = head_logits((batch.keys.float() - mean) / deviation, weight, bias, batch.grid).flatten(1)  # B N
+        labels = batch.covered.float()
         losses = {
-            "patches": bce(logits, batch.coverage),
-            "overlap": overlap_loss(logits, batch.coverage),
-            "discovered": DISCOVERED_WEIGHT * bce(logits, batch.discovered.float()),
+            "patches": bce(logits, labels),
+            "overlap": overlap_loss(logits, labels),
+            "discovered": bce(logits, batch.discovered.float()),
         }
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
@@ -185,12 +182,12 @@ def _draw_batches(views: Sequence[LabelledKeys], settings: SceneHeadTraining) ->
     for step in range(settings.steps):
         size = views[step % len(views)]
         index = torch.from_numpy(rng.integers(len(size.keys), size=settings.batch))
-        yield LabelledKeys(size.keys[index], size.coverage[index], size.discovered[index], size.grid)
+        yield LabelledKeys(size.keys[index], size.covered[index], size.discovered[index], size.grid)
 
 
 def _standardise(views: Sequence[LabelledKeys]) -> tuple[Tensor, Tensor]:
     """Compute mean and standard deviation of each channel over all patches: float32 [C] each."""
-    count = sum(size.coverage.numel() for size in views)
+    count = sum(size.covered.numel() for size in views)
     sums = sum((view.double().sum(0) for size in views for view in size.keys), torch.zeros(()))
     squares = sum((view.double().square().sum(0) for size in views for view in size.keys), torch.zeros(()))
     mean = sums / count

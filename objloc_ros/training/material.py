@@ -17,7 +17,7 @@ from typing import Any
 
 import cv2
 
-from objloc_ros.errors import InputError, ObjlocError
+from objloc_ros.errors import InputError, ObjlocError, ParameterError
 from objloc_ros.io.files import read_json, write_atomically, write_json
 from objloc_ros.training.material_packages import Source, extract_package, fetch_package, load_sources, read_version
 from objloc_ros.training.material_pictures import Item, read_items
@@ -43,7 +43,10 @@ def make_material(folder: Path, sources: Sequence[Source], *, views: int = VIEWS
 
     Raises:
         InputError: If a package can be neither found in DIR/packages nor fetched, or cannot be read.
+        ParameterError: If `views` is below 1.
     """
+    if views < 1:
+        raise ParameterError(f"views {views}: at least 1 of each 3D model")
     path = folder / "manifest.json"
     manifest: dict[str, Any] = read_json(path) if path.exists() else {"sources": {}, "files": {}}
     for source in sources:

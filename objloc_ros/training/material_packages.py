@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +113,48 @@ def read_version(source: Source, archive: Path) -> str:
         return _run(["dpkg-deb", "-f", str(archive), "Version"], archive.parent, f"read {archive.name}", "").strip()
     with tarfile.open(archive) as packed, packed.extractfile("package/package.json") as file:  # type: ignore[union-attr]
         return str(json.load(file)["version"])
+
+
+def find_licence(source: Source, content: Path, path: Path) -> str:
+    """Return the licence of a file of an extracted package.
+
+    Args:
+        source: The package.
+        content: Its folder of pictures.
+        path: A file below `content`.
+
+    Returns:
+        What Debian's copyright file says of it, by its last paragraph that fits, else the licence of the source.
+    """
+    root = content.parents[len(Path(source.folder).parts) - 1]
+    name = path.relative_to(content).as_posix()
+    found = source.licence
+    for patterns, licence in _read_copyright(root / "usr/share/doc" / source.package / "copyright"):
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            found = licence
+    return found
+
+
+@cache
+def _read_copyright(path: Path) -> list[tuple[list[str], str]]:
+    """Return the patterns and the licence of each paragraph, patterns also without their leading folders.
+
+    They count from the root of the sources, while a package may keep its pictures anywhere.
+    """
+    if not path.exists():
+        return []
+    paragraphs = re.split(r"\n\s*\n", path.read_text(encoding="utf-8", errors="replace"))
+    result = []
+    for paragraph in paragraphs:
+        files = re.search(r"^Files:(.*(?:\n[ \t].*)*)", paragraph, re.MULTILINE)
+        licence = re.search(r"^License:[ \t]*(\S.*)$", paragraph, re.MULTILINE)
+        if files and licence:
+            patterns = files[1].split()
+            parts = [pattern.split("/") for pattern in patterns]
+            shorter = ["/".join(names[skipped:]) for names in parts for skipped in range(1, len(names))]
+            patterns += [pattern for pattern in shorter if not pattern.startswith("*")]  # `*` alone is every file
+            result.append((patterns, licence[1].strip()))
+    return result
 
 
 def _run(command: list[str], folder: Path, purpose: str, cure: str) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import write_atomically
-from objloc_ros.training.material_packages import Source
-from objloc_ros.training.material_views import ModelRenderer, import_vtk, spread_viewpoints
+from objloc_ros.training.material_packages import Source, find_licence
+from objloc_ros.training.material_views import RenderProcess, spread_viewpoints
 from objloc_ros.types import Image
 
 CUTOUT_SIDE_PX, GROUND_SIDE_PX = 256, 1024
@@ -91,7 +91,8 @@ def read_stamps(source: Source, content: Path, paths: Sequence[Path]) -> Iterato
         lines = text.read_text(encoding="utf-8", errors="replace").splitlines() if text.exists() else []
         title = lines[0].strip().rstrip(".!") if lines else place.name.replace("_", " ").replace("-", " ")
         name = "-".join(place.parts)
-        yield Item(name, title, "/".join(place.parts[:-1]), source.licence, partial(read_cutout, path))
+        licence = find_licence(source, content, path)
+        yield Item(name, title, "/".join(place.parts[:-1]), licence, partial(read_cutout, path))
 
 
 def read_emoji(source: Source, content: Path, paths: Sequence[Path]) -> Iterator[Item]:
@@ -122,7 +123,7 @@ def read_grounds(source: Source, content: Path, paths: Sequence[Path]) -> Iterat
     for path in paths:
         parts = path.relative_to(content).with_suffix("").parts
         name = "-".join(part for part in parts if part not in ("contents", "images"))
-        yield Item(name, name, "", source.licence, partial(read_ground, path))
+        yield Item(name, name, "", find_licence(source, content, path), partial(read_ground, path))
 
 
 def read_cutout(path: Path) -> Image | None:
@@ -211,7 +212,7 @@ def read_models(source: Source, paths: Sequence[Path], folder: Path, views: int)
     Raises:
         InputError: If a catalogue is damaged, or VTK can be neither imported nor installed.
     """
-    renderer: ModelRenderer | None = None
+    renderer: RenderProcess | None = None
     for path in paths:
         licence = (source.catalogues or {}).get(path.stem, source.licence)
         content = path.with_suffix(".content")
@@ -225,7 +226,7 @@ def read_models(source: Source, paths: Sequence[Path], folder: Path, views: int)
             names = [f"{path.stem}-{model.name}@{view}" for view in range(views)]
             pictures: list[Image | None] = [None] * views
             if not all((folder / "cutouts" / source.folder_name / f"{name}.png").exists() for name in names):
-                renderer = renderer or ModelRenderer(import_vtk(folder / "packages" / "python"), side=VIEW_SIDE_PX)
+                renderer = renderer or RenderProcess(folder / "packages" / "python", side=VIEW_SIDE_PX)
                 viewpoints = spread_viewpoints(np.random.default_rng([len(text), number]), views)
                 pictures = renderer.render(content / model.path, viewpoints, rotation=model.rotation)
             for view, name in enumerate(names):

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +20,7 @@ import cv2
 import numpy as np
 
 from objloc_ros.errors import InputError
+from objloc_ros.io.files import write_text
 from objloc_ros.types import Image
 
 VTK = "vtk==9.7.2"
@@ -84,6 +88,47 @@ def import_vtk(folder: Path) -> ModuleType:
     return module
 
 
+class RenderProcess:
+    """Renders models in a process of its own, as VTK ends the process on some of them.
+
+    Args:
+        folder: Where VTK is, or goes, when it is not installed.
+        side: Longest side of the pictures in pixels.
+
+    Raises:
+        InputError: If VTK can be neither imported nor installed.
+    """
+
+    def __init__(self, folder: Path, *, side: int) -> None:
+        import_vtk(folder)
+        self._folder, self._side = folder, side
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"), _make_renderer, (self._folder, self._side))
+
+    def render(self, model: Path, viewpoints: list[Viewpoint], *, rotation: Rotation | None) -> list[Image | None]:
+        """Draw a model as `ModelRenderer.render` does; nothing but None for one that VTK cannot bear."""
+        try:
+            return self._pool.submit(_render, model, viewpoints, rotation).result()
+        except BrokenProcessPool:
+            print(f"left out, as it ends the renderer: {model}", file=sys.stderr)
+            self._pool = self._start()
+            return [None] * len(viewpoints)
+
+
+_renderer: list[ModelRenderer] = []
+"""That of a process started by `RenderProcess`."""
+
+
+def _make_renderer(folder: Path, side: int) -> None:
+    _renderer.append(ModelRenderer(import_vtk(folder), side=side))
+
+
+def _render(model: Path, viewpoints: list[Viewpoint], rotation: Rotation | None) -> list[Image | None]:
+    return _renderer[0].render(model, viewpoints, rotation=rotation)
+
+
 class ModelRenderer:
     """Renders Wavefront OBJ models with their materials and textures.
 
@@ -135,7 +180,7 @@ class ModelRenderer:
         renderer.AutomaticLightCreationOff()
         window.AddRenderer(renderer)
         importer = self._vtk.vtkOBJImporter()
-        importer.SetFileName(str(model))
+        importer.SetFileName(str(mend_model(model)))
         if model.with_suffix(".mtl").exists():
             importer.SetFileNameMTL(str(model.with_suffix(".mtl")))
         importer.SetTexturePath(str(model.parent))
@@ -194,6 +239,17 @@ class ModelRenderer:
         columns, rows, _ = image.GetDimensions()
         pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, 4)[::-1]
         return crop_view(pixels.astype(np.uint8))
+
+
+def mend_model(model: Path) -> Path:
+    """Return an OBJ file without faces of one or two corners, which VTK refuses: the model's, or one written beside."""
+    lines = model.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if not (line.startswith("f ") and len(line.split()) < 4)]
+    if len(kept) == len(lines):
+        return model
+    mended = model.with_name(f"{model.stem}.mended.obj")
+    write_text(mended, "".join(kept))
+    return mended
 
 
 def crop_view(pixels: Image) -> Image | None:

@@ -16,8 +16,8 @@ from objloc_ros.training import found_scenes
 from objloc_ros.training.found_scenes import (
     LabelledKeys,
     SceneHeadTraining,
-    cover_patches,
     encode_scenes,
+    find_covered,
     fit_head,
     overlap_loss,
 )
@@ -38,33 +38,33 @@ def bank():
 
 def two_toned_views(count=12, grid=(6, 8)):
     """Views of one object, half white and half black, on green."""
-    keys, coverage = [], []
+    keys, labels = [], []
     for seed in range(count):
         rng = np.random.default_rng(seed)
         y, x = rng.integers(0, 3, 2)
         view = np.full((*grid, 3), GREEN) + rng.normal(0, 0.05, (*grid, 3))
-        covered = np.zeros(grid, np.float32)
+        covered = np.zeros(grid, bool)
         view[y : y + 3, x : x + 2], view[y : y + 3, x + 2 : x + 4] = WHITE, BLACK
-        covered[y : y + 3, x : x + 4] = 1
+        covered[y : y + 3, x : x + 4] = True
         colour = view.reshape(-1, 3)
         keys.append(np.concatenate([colour, np.abs(colour.mean(1, keepdims=True))], axis=1))
-        coverage.append(covered.ravel())
-    labels = torch.tensor(np.stack(coverage))
-    return LabelledKeys(torch.tensor(np.stack(keys)).half(), labels, labels > 0.5, grid)
+        labels.append(covered.ravel())
+    covered = torch.tensor(np.stack(labels))
+    return LabelledKeys(torch.tensor(np.stack(keys)).half(), covered, covered, grid)
 
 
-def test_coverage_fills_the_holes_of_objects_but_not_the_gap_between_two():
+def test_holes_of_objects_are_filled_but_not_the_gap_between_two():
     identities = np.zeros((16, 40), np.uint8)
     identities[:, :24] = 1
-    identities[4:12, 8:16] = 0  # a hole in the middle of the first object
-    identities[0:4, 36:] = 2  # a quarter of the last column's upper patch
-    identities[4:8, 38:] = 2
-    expected = [1, 1, 1, 0, 24 / 64, 1, 1, 1, 0, 0]
-    np.testing.assert_allclose(cover_patches(identities, 8), expected)
+    identities[2:14, 8:16] = 0  # a hole in the middle of the first object
+    identities[:8, 35:] = 2  # 40 of 64 pixels of the upper right patch
+    identities[8:, 36:] = 3  # 32 of 64 pixels below
+    expected = [1, 1, 1, 0, 1, 1, 1, 1, 0, 0]
+    np.testing.assert_array_equal(find_covered(identities, 8), np.array(expected, bool))
 
 
-def test_coverage_of_an_empty_view_is_zero():
-    assert not cover_patches(np.zeros((16, 16), np.uint8), 8).any()
+def test_nothing_is_covered_in_an_empty_view():
+    assert not find_covered(np.zeros((16, 16), np.uint8), 8).any()
 
 
 def test_overlap_loss_is_one_minus_the_mean_soft_iou():
@@ -86,7 +86,7 @@ def test_the_head_marks_both_tones_of_an_object():
     assert bias.shape == (1,)
     unseen = two_toned_views(20)
     logits = head_logits(unseen.keys.float()[12:], weight, bias, unseen.grid).flatten(1)
-    assert torch.equal(logits > 0, unseen.coverage[12:] > 0.5)
+    assert torch.equal(logits > 0, unseen.covered[12:])
 
 
 def test_what_is_discovered_draws_the_head_along():
@@ -142,10 +142,9 @@ def test_views_of_each_size_are_encoded_once(bank, small_views, monkeypatch):
     assert done == [2, 3, 5, 6, 8]
     for size in views:
         assert size.keys.dtype == torch.float16
-        assert size.keys.shape == (*size.coverage.shape, 3)
-        assert size.discovered.dtype == torch.bool
-        assert size.discovered.shape == size.coverage.shape
-        assert ((size.coverage >= 0) & (size.coverage <= 1)).all()
+        assert size.keys.shape == (*size.covered.shape, 3)
+        assert size.covered.dtype == size.discovered.dtype == torch.bool
+        assert size.discovered.shape == size.covered.shape
 
 
 def test_encoding_leaves_the_backbone_alone(bank, small_views):

@@ -6,18 +6,19 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from objloc_ros.errors import InputError
+from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.scenes.material import load_material
 from objloc_ros.training import material_pictures
 from objloc_ros.training.material import main, make_material
-from objloc_ros.training.material_packages import Source, fetch_package, load_sources
+from objloc_ros.training.material_packages import Source, fetch_package, find_licence, load_sources
 from objloc_ros.training.material_pictures import choose_files, limit_side, parse_ranges, read_catalogue, read_cutout
-from objloc_ros.training.material_views import FRONT_DEG, crop_view, spread_viewpoints
+from objloc_ros.training.material_views import FRONT_DEG, crop_view, mend_model, spread_viewpoints
 
 STAMPS = Source("stamps", "debian", "GPL-2", "stamps", "usr/share/stamps", ["*.png"], leave=["*/cartoon/*"])
 EMOJI = Source("@them/emoji", "npm", "MIT", "emoji", "package/assets", ["*.png"], code_points={"animal": "1f400-1f43c"})
@@ -91,7 +92,7 @@ class FakeRenderer:
 
     calls = 0
 
-    def __init__(self, vtk, *, side):
+    def __init__(self, folder, *, side):
         self.side = side
 
     def render(self, model, viewpoints, *, rotation):
@@ -150,8 +151,9 @@ def test_emoji_of_the_named_code_points_are_taken(tmp_path):
 
 @needs_dpkg
 def test_views_of_models_are_rendered_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(material_pictures, "import_vtk", lambda folder: None)
-    monkeypatch.setattr(material_pictures, "ModelRenderer", FakeRenderer)
+    with pytest.raises(ParameterError, match="views 0: at least 1"):
+        make_material(tmp_path, [MODELS], views=0)
+    monkeypatch.setattr(material_pictures, "RenderProcess", FakeRenderer)
     put_deb(tmp_path / "packages", "models", {f"{MODELS.folder}/Free.sh3f": pack_models()})
     files = make_material(tmp_path, [MODELS], views=3)["files"]
     assert list(files) == [f"cutouts/models/Free-002-chair@{view}.png" for view in (0, 2)]
@@ -159,6 +161,20 @@ def test_views_of_models_are_rendered_once(tmp_path, monkeypatch):
     assert {entry["name"], entry["category"], entry["creator"], entry["licence"]} == {
         "Armchair", "Bedroom", "Someone", "CC0-1.0"
     }  # fmt: skip
+
+
+def test_the_licence_of_a_file_is_that_of_the_last_paragraph_that_names_it(tmp_path):
+    content = tmp_path / WALLS.folder
+    assert find_licence(WALLS, content, content / "brick.jpg") == "CC-BY-4.0"
+    other = replace(WALLS, package="fences")
+    paper = tmp_path / "usr/share/doc/fences/copyright"
+    paper.parent.mkdir(parents=True)
+    paper.write_text(
+        "Format: one\n\nFiles: *\nLicense: GPL-3+\n\nFiles: debian/*\nLicense: MIT\n\n"
+        "Files: data/old/*\n data/brick.jpg\n data/music/*.jpg\nCopyright: somebody\nLicense: CC0-1.0\n text\n"
+    )
+    licences = [find_licence(other, content, content / name) for name in ("brick.jpg", "old/a.jpg", "new.jpg")]
+    assert licences == ["CC0-1.0", "CC0-1.0", "GPL-3+"]
 
 
 @needs_dpkg
@@ -248,6 +264,15 @@ def test_pictures_without_an_outline_are_no_cutouts(tmp_path, inner):
     path = tmp_path / "picture.png"
     path.write_bytes(png(inner=inner))
     assert read_cutout(path) is None
+
+
+def test_faces_without_an_area_are_left_out_of_a_model(tmp_path):
+    model = tmp_path / "chair.obj"
+    model.write_text("v 0 0 0\nf 1 2 3\nf 1 2\nf 1//1 2//2 3//3 4//4\n")
+    mended = mend_model(model)
+    assert mended != model
+    assert mended.read_text() == "v 0 0 0\nf 1 2 3\nf 1//1 2//2 3//3 4//4\n"
+    assert mend_model(mended) == mended
 
 
 def test_a_view_is_cropped_and_its_colours_freed_of_alpha():
