@@ -29,6 +29,10 @@ CLASSES = 1000
 FEATURES = 1280
 """Channels that the classifier reads."""
 
+LAST_STRIDED_STAGE = 5
+"""Before it features are moved by one position: with the trunk's symmetric padding each would see around the upper left
+corner of its patch, thus it sees around the patch's centre."""
+
 
 @dataclass(frozen=True)
 class LiteSpec:
@@ -129,7 +133,11 @@ class LiteImage(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return what the classifier reads at each position: [B, 1280, H / 32, W / 32]."""
         patch_grid(images, self.patch)
-        x = self.trunk(images.contiguous(memory_format=torch.channels_last))[-1]
+        x = F.relu6(self.trunk.stem(images.contiguous(memory_format=torch.channels_last)))
+        for number, stage in enumerate(self.trunk.stages):
+            if number == LAST_STRIDED_STAGE:
+                x = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1), mode="replicate")
+            x = stage(x)
         return F.relu6(self.head(x))
 
     def _classify(self, features: Tensor) -> Tensor:

@@ -198,12 +198,13 @@ class LiteText:
         return words[: len(words) - len(self.find_noun(prompt).split())]
 
     def _suggest(self, words: Sequence[str]) -> list[str]:
-        """Return known nouns spelled like the prompt, or like its last word; those of the same letters first."""
+        """Return known nouns like the prompt or its last word; those of the same letters or words first."""
         known = list(self.table.rows)
         nearest: list[str] = []
         for text in dict.fromkeys([" ".join(words), *words[-1:]]):
             letters = sorted(text)
             nearest += [noun for noun in known if len(noun) == len(text) and sorted(noun) == letters]
+            nearest += [noun for noun in known if text in noun.split()]
             nearest += get_close_matches(text, known, n=MOST_SUGGESTIONS, cutoff=LEAST_LIKENESS)
         return list(dict.fromkeys(nearest))[:MOST_SUGGESTIONS]
 

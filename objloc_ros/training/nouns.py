@@ -43,11 +43,21 @@ RARE_SENSE = 0.3
 MAX_KINDS = 600
 """Synsets with more classes below them, such as "object", say nothing."""
 
-COMMON_PIECES = 20_000
-"""MiniLM's word pieces are ordered by frequency: nouns are common that are one of the first so many."""
-
 RARE_COUNT = 1
-"""Others must have been met more often than this in the tagged texts."""
+"""Nouns are common that are a word piece of MiniLM by themselves, or were met more often than this in tagged texts."""
+
+EVERYDAY = (
+    *("implement", "vehicle", "furniture", "container", "machine", "musical instrument", "plaything"),
+    *("sports equipment", "building", "footwear", "garment", "headdress", "home appliance", "kitchen appliance"),
+    *("food", "edible fruit", "vegetable", "baked goods", "flower", "bird", "timepiece", "lamp"),
+)
+"""Kinds of things of which all nouns of one or two words are in the table."""
+
+PERSON = 7846
+"""Synset of persons, for whom there are many words that a table of things can do without."""
+
+PERSON_COUNT = 5
+"""How often at least a word for them must have been met."""
 
 MAX_NOUN_WORDS = 3
 LEAST_CONCRETE_SHARE = 0.25
@@ -183,12 +193,18 @@ def choose_nouns(
     """
     chosen = {name for names in classes.names for name in names} | set(more)
     chosen |= {name for synset in below for name in wordnet.words[synset]}
+    everyday = {sense.synset for kind in EVERYDAY for sense in wordnet.senses(kind)[:1]}
     for noun in wordnet.nouns:
         senses = wordnet.senses(noun)
-        is_common = (
-            minilm.pieces.get(noun, COMMON_PIECES) < COMMON_PIECES or sum(sense.count for sense in senses) > RARE_COUNT
-        )
-        if is_common and noun.replace(" ", "").replace("-", "").isalpha() and is_concrete(wordnet, noun, senses):
+        if not noun.replace(" ", "").replace("-", "").isalpha() or not is_concrete(wordnet, noun, senses):
+            continue
+        ancestors, count = set(wordnet.ancestors(senses[0].synset)), sum(sense.count for sense in senses)
+        if PERSON in ancestors:
+            is_wanted = count >= PERSON_COUNT
+        else:
+            is_wanted = noun in minilm.pieces or count > RARE_COUNT
+            is_wanted |= bool(ancestors & everyday) and len(noun.split()) <= 2
+        if is_wanted:
             chosen.add(noun)
     return sorted({noun.lower() for noun in chosen if len(noun.split()) <= MAX_NOUN_WORDS and len(noun) > 1})
 
