@@ -1,6 +1,6 @@
 """Draw the contact sheets of the documents on photographs: the demo's, and sample pictures that scikit-image ships.
 
-python docs/sample_sheet.py docs/    # samples.jpg (FOUND), methods.jpg (a column per method), detector.jpg
+python docs/sample_sheet.py docs/    # methods.jpg (a column per method), detector.jpg
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from objloc_ros.io.media import list_sources, read_image, write_image
 from objloc_ros.scenes.panning import PHOTOGRAPHS
 from objloc_ros.types import Image
 
-NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "horse", "rocket", "stereo_motorcycle")
+NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 FEW = 5
 """Photographs of the demo that the methods are compared on, the first ones."""
 METHODS = ("found", "lost", "tokencut", "deep_spectral", "maskcut")
@@ -32,22 +32,9 @@ SURE = 0.4
 def picture(name: str) -> Image:
     """A sample picture as RGB uint8 [H, W, 3]."""
     pixels = getattr(data, name)()
-    pixels = pixels[0] if isinstance(pixels, tuple) else pixels
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8) * 255
     if pixels.ndim == 2:
         pixels = np.stack([pixels] * 3, axis=2)
     return np.ascontiguousarray(pixels[..., :3])
-
-
-def draw_found(target: Path) -> None:
-    """Run FOUND on every sample and write the sheet."""
-    pipeline = load_pipeline(backbone="tiny", device="cpu")
-    drawn = []
-    for image in map(picture, NAMES):
-        found = pipeline.run(image)["found"]
-        drawn.append(found.draw(image))
-    write_image(target, make_contact_sheet(drawn, NAMES, columns=4))
 
 
 def draw_methods(target: Path) -> None:
@@ -78,6 +65,5 @@ def draw_detector(target: Path) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    draw_found(folder / "samples.jpg")
     draw_methods(folder / "methods.jpg")
     draw_detector(folder / "detector.jpg")

@@ -70,8 +70,9 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, h, w] to [B, C', h', w']."""
-        inner = x if self.expand is None else F.relu6(self.expand(x))
-        projected: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        # In place: maps of megabytes would be allocated, and their pages faulted in, anew in each pass.
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        projected: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
         return x + projected if self.adds else projected
 
 
@@ -96,7 +97,7 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the output of every stage; strides are 2, 4, 8, 16, 16, 32, 32."""
-        x = F.relu6(self.stem(images))
+        x = F.relu6(self.stem(images), inplace=True)
         maps = []
         for stage in self.stages:
             x = stage(x)

@@ -2,11 +2,14 @@
 
 The graph is the eager module's own; only the resampling of the position embedding is written differently, because its
 eager form branches on the size. As a product with two small matrices of weights it follows whatever size comes.
+
+    python -m objloc_ros.backbones.onnx_export      writes the graphs without weights that `onnx_graph` runs
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import warnings
@@ -15,11 +18,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy.typing as npt
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from objloc_ros.backbones.onnx_graph import GRAPHS, list_weights
 from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, AnswerShape, ExportedInfo, load_exported
-from objloc_ros.backbones.vit import ViT, patch_grid
+from objloc_ros.backbones.vit import ViT, build_vit, patch_grid
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import Features, Grid, Size
@@ -104,9 +111,7 @@ def export_backbone(
         WeightsError: If a package is not installed, the exported model differs by more than `TOLERANCE`, or the file
             cannot be written.
     """
-    absent = [name for name in _NEEDED if find_spec(name) is None]
-    if absent:
-        raise WeightsError(f"exporting needs {', '.join(absent)}: pip install {' '.join(absent)}")
+    _check_packages()
     if not file.parent.is_dir():
         raise WeightsError(f"cannot write {file}: there is no folder {file.parent}")
     if batch is not None and batch < 1:
@@ -138,6 +143,72 @@ def export_backbone(
     finally:
         partial.unlink(missing_ok=True)
     return differences
+
+
+def export_graph(name: str, file: Path) -> None:
+    """Write the graph of an architecture, without its weights.
+
+    Args:
+        name: A key of `vit.SPECS`.
+        file: Where to write it.
+
+    Raises:
+        WeightsError: If a package is not installed.
+    """
+    _check_packages()
+    model = build_vit(name).requires_grad_(False).eval()
+    generator = torch.Generator().manual_seed(0)
+    for value in model.vit.state_dict().values():  # all different, so that each is recognised
+        value.copy_(torch.rand(value.shape, generator=generator))
+    program = _translate(_Outputs(model, None), [], None, None)
+    info = ExportedInfo(
+        backbone=name, patch=model.patch, mean=model.mean, std=model.std, weights_sha256="", fingerprint=""
+    )
+    _describe(program.model, info)
+    proto = program.model_proto
+    _take_weights_out(proto.graph, {name: model.vit.state_dict()[name].numpy() for name in list_weights(model)})
+    file.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _take_weights_out(graph: Any, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Replace the weights in a graph by their names, to be given when a session starts.
+
+    The exporter has renamed some and transposed others; they are known by their values.
+    """
+    import onnx
+
+    names = {value.tobytes(): name for name, value in weights.items()}
+    turned = {value.T.tobytes(): name for name, value in weights.items() if value.ndim == 2}
+    kept = []
+    for initializer in graph.initializer:
+        values = onnx.numpy_helper.to_array(initializer).tobytes()
+        if name := names.get(values):
+            _rename(graph, initializer.name, name)
+        elif name := turned.get(values):
+            node = onnx.helper.make_node("Transpose", [name], [initializer.name], perm=[1, 0])
+            graph.node.insert(0, node)
+        else:
+            kept.append(initializer)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for name, value in weights.items():
+        absent = onnx.TensorProto(name=name, dims=value.shape, data_type=onnx.TensorProto.FLOAT)
+        absent.data_location = onnx.TensorProto.EXTERNAL
+        absent.external_data.add(key="location", value="weights")
+        graph.initializer.append(absent)
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    for node in graph.node:
+        for number, name in enumerate(node.input):
+            if name == old:
+                node.input[number] = new
+
+
+def _check_packages() -> None:
+    absent = [name for name in _NEEDED if find_spec(name) is None]
+    if absent:
+        raise WeightsError(f"exporting needs {', '.join(absent)}: pip install {' '.join(absent)}")
 
 
 @torch.inference_mode()
@@ -175,13 +246,22 @@ class _Outputs(nn.Module):
     def __init__(self, model: ViT, head: ExportedHead | None) -> None:
         super().__init__()
         self.head = None if head is None else head.network
-        self.vit = ViT(cast(Any, model.vit), model.spec)
+        self.vit = _OpenViT(cast(Any, model.vit), model.spec)
         self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
         answers = {} if self.head is None else ExportedHead(self.head, {}).answer(features)
         return (*(getattr(features, name) for name in FACETS), *answers.values())
+
+
+class _OpenViT(ViT):
+    """A ViT that projects facets one by one: apart from each other they need not be copied out of one product."""
+
+    def _project(self, last: Block, x: Tensor) -> tuple[Tensor, ...]:
+        x, qkv = last.norm1(x), cast(nn.Linear, last.attn.qkv)
+        parts = zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True)
+        return tuple(F.linear(x, weight, bias) for weight, bias in parts)
 
 
 def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
@@ -239,8 +319,9 @@ def _translate(
     images = torch.zeros(batch or 2, 3, *(size or (3 * model.patch, 5 * model.patch)))
     sizes = {} if size else {2: model.patch * dim("rows", min=1), 3: model.patch * dim("columns", min=1)}
     batches = {} if batch else {0: dim("batch", min=1)}
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter's own insides
+        warnings.simplefilter("ignore")  # about the exporter's own insides, as what it logs
         program = torch.onnx.export(
             outputs.eval(),
             (images,),
@@ -279,3 +360,8 @@ def _inputs(model: ViT, size: Size | None, batch: int | None) -> Iterator[Tensor
 
 def _relative_error(found: Tensor, wanted: Tensor) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
+
+
+if __name__ == "__main__":
+    for backbone, path in GRAPHS.items():
+        export_graph(backbone, path)

@@ -1,6 +1,6 @@
 """An exported backbone behind the call of an eager one: the same features, computed by ONNX Runtime.
 
-ONNX Runtime is optional and imported only when a file is loaded. It works on the memory of torch's tensors, on the CPU
+ONNX Runtime is imported only when a file is loaded. It works on the memory of torch's tensors, on the CPU
 and on CUDA alike, so nothing is copied on the way in or out. A few strings in the ONNX file's metadata say what the
 model is; they are checked when it is loaded.
 """
@@ -182,6 +182,9 @@ CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "T
 
 _ERRORS_ONLY = 3
 
+SPIN_US = 100
+"""How long threads of a session wait in a busy loop for work, microseconds."""
+
 
 class ExportedViT(ViT):
     """A ViT whose pass is in an ONNX file: `(B, 3, H, W) -> Features`, float32. It has no parameters of its own.
@@ -222,17 +225,9 @@ class ExportedViT(ViT):
         self._check_fixed(images)
         images = images.to(self.device, torch.float32).contiguous()
         count, patches = len(images), rows * columns
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(FACETS, (count, patches, self.embed_dim))
-        shapes["cls_attention"] = (count, self.n_heads, patches)
+        shapes = facet_shapes(self, count, patches)
         shapes |= {name: answer.expand(count, grid) for name, answer in self.info.answers.items()}
-        outputs = {name: torch.empty(shape, device=self.device) for name, shape in shapes.items()}
-        binding = self._session.io_binding()
-        binding.bind_input(INPUT, **_memory(images))
-        for name, output in outputs.items():
-            binding.bind_output(name, **_memory(output))
-        if self.device.type == "cuda":  # ONNX Runtime works on a stream of its own
-            torch.cuda.current_stream(self.device).synchronize()
-        self._session.run_with_iobinding(binding)
+        outputs = run_session(self._session, images, shapes)
         answers = {name: outputs.pop(name) for name in self.info.answers}
         return Features(**outputs, grid=grid, answers=answers)
 
@@ -249,6 +244,47 @@ class ExportedViT(ViT):
                 f"{self.path} was exported for {self.fixed_batch} image(s) at a time, got {len(images)}; export it "
                 "without --batch for any number"
             )
+
+
+def facet_shapes(vit: ViT, count: int, patches: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a pass's outputs, by name, for so many images of so many patches."""
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(FACETS, (count, patches, vit.embed_dim))
+    return shapes | {"cls_attention": (count, vit.n_heads, patches)}
+
+
+def run_session(session: Any, images: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Run a session on the memory of tensors.
+
+    Args:
+        session: ONNX Runtime's session, on the device of the images.
+        images: float32 [B, 3, H, W], contiguous.
+        shapes: Of its outputs, by name.
+
+    Returns:
+        float32 outputs by name, on the device of the images.
+    """
+    outputs = {name: torch.empty(shape, device=images.device) for name, shape in shapes.items()}
+    binding = session.io_binding()
+    binding.bind_input(INPUT, **_memory(images))
+    for name, output in outputs.items():
+        binding.bind_output(name, **_memory(output))
+    if images.device.type == "cuda":  # ONNX Runtime works on a stream of its own
+        torch.cuda.current_stream(images.device).synchronize()
+    session.run_with_iobinding(binding)
+    return outputs
+
+
+def make_options(threads: int) -> Any:
+    """Return the options of a session that computes on so many threads, this package's choice of ONNX Runtime's."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads wait for the next operator of a pass in a busy loop, as waking them takes as long as a small operator;
+    # for the next frame they sleep, as they would take the processor from other nodes.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    options.log_severity_level = _ERRORS_ONLY
+    return options
 
 
 def load_exported(path: str | Path, device: str | torch.device = "cpu", *, backbone: str | None = None) -> ExportedViT:
@@ -327,11 +363,7 @@ def _open(file: Path, device: torch.device, *, run: bool = True) -> Any:
     providers = choose_providers(device, offered, tensorrt=find_spec("tensorrt") is not None)
     if providers[0][0] == TENSORRT:
         importlib.import_module("tensorrt")  # loads its libraries, which lie where no loader looks
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that wait in a busy loop would take the processor from the other nodes between two frames.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = _ERRORS_ONLY
+    options = make_options(torch.get_num_threads())
     if not run:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

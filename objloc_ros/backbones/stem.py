@@ -1,6 +1,6 @@
-"""A convolutional patch embedding: three strided 3x3 convolutions in place of one 8x8.
+"""Convolutional patch embeddings, in place of one strided convolution.
 
-A small transformer trained for hours instead of weeks learns faster behind it (Xiao et al., "Early Convolutions Help
+A small transformer trained for hours instead of weeks learns faster behind them (Xiao et al., "Early Convolutions Help
 Transformers See Better", NeurIPS 2021).
 """
 
@@ -8,45 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objloc_ros.backbones.attention import Attention
+from objloc_ros.backbones.efficientnet import STAGES, EfficientNetLite0
 
 
-class ConvStem(nn.Module):
-    """Image to patch tokens at 1/8 resolution: `(B, 3, H, W) -> (B, H / 8 * W / 8, C)`.
+class PyramidStem(nn.Module):
+    """EfficientNet-Lite0 and two transformer blocks at stride 16, fused up to stride 8: `(B, 3, H, W) -> (B, N, C)`.
 
-    Takes the arguments with which timm's VisionTransformer calls its `embed_layer`.
+    Attention costs a sixteenth of what it would at stride 8, and edges come from the convolutions (Lin et al., "Feature
+    Pyramid Networks for Object Detection", CVPR 2017). Takes the arguments with which timm's VisionTransformer calls
+    its `embed_layer`.
 
     Args:
         img_size: Side in pixels that the position embedding is learned for.
-        patch_size: Must be 8, the product of the strides.
-        in_chans: Input channels.
+        patch_size: Must be 8.
+        in_chans: Must be 3.
         embed_dim: Token width C.
-        bias: Whether the final projection has a bias.
     """
 
-    LAYERS = ((32, 2), (64, 2), (128, 2))
-    """Channels and stride of each convolution."""
+    WIDTH = 192
+    """Channels at stride 16."""
 
-    def __init__(
-        self,
-        img_size: int = 128,
-        patch_size: int = 8,
-        in_chans: int = 3,
-        embed_dim: int = 160,
-        bias: bool = True,
-        **_: object,
-    ) -> None:
+    DROPPED = 0.05
+    """Part of the trunk's channels that is dropped in training, so that none of them decides alone."""
+
+    def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: object) -> None:
         super().__init__()
-        if patch_size != 8:
-            raise ValueError(f"the convolutional stem has patch size 8, got {patch_size}")
+        if (patch_size, in_chans) != (8, 3):
+            raise ValueError(f"the pyramid has patch size 8 and 3 channels, got {patch_size} and {in_chans}")
         self.num_patches = (img_size // patch_size) ** 2
-        self.stages = _convolutions(in_chans, self.LAYERS, nn.GELU)
-        self.proj = nn.Conv2d(self.LAYERS[-1][0], embed_dim, 1, bias=bias)
+        self.trunk = EfficientNetLite0(stages=6)
+        self.drop = nn.Dropout2d(self.DROPPED)
+        self.from_8 = nn.Conv2d(STAGES[2].channels, embed_dim, 1)
+        self.from_16 = nn.Conv2d(STAGES[4].channels, self.WIDTH, 1)
+        self.from_32 = nn.Conv2d(STAGES[5].channels, self.WIDTH, 1)
+        self.blocks = nn.Sequential(
+            *(Block(self.WIDTH, self.WIDTH // 32, mlp_ratio=2.0, attn_layer=Attention) for _ in range(2))
+        )
+        self.up = nn.Conv2d(self.WIDTH, embed_dim, 1)
+        self.fuse = nn.Sequential(
+            nn.Conv2d(embed_dim, embed_dim, 5, padding=2, groups=embed_dim),
+            nn.Conv2d(embed_dim, 2 * embed_dim, 1),
+            nn.GELU(),
+            nn.Conv2d(2 * embed_dim, embed_dim, 1),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return tokens in row-major order."""
-        tokens: Tensor = self.proj(self.stages(images))
-        return tokens.flatten(2).transpose(1, 2)
+        maps = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        coarse = self.from_16(self.drop(maps[4]))
+        coarse = coarse + F.interpolate(self.from_32(self.drop(maps[5])), size=coarse.shape[-2:], mode="bilinear")
+        tokens = self.blocks(coarse.flatten(2).transpose(1, 2))  # B N/4 WIDTH
+        coarse = tokens.transpose(1, 2).unflatten(2, coarse.shape[-2:])
+        fine = self.from_8(self.drop(maps[2]))
+        fine = fine + F.interpolate(self.up(coarse), size=fine.shape[-2:], mode="bilinear")
+        fused: Tensor = fine + self.fuse(fine)
+        return fused.flatten(2).transpose(1, 2)
 
 
 class DeepStem(nn.Module):

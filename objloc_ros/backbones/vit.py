@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.positions import Positions, dino_pos_embed, sized_pos_embed
-from objloc_ros.backbones.stem import ConvStem
+from objloc_ros.backbones.stem import PyramidStem
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Features, Grid
 
@@ -44,7 +44,7 @@ class ViTSpec:
         pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
         stem: Builder of the patch embedding; DINO's is a single strided convolution.
         short_side: Shorter image side in pixels that it works best at; None for the native resolution.
-        bfloat16: Whether it was trained in bfloat16, so that a CPU with bfloat16 units may run it so.
+        bfloat16: Whether a CPU with bfloat16 units runs its module so; its graph is float32, and faster.
     """
 
     patch: int
@@ -66,11 +66,11 @@ SPECS: dict[str, ViTSpec] = {
     "tiny": ViTSpec(
         patch=8,
         embed_dim=160,
-        depth=6,
+        depth=1,
         n_heads=5,
         base=128,
         pos_embed="size",
-        stem=ConvStem,
+        stem=PyramidStem,
         short_side=192,
         bfloat16=True,
     ),
@@ -114,11 +114,15 @@ class ViT(nn.Module):
         grid = patch_grid(images, self.patch)
         *blocks, last = cast(Iterable[Block], self.vit.blocks)
         x = self._run_blocks(images, grid, blocks)  # B 1+N C
-        qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()  # B 1+N 3C
-        q, k, v = qkv.unflatten(-1, (3, self.n_heads, -1)).unbind(2)  # each B 1+N heads d
-        cls_attention = attend_from_cls(q, k)  # B heads N
-        q, k, v = (facet[:, 1:].flatten(2) for facet in (q, k, v))  # each B N C
+        q, k, v = self._project(last, x)  # each B 1+N C
+        cls_attention = attend_from_cls(*(facet.unflatten(-1, (self.n_heads, -1)) for facet in (q, k)))  # B heads N
+        q, k, v = (facet[:, 1:] for facet in (q, k, v))  # each B N C
         return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
+
+    def _project(self, last: Block, x: Tensor) -> tuple[Tensor, ...]:
+        """Project tokens [B, 1 + N, C] to queries, keys and values of a block, float32 [B, 1 + N, C] each."""
+        qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()
+        return qkv.unflatten(-1, (3, -1)).unbind(2)
 
     def encode_cls(self, images: Tensor) -> Tensor:
         """Return the CLS token after all blocks and the final norm, DINO's descriptor of a whole image.

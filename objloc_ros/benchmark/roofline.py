@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 from torch.nn import Conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
+from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.clip import ClipSpec
 from objloc_ros.backbones.lite_clip import LiteImage, LiteSpec
-from objloc_ros.backbones.vit import ViTSpec
+from objloc_ros.backbones.vit import ViT, ViTSpec, build_transformer
 from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.methods.token_detector import WIDTH, TokenDetector
@@ -160,7 +162,7 @@ class Workload:
         attention: Operations of the two products of attention, which grow with the square of the patches.
         weight_bytes: Weights, read once for each call.
         image_bytes: What goes in and comes out for each image. Everything between may stay in the caches.
-        gemm: The largest kind of its matrix products.
+        gemm: The largest of its matrix products.
         bfloat16: Whether those may be computed in bfloat16, where the device has units for it.
     """
 
@@ -182,23 +184,40 @@ class Workload:
 
 
 def count_vit(spec: ViTSpec, grid: Grid) -> Workload:
-    """Count a pass of a backbone, whose last block is only projected.
+    """Count a pass of a backbone, whose last block is only projected, from the layers that it runs.
 
     Args:
         spec: Its architecture.
         grid: Patch rows and columns.
     """
+    with torch.device("meta"):  # shapes only
+        vit = ViT(build_transformer(spec), spec).eval()
+        images = torch.empty(1, 3, grid[0] * spec.patch, grid[1] * spec.patch)
+    layers: list[tuple[GemmShape, int]] = []  # each layer's product, and how often: once, or for each group of channels
+    attention = 0
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal attention
+        if isinstance(module, Conv2d):
+            inner, columns = module.weight[0].numel(), module.out_channels // module.groups
+            layers.append((GemmShape(output.shape[2] * output.shape[3], inner, columns), module.groups))
+        elif isinstance(module, nn.Linear):
+            layers.append((GemmShape(inputs[0].shape[1], module.in_features, module.out_features), 1))
+        elif isinstance(module, Attention):
+            attention += 4 * inputs[0].shape[1] ** 2 * inputs[0].shape[2]
+
+    for module in vit.modules():
+        module.register_forward_hook(note)
+    with torch.inference_mode():
+        vit(images)
     patches, width = grid[0] * grid[1], spec.embed_dim
-    tokens = patches + 1
-    stem_flops, stem_weights = _stem(grid, spec.patch, width, spec.stem)
-    blocks, attention = _blocks(tokens, width, spec.depth - 1)
-    last = 2 * tokens * width * 3 * width + 2 * tokens * width  # the projection, and the row of the CLS token
+    cls_row = 2 * (patches + 1) * width
     return Workload(
-        products=stem_flops + blocks + last,
+        products=sum(gemm.flops * times for gemm, times in layers) + cls_row,
         attention=attention,
-        weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * (spec.depth - 1) + 3 * width**2),
+        weight_bytes=FLOAT_BYTES * sum(gemm.inner * gemm.columns * times for gemm, times in layers),
         image_bytes=FLOAT_BYTES * (3 * patches * spec.patch**2 + 3 * patches * width),
-        gemm=GemmShape(tokens, width, 4 * width),
+        gemm=max((gemm for gemm, _ in layers), key=lambda gemm: gemm.flops),
         bfloat16=spec.bfloat16,
     )
 

@@ -24,6 +24,7 @@ from objloc_ros.methods.clip_dinoiser import save_dinoiser_head
 from objloc_ros.options import describe
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.scenes.compose import Bank
+from objloc_ros.scenes.material import Material, load_material
 from objloc_ros.training.dinoiser import Teachers, train_dinoiser
 from objloc_ros.training.dinoiser_data import TINY, DinoiserTraining, MixedScenes, Pictures, draw_subset
 from objloc_ros.training.found_data import list_image_files
@@ -41,9 +42,11 @@ PAPER_TEACHERS = ("dino_vitb16", "dino_vits8")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the trainings."""
     kinds = parser.add_subparsers(metavar="MODEL", required=True)
-    tiny = kinds.add_parser("tiny", help="the embedded ViT, on procedural scenes")
+    tiny = kinds.add_parser("tiny", help="the embedded backbone, on composed scenes")
+    tiny.add_argument("--trunk", type=Path, metavar="FILE", help="weights of EfficientNet-Lite0 (default: random ones)")
+    add_material(tiny)
     tiny.add_argument("--out", type=Path, default=Path("training/tiny"), help="folder of checkpoint and weights")
-    tiny.add_argument("--steps", type=int, default=5000, help="optimiser steps (default: %(default)s)")
+    tiny.add_argument("--steps", type=int, default=400, help="optimiser steps (default: %(default)s)")
     tiny.add_argument("--seed", type=int, default=0, help="seed of weights and scenes (default: %(default)s)")
     tiny.add_argument("--workers", type=int, default=1, help="processes that compose scenes (default: %(default)s)")
     tiny.add_argument("--threads", type=int, default=1, help="threads of the model (default: %(default)s)")
@@ -104,6 +107,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def add_material(parser: argparse.ArgumentParser) -> None:
+    """Declare where photographed and rendered material comes from."""
+    parser.add_argument(
+        "--material",
+        type=Path,
+        metavar="DIR",
+        help="what `python -m objloc_ros.training.material` made: cut-outs and grounds beside the procedural ones",
+    )
+
+
+def read_material(args: argparse.Namespace) -> Material | None:
+    """Return the material that was asked for, None without `--material`."""
+    return None if args.material is None else load_material(args.material, seed=args.seed)
+
+
 def _train_tiny(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     settings = TinyTraining(Schedule(args.steps), seed=args.seed)
@@ -111,6 +129,8 @@ def _train_tiny(args: argparse.Namespace) -> None:
     model = train_tiny(
         settings,
         args.out / "tiny.checkpoint",
+        trunk=args.trunk,
+        material=read_material(args),
         photographs=load_surface_photographs(),
         workers=args.workers,
         on_progress=progress,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from objloc_ros.backbones.onnx_graph import with_graph
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
@@ -51,7 +52,7 @@ class Backbone:
     """A ViT with the sizes that it sees images at.
 
     Args:
-        vit: On `device` and in eval mode.
+        vit: On `device` and in eval mode; on a CPU it runs by its graph where it has one, see `onnx_graph`.
         name: Its name in the weights registry.
         device: Where it runs.
         short_side: Images are scaled down until their shorter side has this many pixels, never up; None keeps the
@@ -59,11 +60,11 @@ class Backbone:
     """
 
     def __init__(self, vit: ViT, *, name: str, device: torch.device, short_side: int | None) -> None:
-        self.vit = vit
+        self.vit = with_graph(vit, name)
         self.name = name
         self.device = device
         self.short_side = short_side
-        self.bfloat16 = vit.spec.bfloat16 and has_bfloat16_units(device)
+        self.bfloat16 = self.vit.spec.bfloat16 and has_bfloat16_units(device)
 
     def geometry(self, source: Size) -> Geometry:
         """Return how an image of this height and width is resized and padded."""

@@ -192,7 +192,7 @@ TINT = 0.45
 NAME_SCALE = 1.25
 """Size of a name on its object, relative to other text."""
 
-NAMED_AREA = 0.01
+NAMED_AREA = 0.004
 """Least part of the picture of a region with a name of its own; the largest region of a label has one in any case."""
 
 MAX_NAMES = 12

@@ -6,6 +6,7 @@ scene gives many views, each with the exact identity of every pixel.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import cv2
@@ -17,8 +18,14 @@ from objloc_ros.scenes.sprites import sprite
 from objloc_ros.scenes.textures import Array
 from objloc_ros.types import Image, Size
 
-REAL_SHARE = 0.65
-"""Probability that a background, and each object, is of the bank's material when it has one."""
+PHOTOGRAPHED_SHARE = 0.15
+"""Part of the scenes of a bank with material that are of photographs alone.
+
+Ground and objects are of one kind: otherwise what looks photographed would be ground, and what looks drawn an object.
+"""
+
+DRAWN_SHARE = 0.25
+"""Part of the objects of all other scenes that are of the material, drawn or rendered."""
 
 REAL_COLOURS = 0.3
 """Strength of recolouring what is real: it has the colours of the world already."""
@@ -33,7 +40,7 @@ class Bank:
         sprites: Number of sprites.
         side: Side of a background in pixels; sprites have 0.4 of it.
         photographs: Photographed surfaces to mix into the textures, float32 in [0, 1].
-        material: Real grounds and cut-outs, appended to the drawn ones; scenes draw them with `REAL_SHARE`.
+        material: Real grounds and cut-outs, appended to the drawn ones; see `PHOTOGRAPHED_SHARE`.
     """
 
     material: Material | None = None
@@ -56,19 +63,38 @@ class Bank:
             self.backgrounds += material.grounds
             self.sprites += material.cutouts
 
-    def prefer_real(self, rng: np.random.Generator) -> bool:
-        """Decide whether the next picture is of the material; without material nothing is drawn from `rng`."""
-        return self.material is not None and bool(rng.random() < REAL_SHARE)
+    def without_material(self) -> Bank:
+        """Return the same bank as it was drawn."""
+        plain = copy.copy(self)
+        plain.material = None
+        if self.material:
+            plain.backgrounds = self.backgrounds[: -len(self.material.grounds)]
+            plain.sprites = self.sprites[: -len(self.material.cutouts)]
+        return plain
 
-    def draw_background(self, rng: np.random.Generator, *, real: bool) -> int:
-        """Draw the index of a background, procedural or of the material."""
+    def choose_photographs(self, rng: np.random.Generator) -> bool:
+        """Decide whether a scene is of photographs; without material nothing is drawn from `rng`."""
+        return self.material is not None and bool(rng.random() < PHOTOGRAPHED_SHARE)
+
+    def draw_background(self, rng: np.random.Generator, *, photographed: bool) -> int:
+        """Draw the index of a background, procedural or photographed."""
         procedural = len(self.backgrounds) - (len(self.material.grounds) if self.material else 0)
-        return procedural + self.material.draw_ground(rng) if real and self.material else int(rng.integers(procedural))
+        if photographed and self.material:
+            return procedural + self.material.draw_ground(rng)
+        return int(rng.integers(procedural))
 
-    def draw_sprite(self, rng: np.random.Generator, *, real: bool) -> int:
-        """Draw the index of a sprite, procedural or of the material."""
+    def choose_real(self, rng: np.random.Generator, *, photographed: bool) -> bool:
+        """Decide whether a scene's next object is of the material; without material nothing is drawn from `rng`."""
+        if self.material is None or not self.material.has_cutouts(photographed=photographed):
+            return False
+        return photographed or bool(rng.random() < DRAWN_SHARE)
+
+    def draw_sprite(self, rng: np.random.Generator, *, real: bool, photographed: bool = False) -> int:
+        """Draw the index of a sprite: a procedural one, or a cut-out, photographed or else drawn or rendered."""
         procedural = len(self.sprites) - (len(self.material.cutouts) if self.material else 0)
-        return procedural + self.material.draw_cutout(rng) if real and self.material else int(rng.integers(procedural))
+        if real and self.material:
+            return procedural + self.material.draw_cutout(rng, photographed=photographed)
+        return int(rng.integers(procedural))
 
 
 @dataclass(frozen=True)
@@ -103,6 +129,7 @@ class Scene:
     background: Background
     objects: tuple[Pasted, ...]
     aspect: float = 1.0
+    photographed: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,13 +156,12 @@ def random_colour_map(rng: np.random.Generator, strength: float = 1.0, *, permut
     return np.hstack([matrix, rng.normal(0, 18 * strength, (3, 1))]).astype(np.float32)
 
 
-def random_background(rng: np.random.Generator, bank: Bank) -> Background:
-    """Return a background seen almost upright, a real one in nearly its own colours."""
+def random_background(rng: np.random.Generator, bank: Bank, *, photographed: bool = False) -> Background:
+    """Return a background seen almost upright, a photographed one in nearly its own colours."""
     shift = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.5, 0.5)))
-    real = bank.prefer_real(rng)
-    index = bank.draw_background(rng, real=real)
+    index = bank.draw_background(rng, photographed=photographed)
     angle, zoom = float(rng.uniform(-0.3, 0.3)), float(rng.uniform(1.1, 1.9))
-    return Background(index, angle / 2 if real else angle, zoom, shift, _recolour(rng, real=real))
+    return Background(index, angle / 2 if photographed else angle, zoom, shift, _recolour(rng, real=photographed))
 
 
 def random_scene(
@@ -157,6 +183,7 @@ def random_scene(
         sizes: Range of object sizes as a fraction of the canvas height; shared out when there are several.
         overlap: Part of their common size by which two objects may overlap along an axis.
     """
+    photographed = bank.choose_photographs(rng)
     wanted = 1 + int(rng.choice(len(counts), p=counts))
     placed: list[Pasted] = []
     for _ in range(wanted * 8):
@@ -167,17 +194,19 @@ def random_scene(
         x, y = rng.uniform(margin, aspect - margin), rng.uniform(margin, 1 - margin)
         reach = (1 - overlap) / 2
         if all(max(abs(x - o.x), abs(y - o.y)) > (size + o.size) * reach for o in placed):
-            placed.append(random_pasted(rng, bank, x=x, y=y, size=size))
+            placed.append(random_pasted(rng, bank, x=x, y=y, size=size, photographed=photographed))
         if len(placed) == wanted:
             break
-    return Scene(random_background(rng, bank), tuple(placed), aspect)
+    return Scene(random_background(rng, bank, photographed=photographed), tuple(placed), aspect, photographed)
 
 
-def random_pasted(rng: np.random.Generator, bank: Bank, *, x: float, y: float, size: float) -> Pasted:
+def random_pasted(
+    rng: np.random.Generator, bank: Bank, *, x: float, y: float, size: float, photographed: bool = False
+) -> Pasted:
     """Return a sprite, upright or half of the time turned freely; a real one is turned and changed less."""
-    real = bank.prefer_real(rng)
+    real = bank.choose_real(rng, photographed=photographed)
     angle = rng.uniform(0, 2 * np.pi) if rng.random() < (0.15 if real else 0.5) else rng.normal(0, 0.15)
-    index, mirrored = bank.draw_sprite(rng, real=real), bool(rng.random() < 0.5)
+    index, mirrored = bank.draw_sprite(rng, real=real, photographed=photographed), bool(rng.random() < 0.5)
     aspect = float(rng.uniform(0.87, 1.15) if real else rng.uniform(0.75, 1.33))
     return Pasted(index, x, y, size, float(angle), aspect, mirrored, _recolour(rng, real=real))
 

@@ -47,7 +47,7 @@ MIN_DEVIATION = 1e-6
 class SceneHeadTraining(Options):
     """Settings of a run; equal settings, banks and backbones give equal heads."""
 
-    scenes: int = option(1200, "Composed scenes, a third of each size.", low=len(SHORT_SIDES))
+    scenes: int = option(900, "Composed scenes, a third of each size.", low=len(SHORT_SIDES))
     steps: int = option(600, "Optimiser updates.", low=1)
     batch: int = option(32, "Scenes per update.", low=1)
     seed: int = option(0, "Seed of the scenes and their order.", low=0)

@@ -34,6 +34,7 @@ class TrainingState:
         weight_decay: Of matrices; vectors have none.
         settings: What the run depends on, as JSON values; a checkpoint of a run with others is refused.
         replicas: The processes that train together; losses are their parts of one.
+        rates: By the name of a parameter, its learning rate as a part of the common one.
 
     Attributes:
         step: Steps taken, those that were skipped included.
@@ -50,11 +51,12 @@ class TrainingState:
         weight_decay: float = 0.04,
         settings: Mapping[str, Any] | None = None,
         replicas: Replicas = ALONE,
+        rates: Callable[[str], float] = lambda name: 1.0,
     ) -> None:
         replicas.share(model)
         self.model = model
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(_decay_groups(model, weight_decay), betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(_group_parameters(model, weight_decay, rates), betas=(0.9, 0.98))
         self.step = 0
         self.skipped = 0
         self.log: list[dict[str, float]] = []
@@ -71,7 +73,7 @@ class TrainingState:
             ParameterError: `MAX_SKIPPED_IN_A_ROW` steps in a row were skipped.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = self._rate(self.step)
+            group["lr"] = self._rate(self.step) * group["share"]
         self.optimiser.zero_grad()
         loss.backward()
         self.replicas.sum_gradients(self.model.parameters())
@@ -169,10 +171,10 @@ class TrainingState:
                 self.save(checkpoint)
 
 
-def _decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return parameter groups with weight decay for matrices only."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _group_parameters(model: nn.Module, weight_decay: float, rates: Callable[[str], float]) -> list[dict[str, Any]]:
+    """Return the trained parameters by learning rate, matrices apart from vectors, which do not decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((rates(name), weight_decay * (parameter.ndim > 1)), []).append(parameter)
+    return [{"params": params, "share": share, "weight_decay": decay} for (share, decay), params in groups.items()]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, overload
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,6 +24,15 @@ from objloc_ros.training.captions import GROUPS, make_captions, match_captions
 from objloc_ros.types import Image, Size
 
 T = TypeVar("T", covariant=True)
+
+SIZES = (0.3, 1.2)
+"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
+
+VIEW_SIZES = (0.2, 1.1)
+"""The same of the pairs of views, which also show parts of scenes."""
+
+LOW_RESOLUTION, JPEG = 0.3, 0.5
+"""Parts of the views that are degraded so."""
 
 UNCLEAR = 255
 """Label of a token that straddles an object's edge."""
@@ -106,38 +116,72 @@ class ViewPairs(Stream[ViewPair]):
         schedule: Maps a step to (image side in pixels, scenes per batch).
         patch: Token side in pixels.
         swap: Probability that the second view has another background.
+        procedural_steps: First steps, whose scenes have nothing of the bank's material.
     """
 
     def __init__(
-        self, bank: Bank, *, seed: int, start: int, schedule: Schedule, patch: int = 8, swap: float = 0.6
+        self,
+        bank: Bank,
+        *,
+        seed: int,
+        start: int,
+        schedule: Schedule,
+        patch: int = 8,
+        swap: float = 0.6,
+        procedural_steps: int = 0,
     ) -> None:
         super().__init__(start)
         self.bank, self.seed, self.schedule = bank, seed, schedule
         self.patch, self.swap = patch, swap
+        self.plain_bank, self.procedural_steps = bank.without_material(), procedural_steps
 
     def batch(self, step: int) -> ViewPair:
         """Return the batch of one step."""
         rng = np.random.default_rng([self.seed, step])
         side, scenes = self.schedule.batch_shape(step)
-        pairs = [self._pair(rng, side) for _ in range(scenes)]
+        bank = self.plain_bank if step < self.procedural_steps else self.bank
+        pairs = [self._pair(rng, bank, side) for _ in range(scenes)]
         images = np.stack([[pair[0][view] for pair in pairs] for view in (0, 1)])
         labels = np.stack([[pair[1][view] for pair in pairs] for view in (0, 1)])
         swapped = np.array([pair[2] for pair in pairs])
         return ViewPair(torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(swapped))
 
-    def _pair(self, rng: np.random.Generator, side: int) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
-        first = random_scene(rng, self.bank)
+    def _pair(
+        self, rng: np.random.Generator, bank: Bank, side: int
+    ) -> tuple[list[Image], list[npt.NDArray[np.uint8]], bool]:
+        first = random_scene(rng, bank, sizes=VIEW_SIZES)
         second = move_objects(rng, first)
         swapped = bool(rng.random() < self.swap)
         if swapped:
-            second = replace(second, background=random_background(rng, self.bank))
+            second = replace(second, background=random_background(rng, bank, photographed=first.photographed))
         images, labels = [], []
         for scene in (first, second):
             window = random_window(rng, scene, (0.4, 1.0))
-            image, identities = render(rng, self.bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
-            images.append(image)
+            image, identities = render(rng, bank, scene, (side, side), window=window, mirrored=rng.random() < 0.5)
+            images.append(degrade(rng, np.ascontiguousarray(image)))
             labels.append(label_tokens(identities, self.patch))
         return images, labels, swapped
+
+
+def degrade(rng: np.random.Generator, image: Image) -> Image:
+    """Return a picture as a poor camera would: at times of lower resolution, at times after JPEG.
+
+    Both spread over the seams of pasted things, so that these are no sign of an object.
+
+    Args:
+        rng: Source of randomness.
+        image: RGB uint8 [H, W, 3].
+    """
+    height, width = image.shape[:2]
+    if rng.random() < LOW_RESOLUTION:
+        scale = rng.uniform(0.5, 0.9)
+        small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    if rng.random() < JPEG:
+        _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+        decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        image = np.ascontiguousarray(decoded[..., ::-1])
+    return image
 
 
 @dataclass(frozen=True)
@@ -154,12 +198,12 @@ class Schedule:
     """
 
     steps: int
-    cooldown: float = 0.2
-    side: int = 96
-    scenes: int = 32
-    final_side: int = 160
-    final_scenes: int = 16
-    warmup: int = 100
+    cooldown: float = 0.25
+    side: int = 128
+    scenes: int = 12
+    final_side: int = 192
+    final_scenes: int = 6
+    warmup: int = 50
 
     @property
     def cooldown_start(self) -> int:
@@ -315,10 +359,6 @@ def _kinds(labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> npt.NDArray
     table[: len(numbers)] = numbers
     table[UNCLEAR] = IGNORED
     return table[labels]
-
-
-SIZES = (0.3, 1.2)
-"""Objects up to larger than the picture: photographs show them from close by, and a head learns how much to expect."""
 
 
 class SceneImages(Sequence[Image]):

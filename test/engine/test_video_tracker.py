@@ -159,7 +159,7 @@ def test_a_loaded_pipeline_tracks_a_video() -> None:
 
 def test_limits_hold_for_what_is_found() -> None:
     pipeline = objloc_ros.load_pipeline(("maskcut",), device="cpu")
-    frame, _ = next(drive_video(size=(120, 160), frames=1))
+    frame, _ = next(drive_video(size=(240, 320), frames=1))
     limits = (VideoOptions(), VideoOptions(max_objects=1), VideoOptions(min_score=1.0))
     found = [VideoTracker(pipeline, options=options)(frame)["maskcut"] for options in limits]
     assert len(found[0].detections) > 1

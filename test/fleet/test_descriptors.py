@@ -132,7 +132,7 @@ def test_unusable_images_have_no_descriptor_and_say_why(fleet: Fleet, tmp_path: 
 def test_features_that_are_not_finite_are_a_problem_of_the_image(fleet: Fleet) -> None:
     task = DescribeTask()
     backbone = task.load()
-    backbone.vit.vit.cls_token.data.fill_(float("nan"))
+    backbone.vit.vit.pos_embed.data.fill_(float("nan"))
     described = task._describe_image(backbone, fleet.images[0])
     assert "not finite" in described.problems[0]
     assert not described.objects.any()

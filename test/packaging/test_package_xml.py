@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"} | {
     "array_api_compat",
     "motpy",
+    "onnxruntime",
     "open_clip",
     "threadpoolctl",
 }
@@ -28,8 +29,8 @@ KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} 
 }
 # Draws the model card's pictures when the embedded model is trained; pinned in requirements-dev.txt.
 TRAINING_ONLY = {"skimage"}
-# Run exported models, for those who ask for one; the tests' are pinned in requirements-dev.txt.
-OPTIONAL = {"onnxruntime"}
+# Exports models, for those who want to; pinned in requirements-dev.txt.
+OPTIONAL = {"onnx"}
 # What evaluation needs on top; pinned in requirements-evaluation.txt under PyPI's names.
 EVALUATION = {
     "faster_coco_eval": "faster-coco-eval",
