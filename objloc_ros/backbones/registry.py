@@ -147,7 +147,7 @@ _ENTRIES = (
         filename="tiny_found_head.safetensors",
         layout="found_head",
         licence="Apache-2.0",
-        source="FOUND's recipe on the features of tiny",
+        source="FOUND's head on the features of tiny, trained by this project on composed scenes",
     ),
     WeightsEntry(
         name="tiny_detector",
