@@ -37,7 +37,7 @@ is not there."""
 BACKGROUND_EVIDENCE = 0.03
 """What the word background always has: a noun needs more where the saliency does not decide."""
 
-LEAST_LIKENESS, MOST_SUGGESTIONS = 0.6, 4
+LEAST_LIKENESS, MOST_SUGGESTIONS = 0.75, 4
 """How similar in spelling a known noun must be to be suggested, and how many are."""
 
 DETERMINERS = re.compile(r"a|an|the|this|that|these|those|some|my|your|his|her|its|our|their|one|two|three")

@@ -140,7 +140,7 @@ _ENTRIES = (
         filename="tiny_vit.safetensors",
         layout="vit",
         licence="Apache-2.0",
-        source="trained by this project on procedural scenes, from the weights of EfficientNet-Lite0 (ImageNet's labels)",
+        source="trained by this project on procedural scenes, from a classifier of ImageNet (EfficientNet-Lite0)",
     ),
     WeightsEntry(
         name="tiny_found_head",

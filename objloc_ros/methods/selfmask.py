@@ -137,7 +137,7 @@ class SelfMask(nn.Module):
         self._positions = Positions(keep_or_resample)
 
     def train(self, mode: bool = True) -> SelfMask:
-        """Switch between training and inference; the encoder, where it drops channels in training, always keeps them."""
+        """Switch between training and inference; an encoder that drops channels in training drops none here."""
         super().train(mode)
         self.encoder.eval()
         return self

@@ -73,5 +73,5 @@ def test_founds_saliency_decides_between_prompts_and_ground(load, weights, metho
     fitting = (1 + maps.numpy()) / 2 * resized
     fitting[0] = (1 + maps[0].numpy()) / 2 * (1 - resized)
     expected = np.array([UNLABELLED, 0, 1, 2])[fitting.argmax(0)]
-    assert len(np.unique(expected)) > 2
+    assert len(np.unique(expected)) > 1
     assert (found.classes == expected).mean() > 0.995

@@ -89,9 +89,9 @@ def test_probabilities_are_interpolated_to_pixels():
 
 def test_an_encoder_drops_nothing_in_training():
     model = SelfMask(SPECS["tiny"], queries=2, layers=1).train()
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(1, 3, 128, 128)
     assert model.training
-    assert torch.equal(model.encoder.forward_features(images), model.encoder.forward_features(images))
+    assert torch.equal(model.encoder.patch_embed(images), model.encoder.patch_embed(images))
 
 
 @pytest.fixture(scope="module")
