@@ -38,16 +38,10 @@ def draw_labels(pipeline: Pipeline, image: Image, prompts: Sequence[str]) -> Ima
     return label_overlay(picture, labels, pipeline.labels.names() if pipeline.labels else {})
 
 
-def load(clip: str) -> Pipeline:
-    """Return CLIP-DIY with one name for each region, as the demo has it."""
-    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu", clip=clip)
-    pipeline.configure("clip_diy", per_region=True, min_area=MIN_AREA)
-    return pipeline
-
-
 def draw_photographs() -> Iterator[tuple[Image, str]]:
     """Yield every photograph with those of the demo's nouns that are found, and its own name."""
-    pipeline = load("lite_clip")
+    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu", clip="lite_clip")
+    pipeline.configure("clip_diy", per_region=True, min_area=MIN_AREA)  # as the demo has it
     prompts = [noun.strip() for noun in NOUNS.split(",")]
     for path in list_sources([PHOTOGRAPHS]):
         yield draw_labels(pipeline, read_image(path), prompts), path.stem.partition("_")[2]
@@ -55,7 +49,8 @@ def draw_photographs() -> Iterator[tuple[Image, str]]:
 
 def draw_scenes(count: int = COLUMNS) -> Iterator[tuple[Image, str]]:
     """Yield held-out scenes of three objects with their names, and what is there."""
-    pipeline = load("tiny_clip")
+    pipeline = load_pipeline(("clip_diy",), "tiny", "cpu", clip="tiny_clip")
+    pipeline.configure("clip_diy", min_area=MIN_AREA)
     scenes = [scene for scene in make_captioned_scenes(make_bank(), 60) if len(scene.objects) == 3][:count]
     for scene in scenes:
         prompts = dict.fromkeys(f"{attributes.colour} {attributes.shape}" for attributes in scene.objects)
