@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -43,6 +43,7 @@ from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.drawing import OUTLINE_COLOUR, overlay
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.io.tables import text_table
+from objloc_ros.methods.refinement import Post
 from objloc_ros.metrics.boxes import CorLoc, iou
 from objloc_ros.types import Image
 
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the backbone (default: the registered ones)")
     parser.add_argument("--head-weights", type=Path, metavar="FILE", help="of FOUND (default: the registered ones)")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="which to run (default: all)")
+    parser.add_argument("--post", choices=get_args(Post), help="refinement of MaskCut's masks (default: its own)")
     parser.add_argument("--clip", metavar="NAME", help="also name the photographs with this open-vocabulary model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, and each photograph's")
     parser.add_argument("--sheets", type=Path, metavar="DIR", help="write a contact sheet per method")
@@ -153,6 +155,8 @@ def run(args: argparse.Namespace) -> None:
             pipeline = load_pipeline(
                 args.methods, args.backbone, "cpu", weights=args.weights, head_weights=args.head_weights
             )
+            if args.post and "maskcut" in args.methods:
+                pipeline.configure("maskcut", post=args.post)
             judgements, cells = evaluate(pipeline, present, files, draw=args.sheets is not None)
             figures = {method: summarise(judged, present) for method, judged in judgements.items()}
             print(make_table(figures, objects))
