@@ -39,7 +39,7 @@ def refine(
         post: "bilateral" solves for a smooth map, as TokenCut's saliency does, and keeps the old mask where its IoU
             with the result is no more than 0.5; "crf" runs MaskCut's dense CRF, and gives an empty mask where the IoU
             is below 0.5; "none" leaves all as they are.
-        crf: The model of "crf".
+        crf: The model of "crf", which is shrunk to smaller images than it is for.
         device: Where "crf" is computed.
     """
     if post == "bilateral":
@@ -47,5 +47,5 @@ def refine(
         candidates = [binary(grid.solve(mask)) if mask.any() else mask for mask in masks]
         return [new if accepts(old, new) else old for old, new in zip(masks, candidates, strict=True)]
     if post == "crf" and masks:
-        return DenseCrf(image, crf, device=device).gated(masks)
+        return DenseCrf(image, crf.shrink_to(min(image.shape[:2])), device=device).gated(masks)
     return list(masks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +128,7 @@ class CrfOptions:
         bilateral_weight: Its weight.
         confidence: Probability of the label that the mask gives, in (0.5, 1).
         iterations: Mean-field updates.
+        short_side: Shorter side in pixels of the images that the deviations in position are for; None for all images.
     """
 
     position_deviation: float = 3.0
@@ -137,6 +138,19 @@ class CrfOptions:
     bilateral_weight: float = 10.0
     confidence: float = math.e / (1 + math.e)
     iterations: int = 10
+    short_side: int | None = None
+
+    def shrink_to(self, short_side: int) -> CrfOptions:
+        """Return the model for images of a shorter side in pixels: on smaller ones positions deviate by less."""
+        if self.short_side is None or short_side >= self.short_side:
+            return self
+        scale = short_side / self.short_side
+        return replace(
+            self,
+            position_deviation=self.position_deviation * scale,
+            bilateral_deviation=self.bilateral_deviation * scale,
+            short_side=short_side,
+        )
 
     def __post_init__(self) -> None:
         for name in ("position_deviation", "bilateral_deviation", "colour_deviation"):
@@ -151,8 +165,8 @@ class CrfOptions:
             raise ParameterError(f"iterations must be at least 1, got {self.iterations}")
 
 
-MASKCUT = CrfOptions()
-"""CutLER's: the mask's softmax as confidence."""
+MASKCUT = CrfOptions(short_side=480)
+"""CutLER's: the mask's softmax as confidence; it resizes every image to 480x480 pixels."""
 
 DEEP_SPECTRAL = CrfOptions(
     position_weight=3.0,

@@ -11,7 +11,7 @@ def scene():
     image[24:72, 32:96] = (210, 180, 40)
     truth = image[:, :, 0] == 210
     coarse = np.zeros_like(truth)
-    coarse[16:72, 32:104] = True
+    coarse[20:72, 32:100] = True
     return image, truth, coarse
 
 

@@ -157,3 +157,12 @@ def test_masks_agree_with_the_originals():
     for ious in (sorted(refined), sorted(gated)):
         assert ious[0] >= 0.97
         assert ious[1] >= 0.999
+
+
+def test_deviations_in_position_shrink_with_the_image():
+    half = MASKCUT.shrink_to(240)
+    assert (half.position_deviation, half.bilateral_deviation) == (1.5, 25.0)
+    assert (half.colour_deviation, half.iterations) == (MASKCUT.colour_deviation, MASKCUT.iterations)
+    assert half.shrink_to(240) == half
+    assert MASKCUT.shrink_to(480) == MASKCUT.shrink_to(1080) == MASKCUT
+    assert DEEP_SPECTRAL.shrink_to(100) == DEEP_SPECTRAL
