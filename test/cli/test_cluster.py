@@ -14,9 +14,20 @@ from objloc_ros.cli.main import main
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.training.detector_labels import read_labels
+from objloc_ros.types import Image
 
 COLOURS = {"red": (220, 60, 40), "green": (50, 200, 60), "blue": (40, 60, 220)}
-BOX, OTHER = (16, 16, 64, 72), (72, 16, 120, 72)
+BOX, OTHER = (8, 16, 56, 72), (72, 16, 120, 72)
+
+
+def draw_pattern(rgb: Image, colour: tuple[int, int, int]) -> None:
+    """Give objects of each colour a surface of their own: plain, a checkerboard with white, stripes with black."""
+    inside = (rgb == colour).all(axis=2)
+    rows, columns = np.indices(inside.shape)
+    if colour == COLOURS["green"]:
+        rgb[inside & ((rows // 4 + columns // 4) % 2 == 0)] = 255
+    if colour == COLOURS["blue"]:
+        rgb[inside & (columns % 8 >= 4)] = 0
 
 
 def make_prelabels(folder: Path, count: int = 4) -> Path:
@@ -27,6 +38,7 @@ def make_prelabels(folder: Path, count: int = 4) -> Path:
             rgb = picture(colour, BOX, ground=90 + number)
             if number == 0:
                 rgb[OTHER[1] : OTHER[3], OTHER[0] : OTHER[2]] = colour
+            draw_pattern(rgb, colour)
             pictures.append((rgb, [BOX, OTHER] if number == 0 else [BOX]))
     return prelabels(folder, pictures)
 

@@ -69,7 +69,7 @@ def test_metrics_from_the_file_are_those_of_the_data_set(
 
 
 def test_objects_of_coco_have_metrics_of_masks(tmp_path: Path, capsys: Any) -> None:
-    root = mini.make_coco(tmp_path / "coco")
+    root = mini.make_coco(tmp_path / "coco", scale=3)
     line = ["evaluate", "coco_val2017", "--root", str(root), "--method", "maskcut", "--out", str(tmp_path / "run")]
     assert main(line) == 0
     assert "COCO val2017 has 5000 images, there are 3 here" in capsys.readouterr().err

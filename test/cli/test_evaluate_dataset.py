@@ -28,7 +28,7 @@ def result(out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root: Path = mini.make_voc(tmp_path_factory.mktemp("voc"), count=45)
+    root: Path = mini.make_voc(tmp_path_factory.mktemp("voc"), count=45, scale=3)
     return root
 
 
@@ -45,7 +45,7 @@ def test_boxes(voc: Path, tmp_path: Path, capsys: Any) -> None:
 
 
 def test_saliency_and_class_maps(tmp_path: Path) -> None:
-    assert evaluate("ecssd", mini.make_ecssd(tmp_path / "ecssd"), tmp_path / "a", "--post", "bilateral") == 0
+    assert evaluate("ecssd", mini.make_ecssd(tmp_path / "ecssd", scale=3), tmp_path / "a", "--post", "bilateral") == 0
     assert result(tmp_path / "a")["metrics"]["iou"] > 0.7
     assert "Precision, recall and F" in (tmp_path / "a/report.html").read_text()
     root = mini.make_voc(tmp_path / "voc", 2012, 2)

@@ -26,7 +26,7 @@ from objloc_ros.options import Option, describe
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "parameters.md").read_text(encoding="utf-8")
 
 UNIT, OPEN_UNIT, POST = "0 to 1", "0 to 1, both excluded", "`none`, `bilateral`, `crf`"
-SEGMENTATION_VALUES = {"background": "`found`, `prompt`, `none`", "threshold": UNIT, "min_area": UNIT}
+SEGMENTATION_VALUES = {"background": "`found`, `prompt`, `none`", "per_region": "", "threshold": UNIT, "min_area": UNIT}
 
 SALIENCY_VALUES = {
     "threshold": UNIT,

@@ -23,6 +23,11 @@ def picture(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return pixels
 
 
+def enlarge(pixels: np.ndarray, scale: int) -> np.ndarray:
+    """Repeat each pixel: an object of 32 x 24 pixels is too small for the methods to be right about."""
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
 def truth_mask(value: int = 255, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     mask = np.zeros(size, np.uint8)
     x1, y1, x2, y2 = OBJECT
@@ -30,57 +35,62 @@ def truth_mask(value: int = 255, size: tuple[int, int] = (48, 64)) -> np.ndarray
     return mask
 
 
-def make_voc(root: Path, year: int = 2007, count: int = 3, *, hard: str = "") -> Path:
+def make_voc(root: Path, year: int = 2007, count: int = 3, *, hard: str = "", scale: int = 1) -> Path:
     """VOC boxes; the last image's object has the flag `hard`."""
     base = root / "VOCdevkit" / f"VOC{year}"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main", "ImageSets/Segmentation", "SegmentationClass"):
         (base / folder).mkdir(parents=True)
     names = [f"{i:06}" for i in range(count, 0, -1)]
     for i, name in enumerate(names):
-        cv2.imwrite(str(base / "JPEGImages" / f"{name}.jpg"), picture(i))
+        cv2.imwrite(str(base / "JPEGImages" / f"{name}.jpg"), enlarge(picture(i), scale))
         flag = f"<{hard}>1</{hard}>" if hard and i == count - 1 else ""
-        x1, y1, x2, y2 = OBJECT
+        x1, y1, x2, y2 = (scale * side for side in OBJECT)
         box = f"<xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
         (base / "Annotations" / f"{name}.xml").write_text(
             f"<annotation><object><name>car</name>{flag}<bndbox>{box}</bndbox></object></annotation>"
         )
-        image = PIL.Image.fromarray(truth_mask(7)).convert("P")
-        image.putdata([int(v) for v in truth_mask(7).ravel()])
+        labels = enlarge(truth_mask(7), scale)
+        image = PIL.Image.fromarray(labels).convert("P")
+        image.putdata([int(v) for v in labels.ravel()])
         image.save(base / "SegmentationClass" / f"{name}.png")
     for part, split in (("Main", "trainval"), ("Segmentation", "val")):
         (base / "ImageSets" / part / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     return root
 
 
-def make_ecssd(root: Path, count: int = 5) -> Path:
+def make_ecssd(root: Path, count: int = 5, *, scale: int = 1) -> Path:
     for folder in ("images", "ground_truth_mask"):
         (root / folder).mkdir(parents=True)
     for i in range(count):
-        cv2.imwrite(str(root / "images" / f"{i:04}.jpg"), picture(i))
-        cv2.imwrite(str(root / "ground_truth_mask" / f"{i:04}.png"), truth_mask())
+        cv2.imwrite(str(root / "images" / f"{i:04}.jpg"), enlarge(picture(i), scale))
+        cv2.imwrite(str(root / "ground_truth_mask" / f"{i:04}.png"), enlarge(truth_mask(), scale))
     return root
 
 
-def make_coco(root: Path, split: str = "val2017", count: int = 3) -> Path:
+def make_coco(root: Path, split: str = "val2017", count: int = 3, *, scale: int = 1) -> Path:
     """COCO's layout: image i has i + 1 objects, the first of which is `OBJECT`, a car; the last image also a crowd."""
     names = [f"COCO_train2014_{i:012}.jpg" if split == "train2014" else f"{i:012}.jpg" for i in range(9, 9 + count)]
     annotations = []
     for i, name in enumerate(names):
-        write(root / split / name, picture(i))
+        write(root / split / name, enlarge(picture(i), scale))
         boxes = [(x1 / 2, OBJECT[1], OBJECT[2], OBJECT[3]) for x1 in range(2 * OBJECT[0], 2 * OBJECT[0] + i + 1)]
-        annotations += [annotation(len(annotations) + k, 9 + i, 3 if k == 1 else 1, b) for k, b in enumerate(boxes, 1)]
-    crowd = np.zeros((48, 64), np.uint8, order="F")
-    crowd[40:, 50:] = 1
+        annotations += [
+            annotation(len(annotations) + k, 9 + i, 3 if k == 1 else 1, tuple(scale * v for v in b))
+            for k, b in enumerate(boxes, 1)
+        ]
+    height, width = 48 * scale, 64 * scale
+    crowd = np.zeros((height, width), np.uint8, order="F")
+    crowd[40 * scale :, 50 * scale :] = 1
     lengths = np.diff(np.flatnonzero(np.diff(crowd.ravel(order="F"), prepend=0)), prepend=0).tolist()
-    counts = [*lengths, 64 * 48 - sum(lengths)]
+    counts = [*lengths, width * height - sum(lengths)]
     annotations.append(
         {
-            **annotation(900, 8 + count, 17, (50, 40, 64, 48)),
+            **annotation(900, 8 + count, 17, (50 * scale, 40 * scale, width, height)),
             "iscrowd": 1,
-            "segmentation": {"size": [48, 64], "counts": counts},
+            "segmentation": {"size": [height, width], "counts": counts},
         }
     )
-    images = [{"id": 9 + i, "file_name": name, "height": 48, "width": 64} for i, name in enumerate(names)]
+    images = [{"id": 9 + i, "file_name": name, "height": height, "width": width} for i, name in enumerate(names)]
     categories = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 1, "name": "person"}]
     path = root / f"annotations/instances_{split}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ OUTPUTS = {
     "discovery/detections": Detection2DArray,
     "discovery/instance_mask": Image,
 }
-BLANK = np.full((*making.SIZE, 3), 90, np.uint8)
+BLANK = np.full((*making.SIZE, 3), 127, np.uint8)
 
 
 def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_lockstep_answers_as_the_nodes_do(start: Any, peer: Any, wait_for: Any, 
         answers[topic.removeprefix("/")].append(message)
     for name, inbox in inboxes.items():
         assert answers[name] == [inbox.with_stamp(frame.header.stamp) for frame in frames], name
-    assert sum(len(message.detections) for message in answers["discovery/detections"]) > 12
+    assert sum(len(message.detections) for message in answers["discovery/detections"]) >= 12

@@ -22,7 +22,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     vit = build_vit("tiny")
     save_file({key: value.contiguous() for key, value in vit.vit.state_dict().items()}, folder / "vit.safetensors")
-    weight = torch.randn(1, vit.embed_dim, 1, 1)
+    weight = -torch.randn(1, vit.embed_dim, 1, 1)
     save_file({"weight": weight, "bias": torch.zeros(1)}, folder / "head.safetensors")
     torch.manual_seed(0)
     save_selfmask(folder / "selfmask.safetensors", SelfMask(SPECS["tiny"], queries=2, layers=1), "tiny")

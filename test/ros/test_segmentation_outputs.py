@@ -107,7 +107,7 @@ def test_every_output_describes_the_same_frame(peer, listen):
     assert all(d.header == asked.header and d.id == "" for d in detections.detections)
     assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 120, 160)
     picture = pixels(overlay).reshape(120, 160, 3)
-    np.testing.assert_array_equal(picture[:60], 30)  # what has no label stays as it is
+    assert (picture[:60] == 30).mean() > 0.8  # what has no label stays as it is, but for the names
     assert len({tuple(picture[65, 20 + 40 * i]) for i in range(4)} | {(200, 200, 200)}) == 5
     assert compressed.format.endswith("jpeg compressed bgr8")
 
