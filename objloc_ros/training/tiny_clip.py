@@ -26,9 +26,9 @@ from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, Tokenizer, embed_toke
 from objloc_ros.methods.maskclip import value_features
 from objloc_ros.scenes.attributes import AttributeBank
 from objloc_ros.training.captions import COLOURS_RULED_OUT, GROUPS, known_tokens
+from objloc_ros.training.clip_views import IGNORED, ClipBatch, ClipBatches
 from objloc_ros.training.state import Progress, TrainingState
 from objloc_ros.training.tiny import normalise
-from objloc_ros.training.views import IGNORED, ClipBatch, ClipBatches
 
 NAME = "tiny_clip"
 

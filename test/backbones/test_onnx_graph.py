@@ -9,8 +9,6 @@ from objloc_ros.backbones.onnx_runtime import FACETS
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.errors import InputError, WeightsError
 
-pytest.importorskip("onnxruntime")
-
 
 def make(name="tiny", seed=0):
     torch.manual_seed(seed)

@@ -9,6 +9,7 @@ from objloc_ros.backbones.weights import load_clip_image, load_clip_text
 from objloc_ros.errors import ParameterError
 from objloc_ros.scenes.attributes import KEPT_OUT, AttributeBank
 from objloc_ros.training.captions import GROUPS
+from objloc_ros.training.clip_views import IGNORED, ClipBatches
 from objloc_ros.training.tiny_clip import (
     ClipTraining,
     TinyClip,
@@ -17,7 +18,6 @@ from objloc_ros.training.tiny_clip import (
     save_clip,
     train_tiny_clip,
 )
-from objloc_ros.training.views import IGNORED, ClipBatches
 
 SMALL = {"crops": 6, "scenes": 1, "bank": (3, 1), "warmup": 2}
 
