@@ -75,11 +75,15 @@ def wait_for(condition, launched):
 
 
 def call(peer, kind, name, request, launched):
-    client = peer.create_client(kind, name)
-    wait_for(client.service_is_ready, launched)
-    future = client.call_async(request)
-    wait_for(future.done, launched)
-    return future.result()
+    """Ask a question that may be repeated: an answer is lost if its service has not discovered the client yet."""
+    client, asked = peer.create_client(kind, name), {}
+
+    def answer():
+        if client.service_is_ready() and time.monotonic() - max(asked, default=0) > 2:
+            asked[time.monotonic()] = client.call_async(request)
+        return next((future.result() for future in asked.values() if future.done()), None)
+
+    return wait_for(answer, launched)
 
 
 def parameters(peer, node, names, launched):

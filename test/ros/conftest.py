@@ -199,11 +199,30 @@ class Peer:
     def call(self, service_type, name, request):
         if name not in self.clients:
             self.clients[name] = self.node.create_client(service_type, name)
-        client = self.clients[name]
-        assert client.wait_for_service(PATIENCE_S), f"no service {name}"
-        future = client.call_async(request)
+            assert self.clients[name].wait_for_service(PATIENCE_S), f"no service {name}"
+            self._introduce(name.rpartition("/")[0])
+        future = self.clients[name].call_async(request)
         wait_for(future.done, f"an answer of {name}")
         return future.result()
+
+    def _introduce(self, node):
+        """Wait until a node has met every client made so far.
+
+        A service gives an answer up whose client it has not discovered within 0.1 s, and the client waits in vain.
+        Endpoints are announced in order, so once a younger client hears an answer, so will the others. To ask for no
+        parameters may be repeated.
+        """
+        from rcl_interfaces.srv import GetParameters
+
+        client, asked = self.node.create_client(GetParameters, f"{node}/get_parameters"), {}
+
+        def heard():
+            if client.service_is_ready() and time.monotonic() - max(asked, default=0) > 1:
+                asked[time.monotonic()] = client.call_async(GetParameters.Request())
+            return any(future.done() for future in asked.values())
+
+        wait_for(heard, f"an answer of {node}")
+        self.node.destroy_client(client)
 
     def set_parameters(self, node="/found", **values):
         """Set atomically; returns (successful, reason)."""
