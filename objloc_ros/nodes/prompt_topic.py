@@ -1,8 +1,8 @@
 """Prompts from a topic: what is said there becomes the `prompts` parameter, with all that a set of it brings.
 
 A volatile publisher (`ros2 topic pub`) does not match a subscription that asks for the latched message, and a volatile
-subscription does not get what a latched publisher said before. So there are two: the volatile one hears what is said from
-now on, and as long as there are latched publishers, a latched one hears what they said before.
+subscription does not get what a latched publisher said before. So there are two: the volatile one hears what is said
+from now on, and as long as there are latched publishers, a latched one hears what they said before.
 """
 
 from __future__ import annotations
