@@ -19,12 +19,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from harness import machine, write_json
+from harness import machine, wall_ms, write_json
 
+from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.io.tables import text_table
 from objloc_ros.metrics.boxes import iou
@@ -56,8 +58,10 @@ def main() -> None:
     scores = {kind: score(pipeline, make_frames(kind, 1 if args.smoke else 24)) for kind in KINDS}
     rows = [[kind, *(round(value, 3) for value in row.values())] for kind, row in scores.items()]
     print(machine(), text_table([["", *scores["motion"]], *rows], left=1), sep="\n")
+    costs = measure_costs(pipeline, rounds=3 if args.smoke else 30)
+    print(", ".join(f"{count} exemplar(s) add {cost:.1f} ms" for count, cost in costs.items()), "to a frame of 640x480")
     if args.json:
-        write_json(args.json, machine=machine(), scores=scores)
+        write_json(args.json, machine=machine(), scores=scores, costs_ms=costs)
 
 
 def make_frames(kind: str, count: int) -> Iterator[Frames]:
@@ -118,6 +122,19 @@ def score(pipeline: Pipeline, groups: Iterator[Frames]) -> dict[str, float]:
         "without it": absent,
         "area there": false_area / max(1, absent),
     }
+
+
+def measure_costs(pipeline: Pipeline, rounds: int) -> dict[int, float]:
+    """Return the median milliseconds that exemplars take of a frame beside everything else, by their number."""
+    image, _ = next(drive_video(seed=SEED, size=(480, 640), frames=1))
+    exemplar = pipeline.learn_exemplar(image, (200, 200, 300, 300))
+    features, (geometry,) = pipeline.backbone.encode([image])
+    maps = torch.ones(geometry.resized, dtype=torch.int64), torch.zeros(geometry.resized)
+    costs = {}
+    for count in (1, 8):
+        mark = partial(mark_exemplars, *maps, [exemplar] * count, image, features, geometry, first=2)
+        costs[count] = float(np.median([wall_ms(mark) for _ in range(rounds)]))
+    return costs
 
 
 def find(pipeline: Pipeline, image: Image) -> BoolMap:
