@@ -7,11 +7,12 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from objloc_ros.engine.box_tracker import BoxTracker
 from objloc_ros.engine.config import DISCOVERY
 from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.results import HeadResult, Result
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.options import Options, option
 from objloc_ros.types import Image, Size
 
@@ -76,7 +77,7 @@ class VideoTracker:
         self._tracked = tracked
         self._clock = VideoClock()
         self._memories: dict[str, Memory] = {}
-        self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
+        self._trackers: defaultdict[str, BoxTracker] = defaultdict(BoxTracker)
 
     def __call__(self, image: Image, stamp_ns: int | None = None, *, key: Hashable | None = None) -> Result:
         """Run the methods on the next frame, in one pass of the backbone.
@@ -107,7 +108,7 @@ class VideoTracker:
         gone = [method for method in self._methods if method not in methods]
         new = [method for method in methods if method not in self._methods]
         for before, after in zip(gone, new, strict=False):
-            self._trackers[after] = self._trackers.pop(before, Tracker())
+            self._trackers[after] = self._trackers.pop(before, BoxTracker())
         for method in gone[len(new) :]:
             self._trackers[method].forget()
         self._methods = tuple(methods)

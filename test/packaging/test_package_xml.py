@@ -12,13 +12,10 @@ from catkin_pkg.package import parse_package
 ROOT = Path(__file__).resolve().parents[2]
 PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"} | {
     "array_api_compat",
-    "motpy",
     "onnxruntime",
     "open_clip",
     "threadpoolctl",
 }
-# Pinned because what is imported needs it.
-NEEDED_BY_OTHERS = {"filterpy"}
 # Import name -> PyPI's name, where they differ.
 PYPI = {"open_clip": "open_clip_torch"}
 # Import name -> rosdep key, where they differ.
@@ -91,7 +88,7 @@ def test_every_import_is_declared(manifest):
 def test_pip_only_packages_are_pinned():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
-    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY} | NEEDED_BY_OTHERS
+    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY}
 
 
 def test_what_evaluation_imports_is_pinned():
