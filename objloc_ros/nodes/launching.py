@@ -12,7 +12,7 @@ from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 from objloc_ros.nodes.qos import PROFILE_VARIABLES
 
 RESPAWN_DELAY_S = 2.0
-"""Pause before a process that ended is started again, seconds: one that cannot start must not take all the processor."""
+"""Pause before a process that ended is started again, seconds: one that cannot start leaves others room."""
 
 NODE_ARGUMENTS = (
     DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
