@@ -168,6 +168,11 @@ class LabelSet:
         return cls(tuple(prompts), tuple(known[p] if p in known else next(fresh) for p in prompts))
 
 
+def split_prompts(text: str) -> list[str]:
+    """Split `red car, traffic cone`; whoever takes the prompts checks them."""
+    return [prompt.strip() for prompt in text.split(",")]
+
+
 def check_prompt_texts(prompts: Sequence[str]) -> None:
     """Raise ParameterError unless these are 1 to 254 texts, different even without regard to case and spaces."""
     if not 1 <= len(prompts) <= MAX_PROMPTS:
