@@ -40,6 +40,7 @@ setup(
         (SHARE, ["package.xml"]),
         (f"{SHARE}/launch", files_in("launch")),
         (f"{SHARE}/config", files_in("config")),
+        (f"{SHARE}/config/nav2", files_in("config/nav2")),
     ],
     entry_points={
         "console_scripts": [
