@@ -15,7 +15,7 @@ from objloc_ros.io.drawing import label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
-from objloc_ros.types import Detections, Features, Image, LabelSet, Size
+from objloc_ros.types import CLASS_FREE, Detections, Features, Image, LabelSet, Size
 
 if TYPE_CHECKING:  # these import what takes seconds; a node reads the options of methods before it needs them
     from objloc_ros.engine.prompts import ActivePrompts
@@ -61,9 +61,14 @@ class HeadResult:
         """The prompts, and the ids that stand for them in `label_map`; None for methods without prompts."""
         return None
 
+    @property
+    def mask_labels(self) -> LabelSet | None:
+        """What the ids in the map `mask` stand for, UNLABELLED aside; None where there is no such map."""
+        return CLASS_FREE
+
     def maps(self) -> Maps:
         """Return the maps that a node publishes, uint8 or uint16 [H, W], by the names of their topics."""
-        return Maps(mask=self.mask_u8)
+        return Maps(mask=self.label_map)
 
     def files(self) -> Maps:
         """Return the maps that `objloc detect` writes, by the ends of their files' names."""
@@ -73,13 +78,13 @@ class HeadResult:
         """Return what each pixel of the source image belongs to.
 
         Returns:
-            Integers [H, W]: 255 on objects and 0 elsewhere; of a method with a mask for each object the places of the
+            Integers [H, W]: 1 on objects and 0 elsewhere; of a method with a mask for each object the places of the
             detections from 1 on, and 0 elsewhere; of one with prompts their ids, and UNLABELLED elsewhere.
         """
-        return self.mask_u8()
+        return map_to_source(self.mask.astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
 
     def mask_u8(self) -> Image:
-        """Foreground 255, background 0: uint8 [H, W] at the source size."""
+        """Foreground 255, background 0, a picture for people: uint8 [H, W] at the source size."""
         return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
@@ -154,8 +159,8 @@ class SaliencyResult(HeadResult):
     logits: npt.NDArray[np.float32]
 
     def maps(self) -> Maps:
-        """Return mask and saliency."""
-        return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
+        """Return ids and saliency."""
+        return Maps(mask=self.label_map, confidence=self.saliency_u8)
 
     def saliency_u8(self) -> Image:
         """Return the saliency scaled to 0-255: uint8 [H, W] at the source size."""
@@ -185,6 +190,11 @@ class InstanceResult(HeadResult):
 
     instances: npt.NDArray[np.uint16]
     draw_mask: Callable[[int], npt.NDArray[np.bool_]] | None = None
+
+    @property
+    def mask_labels(self) -> None:
+        """None: there are instances, which have numbers, not labels."""
+        return None
 
     def maps(self) -> Maps:
         """Return the instances."""
@@ -237,6 +247,11 @@ class SemanticResult(HeadResult):
 
     @property
     def prompts(self) -> LabelSet | None:
+        """The labels."""
+        return self.labels
+
+    @property
+    def mask_labels(self) -> LabelSet:
         """The labels."""
         return self.labels
 

@@ -23,6 +23,7 @@ from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import LiveParameters, Values
 from objloc_ros.nodes.priority import lower_thread_priority
+from objloc_ros.nodes.prompt_topic import PromptTopic
 
 DEBUG_OUTPUTS = (Output("debug/age_ms", Float32), Output("debug/processing_ms", Float32))
 
@@ -81,6 +82,8 @@ class PerceptionNode(LifecycleNode):
         self._camera.add(self)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        if "prompts" in adapter.parameters:
+            self._prompt_topic = PromptTopic(self, self._log)
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; returns False when that failed."""
@@ -230,6 +233,8 @@ class PerceptionNode(LifecycleNode):
             self._outputs.publish("debug/age_ms", Float32(data=self._age_ms(job)))
 
     def _on_done(self, job: Job, cause: str, error: Exception | None) -> None:
+        fate = f"dropped ({cause})" if cause else "published"
+        self.get_logger().debug(f"frame of stamp {job.arrival.stamp_ns} ns: {fate}, {self._age_ms(job):.0f} ms old")
         if cause:
             self._log.warn_of_drop(cause, error)
         if job.on_done is not None:

@@ -94,6 +94,6 @@ def test_only_what_is_wanted_is_listened_to() -> None:
         (node,) = list_nodes(wanted, {"/front/image": IMAGE}, ["/front/image"])
         return [Path(topic.topic).name for topic in node.recorded_topics(wanted)]
 
-    assert names(outputs=False) == ["detections", "mask"]
-    assert names() == ["detections", "mask", "confidence"]
-    assert names(overlay=True) == ["detections", "mask", "confidence", "compressed"]
+    assert names(outputs=False) == ["detections", "mask", "label_info"]
+    assert names() == ["detections", "mask", "confidence", "label_info"]
+    assert names(overlay=True) == ["detections", "mask", "confidence", "label_info", "compressed"]

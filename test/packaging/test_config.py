@@ -17,6 +17,7 @@ TOPICS = {
         "overlay/compressed",
         "mask",
         "confidence",
+        "label_info",
         "detections",
         "debug/age_ms",
         "debug/processing_ms",

@@ -61,7 +61,7 @@ def test_every_output_describes_the_same_frame(peer, node, detections, listen, d
     assert result.pose == type(result.pose)()
 
     assert (got["mask"].encoding, got["confidence"].encoding, got["overlay"].encoding) == ("mono8", "mono8", "bgr8")
-    np.testing.assert_array_equal(pixels(got["mask"], 1), np.where(disc(20)[:, :, 0] == 255, 255, 0))
+    np.testing.assert_array_equal(pixels(got["mask"], 1), np.where(disc(20)[:, :, 0] == 255, 1, 0))
     np.testing.assert_array_equal(pixels(got["confidence"], 1), disc(20, 204)[:, :, 0])
     assert pixels(got["overlay"], 3).shape == (120, 160, 3)
     assert (pixels(got["overlay"], 3)[60, 80] != 204).any()
