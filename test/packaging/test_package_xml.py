@@ -88,7 +88,9 @@ def third_party_imports(*folders):
 def test_every_import_is_declared(manifest):
     declared = {dependency.name for dependency in manifest.exec_depends} | PIP_ONLY
     beside = TRAINING_ONLY | SELF_INSTALLED | OPTIONAL | set(EVALUATION)
-    missing = {name for name in third_party_imports("objloc_ros", "launch") - beside if KEYS.get(name, name) not in declared}
+    missing = {
+        name for name in third_party_imports("objloc_ros", "launch") - beside if KEYS.get(name, name) not in declared
+    }
     assert missing == set()
 
 
