@@ -61,6 +61,7 @@ class VideoTracker:
 
     Attributes:
         options: May be exchanged between two frames.
+        tracked: Likewise; one that is tracked again begins with new ids.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class VideoTracker:
         self._pipeline = pipeline
         self._methods = tuple(pipeline.methods if methods is None else methods)
         self.options = VideoOptions() if options is None else options
-        self._tracked = tracked
+        self.tracked = tracked
         self._clock = VideoClock()
         self._memories: dict[str, Memory] = {}
         self._trackers: defaultdict[str, BoxTracker] = defaultdict(BoxTracker)
@@ -123,6 +124,7 @@ class VideoTracker:
         if method in DISCOVERY:
             count = len(found.detections) if self.options.max_objects is None else self.options.max_objects
             found = found.best(count, self.options.min_score)
-        if self._tracked is not None and method not in self._tracked:
+        if self.tracked is not None and method not in self.tracked:
+            self._trackers[method].forget()
             return found
         return found.with_ids(self._trackers[method].update(found.detections, source))
