@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from objloc_ros.engine.config import WEIGHTS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
@@ -197,6 +198,40 @@ class MethodAdapter(abc.ABC):
         if self._pipeline is None:
             raise RuntimeError("no pipeline is loaded")
         return self._pipeline
+
+
+class VideoAdapter(MethodAdapter):
+    """Methods, one at a time, that see the frames of a camera as a video, whose objects may have ids that last.
+
+    Args:
+        pipeline_factory: Builds the pipeline.
+    """
+
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
+        super().__init__(pipeline_factory)
+        self._video: VideoTracker | None = None
+
+    def follow(self, method: str) -> VideoTracker:
+        """Return what runs a method on the next frame; one that takes another's place goes on with its ids."""
+        if self._video is None:
+            self._video = VideoTracker(self.pipeline, (method,))
+        self._video.use((method,))
+        return self._video
+
+    def reset(self) -> None:
+        """Forget the video: the next frame begins another one."""
+        if self._video is not None:
+            self._video.reset()
+
+    def free_memory(self) -> None:
+        """Forget the video, whose features are on the device."""
+        self.reset()
+        super().free_memory()
+
+    def release(self) -> None:
+        """Drop the video, too, which holds the pipeline."""
+        self._video = None
+        super().release()
 
 
 def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: Outputs, wanted: frozenset[str]) -> None:

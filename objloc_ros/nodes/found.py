@@ -17,13 +17,13 @@ from objloc_ros.nodes.adapter import (
     BACKBONE,
     OVERLAYS,
     Host,
-    MethodAdapter,
     PipelineFactory,
+    VideoAdapter,
     build_pipeline,
     publish_result,
 )
 from objloc_ros.nodes.camera import Frame
-from objloc_ros.nodes.messages import labels_to_msg
+from objloc_ros.nodes.messages import labels_to_msg, stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
@@ -41,10 +41,11 @@ PARAMETERS = Table(
     *parameters(PipelineConfig, "head_weights", "network"),
     Option("method", "found", "Method; `selfmask` looks at images with a network of its own.", choices=METHODS),
     *parameters(FoundOptions),
+    Option("track", False, "Give each object an id that lasts from frame to frame.", live=True),
 )
 
 
-class FoundAdapter(MethodAdapter):
+class FoundAdapter(VideoAdapter):
     """Publishes boxes, mask and confidence of one method, and announces what the ids in the mask stand for.
 
     Args:
@@ -67,11 +68,17 @@ class FoundAdapter(MethodAdapter):
         super().__init__(pipeline_factory)
         self._outputs: Outputs | None = None
         self._announced = -1.0
+        self._tracked: tuple[str, ...] = ()
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return the method's options, which are FOUND's, and all of which are parameters of this node."""
         (method,) = self.choose_methods(values)
         return {method: {name: values[name] for name in describe(FoundOptions)}}
+
+    def configure(self, pipeline: Pipeline, values: Values) -> None:
+        """Hand the method's options to a pipeline, and keep whether objects get ids."""
+        super().configure(pipeline, values)
+        self._tracked = self.choose_methods(values) if values["track"] else ()
 
     def apply(self, values: Values) -> None:
         """Take a set over, and announce its threshold if it is another one."""
@@ -92,8 +99,10 @@ class FoundAdapter(MethodAdapter):
 
     def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
         """Run the method and publish what is wanted."""
-        rgb, (method,) = frame.rgb(), self._loaded
-        publish_result(self.pipeline.run(rgb, key=frame)[method], rgb, frame.header, outputs, wanted)
+        rgb, header, (method,) = frame.rgb(), frame.header, self._loaded
+        video = self.follow(method)
+        video.tracked = self._tracked
+        publish_result(video(rgb, stamp_ns(header), key=frame)[method], rgb, header, outputs, wanted)
 
     def _announce(self, threshold: float) -> None:
         """Say what the ids stand for, in images of any stamp: they never change."""

@@ -233,6 +233,8 @@ class PerceptionNode(LifecycleNode):
             self._outputs.publish("debug/age_ms", Float32(data=self._age_ms(job)))
 
     def _on_done(self, job: Job, cause: str, error: Exception | None) -> None:
+        fate = f"dropped ({cause})" if cause else "published"
+        self.get_logger().debug(f"frame of stamp {job.arrival.stamp_ns} ns: {fate}, {self._age_ms(job):.0f} ms old")
         if cause:
             self._log.warn_of_drop(cause, error)
         if job.on_done is not None:

@@ -103,6 +103,48 @@ def test_a_live_parameter_holds_from_the_next_frame_on(peer, node, detections, d
         assert len(answer.detections) == objects
 
 
+def ids(answer):
+    return [detection.id for detection in answer.detections]
+
+
+@pytest.fixture
+def ask_at(peer, detections):
+    """Have a scene at a time of the camera, in seconds, answered."""
+
+    def ask_at(seconds, rgb):
+        msg = peer.image(rgb)
+        msg.header.stamp.sec = seconds
+        return peer.ask(detections, lambda: msg)[1]
+
+    return ask_at
+
+
+def shifted(rgb, pixels):
+    return np.roll(rgb, pixels, axis=1)
+
+
+def test_objects_have_ids_on_demand_that_last_from_frame_to_frame(peer, node, ask_at, disc):
+    assert ids(ask_at(1000, disc())) == [""], "off by default"
+    assert peer.set_parameters(track=True) == (True, "")
+    seen = [ids(ask_at(1001 + step, shifted(disc(), 5 * step))) for step in range(5)]
+    assert seen == [["1"]] * 5
+    assert ids(ask_at(1006, np.zeros_like(disc()))) == []
+    assert ids(ask_at(1007, shifted(disc(), 30))) == ["1"], "a frame's gap"
+    assert peer.set_parameters(track=False) == (True, "")
+    assert ids(ask_at(1008, shifted(disc(), 30))) == [""]
+    assert peer.set_parameters(track=True) == (True, "")
+    assert ids(ask_at(1009, shifted(disc(), 30))) == ["2"], "no id is used again"
+    assert peer.set_parameters(track=False) == (True, "")
+
+
+@pytest.mark.parametrize(("jump_s", "same"), [(3, True), (-3, False), (8, False)])
+def test_ids_end_where_the_cameras_time_jumps(jump_s, same, peer, node, ask_at, disc):
+    assert peer.set_parameters(track=True) == (True, "")
+    before, after = ids(ask_at(2000, disc())), ids(ask_at(2000 + jump_s, disc()))
+    assert (before == after) == same
+    assert peer.set_parameters(track=False) == (True, "")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
