@@ -35,6 +35,7 @@ ARGUMENTS = (
         "params_file", default_value="", description="ROS parameter file for all nodes; empty: each one's preset."
     ),
     *launching.NODE_ARGUMENTS,
+    *launching.PROCESS_ARGUMENTS,
 )
 
 
@@ -63,6 +64,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             ],
             remappings=remappings,
             output="screen",
+            **launching.read_process_options(given),
         )
         for method in methods
     ]

@@ -105,11 +105,14 @@ class Detections:
     @classmethod
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
         """Detections of a method without classes: every label is "object"."""
-        return cls(boxes, scores, ("object",) * len(boxes))
+        return cls(boxes, scores, (OBJECT,) * len(boxes))
 
+
+OBJECT = "object"
+"""What methods without classes call whatever they find."""
 
 UNLABELLED = 255
-"""Label of pixels that no prompt describes."""
+"""Label of pixels that no prompt describes, as vision_msgs has it; never an object's."""
 
 MAX_PROMPTS = 254
 MAX_PROMPT_LENGTH = 500
@@ -194,6 +197,10 @@ def _check_prompt(prompt: str) -> None:
         raise ParameterError(f"prompts must not be empty, got {prompt!r}")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
         raise ParameterError(f"prompts must not have control characters, got {prompt!r}")
+
+
+CLASS_FREE = LabelSet((BACKGROUND, OBJECT), (0, 1))
+"""The ids in the masks of methods without classes."""
 
 
 def size_of(image: Image) -> Size:
