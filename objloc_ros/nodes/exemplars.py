@@ -94,7 +94,7 @@ class Exemplars:
             raise ParameterError(f"nothing was shown on ~/exemplar, so exemplars must be empty, got {names}")
         known = list(self._shown)
         raise ParameterError(
-            f"exemplars must be {len(known)} names for what was shown, or some of {known}; got {names}"
+            f"exemplars must be as many names as were shown ({len(known)}), or some of {known}; got {names}"
         )
 
     def _on_region(self, region: RegionOfInterest, node: LifecycleNode, log: ThrottledLogger) -> None:

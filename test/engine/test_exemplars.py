@@ -48,6 +48,12 @@ def test_every_method_finds_it_elsewhere(pipeline, method, background):
     assert (pipeline.run(scene(0, 0, thing=False), [method])[method].label_map() != 2).all()
 
 
+def test_it_is_not_found_where_nothing_is_looked_for(pipeline):
+    pipeline.ignore = "0.5,0.3 0.9,0.3 0.9,0.8 0.5,0.8"
+    assert (pipeline.run(scene(180, 100), ["maskclip"])["maskclip"].label_map() != 2).all()
+    pipeline.ignore = ""
+
+
 def test_a_batch_is_answered_like_its_images(pipeline):
     images = [scene(180, 100), scene(20, 20), scene(0, 0, thing=False)]
     together = pipeline.run(images, ["clip_diy"])

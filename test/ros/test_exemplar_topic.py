@@ -138,9 +138,9 @@ def test_prompts_change_beside_it(peer, node, show, mask, announced, wait_for):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"exemplars": "board, disc"}, "exemplars must be 1 names of what was shown, or some of ['exemplar 1']"),
+        ({"exemplars": "board, disc"}, "exemplars must be as many names as were shown (1), or some of ['exemplar 1']"),
         ({"exemplars": "red object"}, "prompts must be different, got 'red object' and 'red object'"),
-        ({"exemplars": "board,"}, "exemplars must be 1 names"),
+        ({"exemplars": "board,"}, "exemplars must be as many names"),
         ({"prompts": ["Exemplar 1"]}, "prompts must be different, got 'Exemplar 1' and 'exemplar 1'"),
         ({"prompts": [f"thing {n}" for n in range(254)]}, "prompts must be 1 to 254 texts, got 255"),
     ],
