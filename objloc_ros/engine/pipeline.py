@@ -22,6 +22,7 @@ from objloc_ros.engine.results import Batch, Head, HeadResult, ImageHead, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
+from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import DEFAULT_TEMPLATES, Image, LabelSet, Size, check_image, size_of
 
@@ -104,6 +105,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
     pipeline = Pipeline(backbone, heads, loader.load_encoder(config), device=device)
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
+    pipeline.ignore = config.ignore
     if config.prompts:
         pipeline.set_prompts(config.prompts, config.templates)
     return pipeline
@@ -136,6 +138,7 @@ class Pipeline:
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: ActivePrompts | None = None
+        self._ignore = ""
         self.fine_timings = False
 
     @property
@@ -171,6 +174,20 @@ class Pipeline:
         except TypeError as error:
             raise ParameterError(f"{method} has no such option: {error}") from error
         self._options = {**self._options, method: changed}
+
+    @property
+    def ignore(self) -> str:
+        """Polygons in which nothing is reported, as in `PipelineConfig`; those that are set hold for the next `run`.
+
+        Raises:
+            ParameterError: On setting a text that describes no polygons.
+        """
+        return self._ignore
+
+    @ignore.setter
+    def ignore(self, text: str) -> None:
+        PipelineConfig.check(ignore=text)
+        self._ignore = text
 
     @property
     def labels(self) -> LabelSet | None:
@@ -272,7 +289,11 @@ class Pipeline:
         for method in memories:
             if not isinstance(self._find_head(method), DiscoveryHead):
                 raise ParameterError(f"only discovery methods on a backbone follow a video, not {method!r}")
-        options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
+        options, prompts, area = (
+            self._options,
+            self._prompts,
+            Area.parse(self._ignore),
+        )  # what is changed meanwhile holds for the next run
         reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
         several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
         results: dict[int, Result] = {}
@@ -284,12 +305,13 @@ class Pipeline:
                     features, geometries = self.backbone.encode(group, key)
                 else:
                     features, geometries = None, [self._plan(image) for image in group]
-                batch = Batch(group, geometries, features, prompts, memories)
+                batch = Batch(group, geometries, features, prompts, memories, area)
                 for method, head in heads.items():
                     with stage(method):
-                        head_results[method] = head(batch, options[method])
+                        of_batch = head(batch, options[method])
+                    head_results[method] = [replace(one, ignored=area) for one in of_batch] if area else of_batch
             for i, number in enumerate(numbers):
-                of_image = {method: of_batch[i] for method, of_batch in head_results.items()}
+                of_image = {method: some[i] for method, some in head_results.items()}
                 results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
         return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.io.drawing import hatch, label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
+from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
-from objloc_ros.types import CLASS_FREE, Detections, Features, Image, LabelSet, Size
+from objloc_ros.types import CLASS_FREE, Detections, Features, Image, LabelSet, Size, size_of
 
 if TYPE_CHECKING:  # these import what takes seconds; a node reads the options of methods before it needs them
     from objloc_ros.engine.prompts import ActivePrompts
@@ -50,11 +51,13 @@ class HeadResult:
         detections: Boxes in source pixels with scores, best first.
         geometry: Maps the processed size to the source image.
         mask: bool [h', w'] at the processed size, the union of the objects.
+        ignored: Where nothing was to be reported; only for the picture.
     """
 
     detections: Detections
     geometry: Geometry
     mask: npt.NDArray[np.bool_]
+    ignored: Area = field(default=Area(), kw_only=True)
 
     @property
     def prompts(self) -> LabelSet | None:
@@ -116,7 +119,7 @@ class HeadResult:
 
     def draw(self, image: Image) -> Image:
         """Draw the result into its image, as the nodes do: RGB uint8 [H, W, 3], a new one."""
-        return overlay(image, self.label_map(), self.detections)
+        return overlay(self._ground(image), self.label_map(), self.detections)
 
     def best(self, count: int, min_score: float = 0.0) -> HeadResult:
         """Keep at most `count` detections, none with a lower score than `min_score`; maps without instances stay."""
@@ -125,6 +128,10 @@ class HeadResult:
     def with_ids(self, ids: tuple[str, ...]) -> HeadResult:
         """Return the same result with these track ids of its detections."""
         return replace(self, detections=replace(self.detections, ids=ids))
+
+    def _ground(self, image: Image) -> Image:
+        """Return what is drawn on: the image, hatched where it is ignored."""
+        return hatch(image, self.ignored.mask(size_of(image))) if self.ignored else image
 
     def _count_best(self, count: int, min_score: float) -> int:
         return int((self.detections.scores[:count] >= min_score).sum())  # the best come first
@@ -218,8 +225,11 @@ class InstanceResult(HeadResult):
             yield from super().masks()
             return
         for place in range(len(self.detections)):
-            mask = self.draw_mask(place).astype(np.uint8)
-            yield map_to_source(mask, self.geometry, cv2.INTER_NEAREST) > 0
+            yield map_to_source(self.instance(place), self.geometry)
+
+    def instance(self, place: int) -> npt.NDArray[np.bool_]:
+        """Return the pixels of the i-th detection from 0 on, also those that a better one covers: bool [h', w']."""
+        return self.instances == place + 1 if self.draw_mask is None else self.draw_mask(place)
 
     def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
         """Keep at most `count` objects, none with a lower score than `min_score`, with their pixels."""
@@ -281,7 +291,7 @@ class SemanticResult(HeadResult):
 
     def draw(self, image: Image) -> Image:
         """Return the image coloured by its labels, with their names."""
-        return label_overlay(image, self.classes_u8(), self.labels.names())
+        return label_overlay(self._ground(image), self.classes_u8(), self.labels.names())
 
     def _where(self, label: str) -> npt.NDArray[np.bool_]:
         ids = {prompt: number for number, prompt in self.labels.names().items()}
@@ -320,6 +330,7 @@ class Batch:
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
         memories: What is known from the earlier frames of the video whose next one this is, by method; updated.
+        area: Where nothing is to be reported.
     """
 
     images: Sequence[Image]
@@ -327,6 +338,19 @@ class Batch:
     features: Features | None = None
     prompts: ActivePrompts | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
+    area: Area = field(default=Area())
+
+    def ignored(self, geometry: Geometry) -> npt.NDArray[np.bool_] | None:
+        """Return the pixels in which nothing is to be reported, bool [h', w']; None where there are none."""
+        return self.area.mask(geometry.resized) if self.area else None
+
+    def drop_ignored(self, logits: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
+        """Lower the logits of a map [h, w] of square cells to -inf where a cell holds an ignored pixel."""
+        if not self.area:
+            return logits
+        cells = self.area.cells(geometry.resized, geometry.padded[0] // len(logits))  # no more than logits has
+        touched = np.pad(cells, [(0, size - part) for size, part in zip(logits.shape, cells.shape, strict=True)])
+        return np.where(touched, np.float32(-np.inf), logits)
 
     def require_features(self) -> Features:
         """Return the backbone's features, for a head whose `reads_features` is true."""

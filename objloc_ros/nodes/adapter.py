@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
 
-BACKBONE = (*parameters(PipelineConfig, "backbone", "device", "weights", "short_side"), *CAMERA)
+BACKBONE = (
+    *parameters(PipelineConfig, "backbone", "device", "weights", "short_side"),
+    *CAMERA,
+    *parameters(PipelineConfig, "ignore"),
+)
 """Parameters of every node with a pipeline."""
 
 WARM_UP_SIZE = (480, 640)
@@ -155,7 +159,8 @@ class MethodAdapter(abc.ABC):
         pipeline.warm_up(WARM_UP_SIZE)
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
-        """Hand the methods' options to a pipeline."""
+        """Hand the methods' options, and what is to be ignored, to a pipeline."""
+        pipeline.ignore = values["ignore"]
         for method, options in self.method_options(values).items():
             pipeline.configure(method, **options)
 

@@ -43,8 +43,9 @@ class FoundHead:
         results = []
         with stage("found.pixels", is_part=True):
             for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):
-                found = localise(image_logits, geometry=geometry, options=options, image=image)
+                ignored = batch.ignored(geometry)
+                found = localise(image_logits, geometry=geometry, options=options, image=image, ignored=ignored)
                 detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
-                logits_map = image_logits.float().numpy()
+                logits_map = batch.drop_ignored(image_logits.float().numpy(), geometry)
                 results.append(SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map))
         return results

@@ -139,10 +139,13 @@ class SegmentationHead:
                 fine = _to_pixels(probabilities, geometry)[0]  # texts h' w'
                 first = int(options.background == "none")
                 classes = fine.argmax(0) + first
+                ignored = batch.ignored(geometry)
+                if ignored is not None:
+                    classes = classes.masked_fill(torch.tensor(ignored, device=classes.device), 0)
                 if options.per_region:
                     classes = unite_regions(classes, fine[1 - first :], min_area=options.min_area)
                 confidence = fine.gather(0, (classes - first).clamp(min=0)[None])[0]  # h' w'
-                results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
+                results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
     def _uses_head(self, options: DinoiserOptions) -> bool:
@@ -185,14 +188,16 @@ class SegmentationHead:
             ]
         results = []
         for cosines, saliency, geometry in zip(cosine_maps, saliencies, geometries, strict=True):
+            ignored = batch.ignored(geometry)
             classes, confidence = choose_classes(
                 cosines,
                 saliency,
                 options.background,
                 signed=self._clip.spec.signed,
                 min_region=options.min_area if options.per_region else None,
+                ignored=None if ignored is None else torch.tensor(ignored, device=cosines.device),
             )  # each h' w'
-            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
+            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
     def _resize_saliency(self, logits: Tensor, geometry: Geometry, size: Size) -> Tensor:
@@ -232,7 +237,7 @@ def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
 def _take_one(batch: Batch, number: int) -> Batch:
     """Return a batch of one image of a batch."""
     features = None if batch.features is None else batch.features.image(number)
-    return Batch([batch.images[number]], [batch.geometries[number]], features, batch.prompts)
+    return Batch([batch.images[number]], [batch.geometries[number]], features, batch.prompts, area=batch.area)
 
 
 def _to_pixels(maps: Tensor, geometry: Geometry) -> Tensor:
