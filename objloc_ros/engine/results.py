@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # these import what takes seconds; a node reads the options o
     from objloc_ros.engine.prompts import ActivePrompts
     from objloc_ros.engine.temporal import Memory
 
+Pixels = npt.NDArray[Any]
+"""A map, whatever it holds."""
+
 
 class Maps(Mapping[str, npt.NDArray[Any]]):
     """Maps of a result by name, each brought to the source size when it is asked for, and only then.
@@ -129,16 +132,12 @@ class HeadResult:
         """Return the same result with these track ids of its detections."""
         return replace(self, detections=replace(self.detections, ids=ids))
 
-    def _to_source(
-        self, values: npt.NDArray[Any], interpolation: int = cv2.INTER_NEAREST, *, empty: int = 0
-    ) -> npt.NDArray[Any]:
+    def _to_source(self, values: Pixels, interpolation: int = cv2.INTER_NEAREST, empty: int = 0) -> Pixels:
         """Bring a map [h', w'] to the source size [H, W], with `empty` in the very pixels that are ignored."""
         pixels = map_to_source(values, self.geometry, interpolation)
-        return (
-            np.where(self.ignored.mask(self.geometry.source), pixels.dtype.type(empty), pixels)
-            if self.ignored
-            else pixels
-        )
+        if not self.ignored:
+            return pixels
+        return np.where(self.ignored.mask(self.geometry.source), pixels.dtype.type(empty), pixels)
 
     def _ground(self, image: Image) -> Image:
         """Return what is drawn on: the image, hatched where it is ignored."""
@@ -354,14 +353,6 @@ class Batch:
     def ignored(self, geometry: Geometry) -> npt.NDArray[np.bool_] | None:
         """Return the pixels in which nothing is to be reported, bool [h', w']; None where there are none."""
         return self.area.mask(geometry.resized) if self.area else None
-
-    def drop_ignored(self, logits: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
-        """Lower the logits of a map [h, w] of square cells to -inf where a cell holds an ignored pixel."""
-        if not self.area:
-            return logits
-        cells = self.area.cells(geometry.resized, geometry.padded[0] // len(logits))  # no more than logits has
-        touched = np.pad(cells, [(0, size - part) for size, part in zip(logits.shape, cells.shape, strict=True)])
-        return np.where(touched, np.float32(-np.inf), logits)
 
     def require_features(self) -> Features:
         """Return the backbone's features, for a head whose `reads_features` is true."""
