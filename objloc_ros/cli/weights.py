@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="confirm that the weights are for non-commercial use: CutLER's licence, for one, allows no other",
     )
+    action.add_argument(
+        "--accept-licence",
+        action="store_true",
+        help="confirm that you read and accept a licence that asks for it, as DINOv3's does: `objloc weights list` "
+        "says where it stands",
+    )
     action.set_defaults(action=fetch_weights)
     _add_json(action)
     action = actions.add_parser("verify", help="check the SHA-256 of the files on this machine")
@@ -59,12 +65,12 @@ def fetch_weights(args: argparse.Namespace) -> int:
     """Download each named file, say where it came from and under which licence.
 
     Raises:
-        WeightsError: A licence forbids commercial use, and the command does not rule it out: nothing is fetched. Or a
-            file cannot be fetched; the next ones are not tried.
+        WeightsError: A licence forbids commercial use, and the command does not rule it out, or has to be accepted:
+            nothing is fetched. Or a file cannot be fetched; the next ones are not tried.
         ParameterError: A name is unknown.
     """
     for name in args.names:
-        check_terms(name, non_commercial=args.non_commercial)
+        check_terms(name, non_commercial=args.non_commercial, accept_licence=args.accept_licence)
     rows = []
     for name in args.names:
         entry = find_entry(name)
@@ -76,7 +82,12 @@ def fetch_weights(args: argparse.Namespace) -> int:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            path = fetch(name, progress=advance, non_commercial=args.non_commercial)
+            path = fetch(
+                name,
+                progress=advance,
+                non_commercial=args.non_commercial,
+                accept_licence=args.accept_licence,
+            )
         rows.append(describe_entry(entry))
         if not args.json:
             print(f"  to {path}")
