@@ -223,7 +223,7 @@ def _rename(key: str) -> str:
 
 
 def _move_cls_position(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Add the first row of a table of positions [1, 1 + N, C], where it has one more than expected, to the CLS token."""
+    """Add the first row of a table of positions [1, 1 + N, C] to the CLS token, where it is one row too many."""
     _, count, width = expected["pos_embed"].shape
     shapes = [state[key].shape if key in state else None for key in ("cls_token", "pos_embed")]
     if shapes == [(1, 1, width), (1, 1 + count, width)]:
