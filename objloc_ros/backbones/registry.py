@@ -58,7 +58,7 @@ class WeightsEntry:
     def terms(self) -> str:
         """The licence, and in words if it forbids commercial use or has to be accepted."""
         if self.agreement is not None:
-            return f"{self.licence}, to be accepted: {self.agreement}"
+            return f"{self.licence}, to be accepted"
         return f"{self.licence}, non-commercial use only" if self.non_commercial else self.licence
 
     @property

@@ -208,15 +208,14 @@ class ViT(nn.Module):
     def _embed(self, images: Tensor, grid: Grid) -> Tensor:
         """Return the input of the first block, [B, leads + N, C]: CLS, registers, patches."""
         x = self.vit.patch_embed(images)  # B N C
-        learned = [self.vit.cls_token] if self.vit.reg_token is None else [self.vit.cls_token, self.vit.reg_token]
+        learned = self.spec.pos_embed != "rope"
+        table = self.positions(cast(Tensor, self.vit.pos_embed), grid) if learned else None
+        if table is not None and self.spec.registers:  # then CLS has no position either
+            x, table = x + table, None
+        leads = torch.cat([token for token in (self.vit.cls_token, self.vit.reg_token) if token is not None], dim=1)
         # len(x) would be fixed in an export
-        leads = [cast(Tensor, token).expand(x.shape[0], -1, -1).to(x.dtype) for token in learned]
-        if self.spec.pos_embed == "rope":
-            return torch.cat([*leads, x], dim=1)
-        table = self.positions(cast(Tensor, self.vit.pos_embed), grid)
-        if self.spec.registers:  # then CLS has no position either
-            return torch.cat([*leads, x + table], dim=1)
-        return torch.cat([*leads, x], dim=1) + table
+        x = torch.cat([leads.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)  # B leads+N C
+        return x if table is None else x + table
 
     def _turns(self, grid: Grid) -> Tensor | None:
         """Return the angles of rotary positions, [2, leads + N, d]; None where positions are learned."""

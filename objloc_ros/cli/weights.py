@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--accept-licence",
         action="store_true",
-        help="confirm that you read and accept a licence that asks for it, as DINOv3's does: `objloc weights list` "
-        "says where it stands",
+        help="confirm that you have read and accept a licence that asks for it, as DINOv3's does; without this the "
+        "command says where it stands",
     )
     action.set_defaults(action=fetch_weights)
     _add_json(action)
@@ -75,7 +75,8 @@ def fetch_weights(args: argparse.Namespace) -> int:
     for name in args.names:
         entry = find_entry(name)
         if not args.json:
-            print(f"{name}: {entry.terms}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
+            terms = entry.terms if entry.agreement is None else f"{entry.terms} ({entry.agreement})"
+            print(f"{name}: {terms}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
         with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None) as bar:
 
             def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
@@ -124,6 +125,7 @@ def describe_entry(entry: WeightsEntry) -> dict[str, Any]:
         "layout": entry.layout,
         "licence": entry.licence,
         "terms": entry.terms,
+        "agreement": entry.agreement,
         "size_bytes": entry.path.stat().st_size if present else entry.size_bytes,
         "state": ("embedded" if entry.embedded else "cached") if present else "missing",
         "path": str(entry.path),
