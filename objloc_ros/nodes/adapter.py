@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -77,7 +78,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
 class MethodAdapter(abc.ABC):
     """Methods of one pipeline as a `PerceptionNode` drives them.
 
-    Life cycle: `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
+    Life cycle: `listen` once; `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
 
     Args:
         pipeline_factory: Builds the pipeline.
@@ -128,6 +129,9 @@ class MethodAdapter(abc.ABC):
                 f"{values['method']} needs another network than the loaded one: clean the node up, set method, and "
                 "configure it again"
             )
+
+    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:  # noqa: B027 - most methods only look
+        """Subscribe to what else the node takes in; called once, when the node is whole."""
 
     def apply(self, values: Values) -> None:
         """Take a complete, checked set of values over; it holds from the next frame on."""

@@ -24,7 +24,6 @@ from objloc_ros.nodes.messages import stamp_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import LiveParameters, Values
 from objloc_ros.nodes.priority import lower_thread_priority
-from objloc_ros.nodes.prompt_topic import PromptTopic
 
 DEBUG_OUTPUTS = (Output("debug/age_ms", Float32), Output("debug/processing_ms", Float32))
 
@@ -121,8 +120,7 @@ class PerceptionNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/trigger", self._on_trigger)
         self._rest_soon = self.create_guard_condition(self._follow_demand)
-        if "prompts" in adapter.parameters:
-            self._prompt_topic = PromptTopic(self, self._log)
+        adapter.listen(self, self._log)
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; returns False when that failed."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, ImageTower
 from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import (
     METHODS,
@@ -145,6 +146,7 @@ class SegmentationHead:
                 if options.per_region:
                     classes = unite_regions(classes, fine[1 - first :], min_area=options.min_area)
                 confidence = fine.gather(0, (classes - first).clamp(min=0)[None])[0]  # h' w'
+                classes, confidence = _mark(classes, confidence, batch, number, prompts)
                 results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
@@ -187,7 +189,7 @@ class SegmentationHead:
                 for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
             ]
         results = []
-        for cosines, saliency, geometry in zip(cosine_maps, saliencies, geometries, strict=True):
+        for number, (cosines, saliency, geometry) in enumerate(zip(cosine_maps, saliencies, geometries, strict=True)):
             ignored = batch.ignored(geometry)
             classes, confidence = choose_classes(
                 cosines,
@@ -197,6 +199,7 @@ class SegmentationHead:
                 min_region=options.min_area if options.per_region else None,
                 ignored=None if ignored is None else torch.tensor(ignored, device=cosines.device),
             )  # each h' w'
+            classes, confidence = _mark(classes, confidence, batch, number, prompts)
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
@@ -232,6 +235,18 @@ def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
         return tower.windows((large - mean) / std, [Fraction(patch, SIDE) for patch in PATCH_SIZES], STRIDE)
     pixels = resized_windows(images, tower.side)  # B*windows 3 S S
     return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
+
+
+def _mark(
+    classes: Tensor, confidence: Tensor, batch: Batch, number: int, prompts: ActivePrompts
+) -> tuple[Tensor, Tensor]:
+    """Mark in the maps [h', w'] of one image of a batch what was shown, where anything was."""
+    if not prompts.exemplars:
+        return classes, confidence
+    image, geometry = batch.images[number], batch.geometries[number]
+    features = batch.require_features().image(number)
+    first = 1 + len(prompts.prompts)
+    return mark_exemplars(classes, confidence, prompts.exemplars, image, features, geometry, first=first)
 
 
 def _take_one(batch: Batch, number: int) -> Batch:
