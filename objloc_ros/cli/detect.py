@@ -54,6 +54,8 @@ class MethodOutput:
             "short_side": pipeline.short_side(method),
             "options": asdict(pipeline.options[method]),
         }
+        if pipeline.ignore:
+            info["ignore"] = pipeline.ignore
         if pipeline.labels is not None and method in SEGMENTATION:
             info["labels"] = pipeline.labels.names()
         self.records = CocoRecords(info, list_labels(config, method))

@@ -150,6 +150,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = Tru
         help=f"{named[0]} {', '.join(HEADS)}{named[1]} (default: %(default)s)",
     )
     add_flags(parser, PipelineConfig, *(name for name in NETWORKS if name not in PROMPTED_ONLY))
+    add_flags(parser, PipelineConfig, "ignore")
     _add_prompts(parser, sets)
     add_options(parser, HEADS)
 
@@ -194,6 +195,7 @@ def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> Pipelin
         options=tuple(tuple(collect_options(args, HEADS[method]).items()) for method in methods),
         prompts=tuple(prompts),
         templates=tuple(args.templates or PipelineConfig.templates),
+        ignore=args.ignore or "",
         **collect_networks(args),
     )
 

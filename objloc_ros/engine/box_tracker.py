@@ -56,7 +56,10 @@ TRACK = np.dtype(
 
 
 class BoxTracker:
-    """Tracks the objects of one camera, those of each label apart; call `update` with every frame in turn."""
+    """Tracks the objects of one camera, those of each label apart; call `update` with every frame in turn.
+
+    Time is counted in frames, however long they took.
+    """
 
     def __init__(self) -> None:
         self._count = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
 
-BACKBONE = (*parameters(PipelineConfig, "backbone", "device", "weights", "short_side"), *CAMERA)
+BACKBONE = (
+    *parameters(PipelineConfig, "backbone", "device", "weights", "short_side"),
+    *CAMERA,
+    *parameters(PipelineConfig, "ignore"),
+)
 """Parameters of every node with a pipeline."""
 
 WARM_UP_SIZE = (480, 640)
@@ -73,7 +78,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
 class MethodAdapter(abc.ABC):
     """Methods of one pipeline as a `PerceptionNode` drives them.
 
-    Life cycle: `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
+    Life cycle: `listen` once; `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
 
     Args:
         pipeline_factory: Builds the pipeline.
@@ -125,6 +130,9 @@ class MethodAdapter(abc.ABC):
                 "configure it again"
             )
 
+    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:  # noqa: B027 - most methods only look
+        """Subscribe to what else the node takes in; called once, when the node is whole."""
+
     def apply(self, values: Values) -> None:
         """Take a complete, checked set of values over; it holds from the next frame on."""
         if self._pipeline is not None:
@@ -155,7 +163,8 @@ class MethodAdapter(abc.ABC):
         pipeline.warm_up(WARM_UP_SIZE)
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
-        """Hand the methods' options to a pipeline."""
+        """Hand the methods' options, and what is to be ignored, to a pipeline."""
+        pipeline.ignore = values["ignore"]
         for method, options in self.method_options(values).items():
             pipeline.configure(method, **options)
 

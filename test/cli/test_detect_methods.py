@@ -159,3 +159,23 @@ def test_methods_must_be_known_and_different(detect, tmp_path, capsys, method):
     write_image(tmp_path / "a.png", scene())
     assert detect(method, "a.png") == 2
     assert f"method must be different ones of {', '.join(HEADS)}; got {method!r}" in capsys.readouterr().err
+
+
+def test_ignored_areas_hold_no_object_of_any_method(detect, tmp_path):
+    write_image(tmp_path / "a.png", scene())
+    polygon = "0.5,0.45 0.9,0.45 0.9,0.9 0.5,0.9"  # around the green square
+    assert detect("found,maskcut", "a.png", options=("--ignore", polygon, "--post", "none")) == 0
+    for method in ("found", "maskcut"):
+        document = json.loads((tmp_path / "out" / method / "detections.json").read_text())
+        assert document["info"]["ignore"] == polygon
+        (box,) = (annotation["bbox"] for annotation in document["annotations"])
+        assert box == pytest.approx((20, 20, 30, 30), abs=12)  # patches are large here
+
+
+def test_an_area_that_is_none_is_refused(detect, tmp_path, capsys):
+    write_image(tmp_path / "a.png", scene())
+    assert detect("found", "a.png", options=("--ignore", "0,0 160,120")) == 2
+    assert (
+        "ignore: a corner must lie in [0, 1], as fractions of width and height; got '160,120'"
+        in capsys.readouterr().err
+    )
