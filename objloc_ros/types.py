@@ -27,13 +27,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Features:
-    """Last-block facets of a ViT for a batch of equally sized images, CLS token dropped.
+    """Last-block facets of a ViT for a batch of equally sized images, CLS and register tokens dropped.
 
     Args:
         keys: float32 [B, N, C], heads concatenated; N = h * w in row-major order.
         queries: float32 [B, N, C].
         values: float32 [B, N, C].
-        cls_attention: float32 [B, heads, N], softmax over all 1 + N tokens with the CLS column dropped.
+        cls_attention: float32 [B, heads, N], softmax over all tokens, columns of CLS and registers dropped.
         grid: Patch rows and columns (h, w).
         answers: What a head says that was exported with the backbone, each [B, ...], by name.
     """

@@ -1,4 +1,4 @@
-"""What it means to ignore an area: methods on features look away from it, and objects lose their pixels in it."""
+"""What it means to ignore an area: methods look away from it, and objects lose their pixels in it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from objloc_ros.engine.results import InstanceResult
+from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import BoolMap, extent
 from objloc_ros.types import Features
@@ -50,6 +51,15 @@ def _find_nearest_outside(touched: BoolMap) -> npt.NDArray[np.int64]:
         return np.arange(touched.size)
     rows, columns = ndimage.distance_transform_edt(touched, return_distances=False, return_indices=True)
     return (rows.astype(np.int64) * touched.shape[1] + columns).ravel()
+
+
+def lower_logits(logits: npt.NDArray[np.float32], geometry: Geometry, area: Area) -> npt.NDArray[np.float32]:
+    """Lower logits [h, w] of square cells to -inf where a cell of the padded image holds a pixel of an area."""
+    if not area:
+        return logits
+    cells = area.cells(geometry.resized, geometry.padded[0] // len(logits))  # none of those in the padding alone
+    touched = np.pad(cells, [(0, size - part) for size, part in zip(logits.shape, cells.shape, strict=True)])
+    return np.where(touched, np.float32(-np.inf), logits)
 
 
 def cut_objects(result: InstanceResult, ignored: BoolMap, *, min_left: float = 0.0) -> InstanceResult:

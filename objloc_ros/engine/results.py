@@ -16,11 +16,14 @@ from objloc_ros.methods.found import corloc_box
 from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
-from objloc_ros.types import CLASS_FREE, Detections, Features, Image, LabelSet, Size, size_of
+from objloc_ros.types import CLASS_FREE, UNLABELLED, Detections, Features, Image, LabelSet, Size, size_of
 
 if TYPE_CHECKING:  # these import what takes seconds; a node reads the options of methods before it needs them
     from objloc_ros.engine.prompts import ActivePrompts
     from objloc_ros.engine.temporal import Memory
+
+Pixels = npt.NDArray[Any]
+"""A map, whatever it holds."""
 
 
 class Maps(Mapping[str, npt.NDArray[Any]]):
@@ -51,7 +54,7 @@ class HeadResult:
         detections: Boxes in source pixels with scores, best first.
         geometry: Maps the processed size to the source image.
         mask: bool [h', w'] at the processed size, the union of the objects.
-        ignored: Where nothing was to be reported; only for the picture.
+        ignored: Where nothing was to be reported: what maps hold nothing in, and pictures are hatched in.
     """
 
     detections: Detections
@@ -84,11 +87,11 @@ class HeadResult:
             Integers [H, W]: 1 on objects and 0 elsewhere; of a method with a mask for each object the places of the
             detections from 1 on, and 0 elsewhere; of one with prompts their ids, and UNLABELLED elsewhere.
         """
-        return map_to_source(self.mask.astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.mask.astype(np.uint8))
 
     def mask_u8(self) -> Image:
         """Foreground 255, background 0, a picture for people: uint8 [H, W] at the source size."""
-        return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.mask.astype(np.uint8) * np.uint8(255))
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """Return the pixels of each detection: uint16 [H, W] at the source size, i + 1 on the i-th, 0 elsewhere.
@@ -97,7 +100,7 @@ class HeadResult:
         boxes: no two regions of a mask have the same, as both would reach from left to right and from top to bottom,
         and cross.
         """
-        return map_to_source(self._regions(), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self._regions())
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
@@ -128,6 +131,13 @@ class HeadResult:
     def with_ids(self, ids: tuple[str, ...]) -> HeadResult:
         """Return the same result with these track ids of its detections."""
         return replace(self, detections=replace(self.detections, ids=ids))
+
+    def _to_source(self, values: Pixels, interpolation: int = cv2.INTER_NEAREST, empty: int = 0) -> Pixels:
+        """Bring a map [h', w'] to the source size [H, W], with `empty` in the very pixels that are ignored."""
+        pixels = map_to_source(values, self.geometry, interpolation)
+        if not self.ignored:
+            return pixels
+        return np.where(self.ignored.mask(self.geometry.source), pixels.dtype.type(empty), pixels)
 
     def _ground(self, image: Image) -> Image:
         """Return what is drawn on: the image, hatched where it is ignored."""
@@ -171,11 +181,11 @@ class SaliencyResult(HeadResult):
 
     def saliency_u8(self) -> Image:
         """Return the saliency scaled to 0-255: uint8 [H, W] at the source size."""
-        return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
+        return self._to_source(np.rint(self.saliency * 255).astype(np.uint8), cv2.INTER_LINEAR)
 
     def soft_map(self) -> npt.NDArray[np.float32]:
         """Return the saliency."""
-        return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
+        return np.clip(self._to_source(self.saliency, cv2.INTER_LINEAR), 0, 1)
 
     def main_box(self) -> npt.NDArray[np.float32]:
         """Return the box of the largest region at the resolution of the logits, as in FOUND's paper."""
@@ -217,7 +227,7 @@ class InstanceResult(HeadResult):
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """Return the instances at the source size, uint16 [H, W]."""
-        return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.instances)
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
@@ -225,7 +235,7 @@ class InstanceResult(HeadResult):
             yield from super().masks()
             return
         for place in range(len(self.detections)):
-            yield map_to_source(self.instance(place), self.geometry)
+            yield self._to_source(self.instance(place))
 
     def instance(self, place: int) -> npt.NDArray[np.bool_]:
         """Return the pixels of the i-th detection from 0 on, also those that a better one covers: bool [h', w']."""
@@ -279,11 +289,11 @@ class SemanticResult(HeadResult):
 
     def classes_u8(self) -> Image:
         """Return the ids at the source size, uint8 [H, W]."""
-        return map_to_source(self.classes, self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.classes, empty=UNLABELLED)
 
     def confidence_u8(self) -> Image:
         """Confidence scaled to 0-255: uint8 [H, W] at the source size."""
-        return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(np.rint(self.confidence * 255).astype(np.uint8))
 
     def shares(self) -> dict[str, float]:
         """Return the part of the image that each prompt covers."""
@@ -343,14 +353,6 @@ class Batch:
     def ignored(self, geometry: Geometry) -> npt.NDArray[np.bool_] | None:
         """Return the pixels in which nothing is to be reported, bool [h', w']; None where there are none."""
         return self.area.mask(geometry.resized) if self.area else None
-
-    def drop_ignored(self, logits: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
-        """Lower the logits of a map [h, w] of square cells to -inf where a cell holds an ignored pixel."""
-        if not self.area:
-            return logits
-        cells = self.area.cells(geometry.resized, geometry.padded[0] // len(logits))  # no more than logits has
-        touched = np.pad(cells, [(0, size - part) for size, part in zip(logits.shape, cells.shape, strict=True)])
-        return np.where(touched, np.float32(-np.inf), logits)
 
     def require_features(self) -> Features:
         """Return the backbone's features, for a head whose `reads_features` is true."""

@@ -13,7 +13,7 @@ from objloc_ros.backbones.vit import SPECS
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.rcnn import RcnnHead
 from objloc_ros.engine.heads.selfmask import SelfMaskHead
-from objloc_ros.engine.ignored import cut_objects, look_away
+from objloc_ros.engine.ignored import cut_objects, look_away, lower_logits
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline, load_pipeline
 from objloc_ros.engine.results import Batch, InstanceResult, SaliencyResult, SemanticResult
 from objloc_ros.engine.video_tracker import VideoTracker
@@ -100,10 +100,10 @@ def test_maps_say_background_and_unlabelled(pipeline: Pipeline, image: npt.NDArr
     assert isinstance(found, SaliencyResult)
     assert isinstance(prompted, SemanticResult)
     assert not found.maps()["mask"][inside].any()
-    core = cv2.erode(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # confidence is interpolated at its rim
-    assert not found.maps()["confidence"][core].any()
-    assert set(prompted.maps()["mask"][core].tolist()) == {UNLABELLED}
-    assert not prompted.maps()["confidence"][core].any()
+    assert not found.maps()["confidence"][inside].any()
+    assert not found.soft_map()[inside].any()
+    assert set(prompted.maps()["mask"][inside].tolist()) == {UNLABELLED}
+    assert not prompted.maps()["confidence"][inside].any()
 
 
 @pytest.mark.parametrize("per_region", [False, True])
@@ -232,12 +232,16 @@ def test_without_instances_of_their_own_masks_are_those_that_are_seen() -> None:
 
 
 def test_a_batch_without_an_area_ignores_nothing() -> None:
-    batch = Batch([], [])
-    assert batch.ignored(GEOMETRY) is None
+    assert Batch([], []).ignored(GEOMETRY) is None
     logits = np.ones((2, 4), np.float32)
-    assert batch.drop_ignored(logits, GEOMETRY) is logits
-    area = Batch([], [], area=Area.parse("0,0 0.5,0 0.5,1 0,1"))
-    assert np.isneginf(area.drop_ignored(logits, GEOMETRY)).tolist() == IGNORED.tolist()
+    assert lower_logits(logits, GEOMETRY, Area()) is logits
+    area = Area.parse("0,0 0.5,0 0.5,1 0,1")
+    assert np.array_equal(Batch([], [], area=area).ignored(GEOMETRY), IGNORED)
+    assert np.isneginf(lower_logits(logits, GEOMETRY, area)).tolist() == IGNORED.tolist()
+    finer = np.ones((8, 16), np.float32)  # of 6 x 14 pixels, padded
+    lowered = np.isneginf(lower_logits(finer, Geometry((6, 14), (6, 14), (8, 16), 4), area))
+    assert lowered[:6, :7].all()
+    assert lowered.sum() == 6 * 7
 
 
 @pytest.mark.parametrize("spec", [PYRAMID, CLUSTERS], ids=["masks", "boxes alone"])

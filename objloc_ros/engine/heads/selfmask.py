@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, ImageHead, SaliencyResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.found import FoundOptions, localise_saliency
@@ -49,7 +50,7 @@ class SelfMaskHead(ImageHead):
             ignored = batch.ignored(geometry)
             found = localise_saliency(saliency, geometry=geometry, options=options, image=image, ignored=ignored)
             detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
-            logits_map = batch.drop_ignored(logits[0].float().cpu().numpy(), geometry)
+            logits_map = lower_logits(logits[0].float().cpu().numpy(), geometry, batch.area)
             return SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map)
 
 
