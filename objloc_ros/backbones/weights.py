@@ -24,6 +24,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.clip import ImageTower, build_clip_image, build_text_transformer, find_clip_spec
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
+from objloc_ros.backbones.dino_layouts import unify_layout
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
 from objloc_ros.backbones.lite_text import LiteText, NounTable
 from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
@@ -69,8 +70,8 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     Args:
         name: Architecture, a key of `vit.SPECS`.
         path: Weights file; None for the embedded or the fetched one. Accepts the DINO and timm layouts, bare or as a
-            full training checkpoint (its teacher is taken), DINOv2's and DINOv3's as Meta and as timm publish them, and
-            what `objloc export` wrote: a file ending in .onnx.
+            full training checkpoint (its teacher is taken), those of `dino_layouts`, and what `objloc export` wrote: a
+            file ending in .onnx.
         device: Where to put the parameters.
 
     Raises:
@@ -83,7 +84,7 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
         return load_exported(path, device, backbone=name)
     file = find_verified(name, path)
     model = build_vit(name)
-    state = _unify(_vit_state(read_state(file)), model.vit.state_dict())
+    state = unify_layout(_vit_state(read_state(file)), model.vit.state_dict())
     state = conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
     model.vit.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)
@@ -197,54 +198,6 @@ def _vit_state(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
             checkpoint = checkpoint[wrapper]
     bare = {str(key).removeprefix("module.").removeprefix("backbone."): value for key, value in checkpoint.items()}
     return {key: value for key, value in bare.items() if not key.startswith("head.")}
-
-
-def _unify(state: dict[str, Any], expected: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Bring DINOv2's and DINOv3's layouts, Meta's and timm's, to ours; whatever else there is remains for `conform`.
-
-    Meta's DINOv2 with registers has a position for CLS, which timm has added to the token. DINOv3's keys have no bias:
-    Meta masks it, and timm keeps those of queries and values, or none where all are zero.
-    """
-    state = {_rename(key): value for key, value in state.items() if not key.endswith(("mask_token", ".bias_mask"))}
-    if all(isinstance(value, Tensor) for value in state.values()):
-        if "reg_token" in expected and "pos_embed" in expected:
-            _move_cls_position(state, expected)
-        if "rope_embed.periods" in expected:
-            state.setdefault("rope_embed.periods", expected["rope_embed.periods"])
-            _join_biases(state, expected)
-    return state
-
-
-def _rename(key: str) -> str:
-    """Return our name for a tensor of DINOv2 or DINOv3: timm's for VisionTransformer."""
-    if key in ("register_tokens", "storage_tokens"):
-        return "reg_token"
-    return key.replace(".gamma_1", ".ls1.gamma").replace(".gamma_2", ".ls2.gamma")
-
-
-def _move_cls_position(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Add the first row of a table of positions [1, 1 + N, C] to the CLS token, where it is one row too many."""
-    _, count, width = expected["pos_embed"].shape
-    shapes = [state[key].shape if key in state else None for key in ("cls_token", "pos_embed")]
-    if shapes == [(1, 1, width), (1, 1 + count, width)]:
-        of_cls, state["pos_embed"] = state["pos_embed"].tensor_split([1], dim=1)
-        state["cls_token"] = state["cls_token"] + of_cls
-
-
-def _join_biases(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Give each projection to queries, keys and values one bias [3 C] that is zero for keys."""
-    for key, like in expected.items():
-        if not key.endswith(".qkv.bias"):
-            continue
-        none = like.new_zeros(len(like) // 3)
-        names = [key.replace("qkv.bias", part) for part in ("q_bias", "v_bias")]
-        of_queries, of_values = (state.get(name, none) for name in names)
-        if key in state and state[key].shape == like.shape:
-            of_queries, _, of_values = state[key].chunk(3)
-        if of_queries.shape == of_values.shape == none.shape:
-            state[key] = torch.cat([of_queries, none, of_values])
-            for name in names:
-                state.pop(name, None)
 
 
 def conform(state: Any, expected: Mapping[str, Tensor], complaint: str) -> dict[str, Tensor]:

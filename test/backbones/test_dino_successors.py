@@ -196,6 +196,44 @@ def test_metas_layout_loads(name: str, tmp_path: Path) -> None:
         assert torch.equal(value, state[key]), key
 
 
+def transformers_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Meta's tensors of DINOv3 under the names, and in the parts, of the repositories that Meta keeps on the hub."""
+    written = {
+        "embeddings.cls_token": state["cls_token"],
+        "embeddings.mask_token": state["mask_token"][None],
+        "embeddings.register_tokens": state["storage_tokens"],
+        "embeddings.patch_embeddings.weight": state["patch_embed.proj.weight"],
+        "embeddings.patch_embeddings.bias": state["patch_embed.proj.bias"],
+        "norm.weight": state["norm.weight"],
+        "norm.bias": state["norm.bias"],
+    }
+    for block in range(SPECS["dinov3_vits16"].depth):
+        theirs, ours = f"layer.{block}.", f"blocks.{block}."
+        for part, weight, bias in zip(
+            "qkv", state[ours + "attn.qkv.weight"].chunk(3), state[ours + "attn.qkv.bias"].chunk(3), strict=True
+        ):
+            written[f"{theirs}attention.{part}_proj.weight"] = weight
+            if part != "k":
+                written[f"{theirs}attention.{part}_proj.bias"] = bias
+        for kind in ("weight", "bias"):
+            written[f"{theirs}attention.o_proj.{kind}"] = state[f"{ours}attn.proj.{kind}"]
+            written[f"{theirs}mlp.up_proj.{kind}"] = state[f"{ours}mlp.fc1.{kind}"]
+            written[f"{theirs}mlp.down_proj.{kind}"] = state[f"{ours}mlp.fc2.{kind}"]
+            written[f"{theirs}norm1.{kind}"] = state[f"{ours}norm1.{kind}"]
+            written[f"{theirs}norm2.{kind}"] = state[f"{ours}norm2.{kind}"]
+        written[f"{theirs}layer_scale1.lambda1"] = state[f"{ours}ls1.gamma"]
+        written[f"{theirs}layer_scale2.lambda1"] = state[f"{ours}ls2.gamma"]
+    return written
+
+
+def test_dinov3_as_transformers_keeps_it(tmp_path: Path) -> None:
+    state = meta_layout("dinov3_vits16")
+    del state["rope_embed.periods"]  # which transformers computes
+    theirs = load_backbone("dinov3_vits16", path=saved(tmp_path / "hub.safetensors", transformers_layout(state)))
+    ours = load_backbone("dinov3_vits16", path=saved(tmp_path / "meta.safetensors", state))
+    assert fingerprint(theirs) == fingerprint(ours)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "complaint"),
     [
