@@ -29,7 +29,7 @@ from harness import machine, wall_ms, write_json
 from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.io.tables import text_table
-from objloc_ros.metrics.boxes import iou
+from objloc_ros.ops.boxes import iou
 from objloc_ros.ops.regions import BoolMap, components, extent, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
 from objloc_ros.scenes.motion import render_video

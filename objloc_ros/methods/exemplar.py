@@ -75,7 +75,9 @@ def describe_patches(values: Tensor, colours: Tensor) -> Tensor:
 
 
 def learn_exemplar(patches: Tensor, inside: Tensor) -> Exemplar:
-    """Learn what is inside a box; patches there that look rather like those around it are taken for those.
+    """Learn what is inside a box, without those patches there that look rather like the ones around it.
+
+    They have less than half the contrast of the median patch of the box that is nearer to the others there at all.
 
     Args:
         patches: Unit vectors float32 [N, D] of an image.
@@ -92,6 +94,7 @@ def learn_exemplar(patches: Tensor, inside: Tensor) -> Exemplar:
     nearness, contrast = _measure(shown, around)
     own = contrast > 0
     if own.any():
+        own = contrast >= contrast[own].median() / 2
         shown, nearness, contrast = shown[own], nearness[own], contrast[own]
     return Exemplar(_thin(shown, MAX_SHOWN), around, max(float(contrast.median()), 0.02), float(nearness.median()))
 

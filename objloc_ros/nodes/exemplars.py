@@ -69,7 +69,8 @@ class Exemplars:
 
     def check(self, text: str, prompts: Sequence[str]) -> None:
         """Raise ParameterError unless these names suit what was shown, and the prompts."""
-        check_prompt_texts([*prompts, *self._rename(text)])
+        self._rename(text)
+        check_prompt_texts([*prompts, *_split_names(text)])
 
     def apply(self, text: str) -> tuple[tuple[str, Shown], ...]:
         """Rename or forget, and return what is left by name."""
@@ -85,7 +86,7 @@ class Exemplars:
         node.create_subscription(RegionOfInterest, "~/exemplar", show, qos.make_output_profile(depth=10))
 
     def _rename(self, text: str) -> dict[str, Shown]:
-        names = split_prompts(text) if text.strip() else []
+        names = _split_names(text)
         if set(names) <= set(self._shown):
             return {name: self._shown[name] for name in names}
         if len(names) == len(self._shown):
@@ -130,3 +131,7 @@ class Exemplars:
                 f"{width}x{height} pixels"
             )
         return Shown(image, box)
+
+
+def _split_names(text: str) -> list[str]:
+    return split_prompts(text) if text.strip() else []

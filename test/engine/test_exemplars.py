@@ -1,5 +1,8 @@
 """Exemplars in the label map: beside prompts, by every method, whatever the background."""
 
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +11,9 @@ from objloc_ros.engine.heads.labelling import METHODS
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import UNLABELLED
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+import exemplars as bench
 
 BOX = (60, 60, 140, 140)
 
@@ -96,3 +102,18 @@ def test_a_tiny_box_stands_for_its_patch(pipeline):
 def test_a_box_of_everything_is_refused(pipeline):
     with pytest.raises(InputError, match="around it"):
         pipeline.learn_exemplar(scene(60, 60), (0, 0, 320, 240))
+
+
+def test_things_of_a_few_videos_are_found_again_as_the_documents_say():
+    scores = bench.score(load_pipeline(("maskclip",), "tiny", "cpu"), bench.make_frames("motion", 3))
+    assert scores["frames"] > 10
+    assert min(scores["precision"], scores["recall"], scores["mask IoU"]) > 0.6
+
+
+def test_the_study_counts_hits_and_regions():
+    truth, found = np.zeros((2, 100, 100), bool)
+    assert bench.match(found, truth) == (0, 0)
+    truth[10:30, 10:30] = True
+    found[12:32, 10:30] = found[60:80, 60:80] = found[90, 90] = True  # a hit, another region, a speck
+    assert bench.match(found, truth) == (1, 2)
+    assert bench.match(found, truth[::-1]) == (0, 2)

@@ -139,6 +139,7 @@ def test_prompts_change_beside_it(peer, node, show, mask, announced, wait_for):
     ("values", "reason"),
     [
         ({"exemplars": "board, disc"}, "exemplars must be as many names as were shown (1), or some of ['exemplar 1']"),
+        ({"exemplars": "exemplar 1, exemplar 1"}, "prompts must be different, got 'exemplar 1' and 'exemplar 1'"),
         ({"exemplars": "red object"}, "prompts must be different, got 'red object' and 'red object'"),
         ({"exemplars": "board,"}, "exemplars must be as many names"),
         ({"prompts": ["Exemplar 1"]}, "prompts must be different, got 'Exemplar 1' and 'exemplar 1'"),
@@ -190,3 +191,30 @@ def test_a_node_is_not_started_with_exemplars(spawn):
     node = spawn("-p", "exemplars:=board", "-r", "__node:=early", command=[SCRIPT])
     assert node.process.wait(PATIENCE_S) == 1
     assert "cannot start: nothing was shown on ~/exemplar, so exemplars must be empty, got ['board']" in node.log
+
+
+def test_cameras_of_one_process_are_shown_things_of_their_own(start, peer, wait_for):
+    cameras = ("-p", "cameras:=[left, right]", "-p", "methods:=[segmentation]", "-p", "max_age_ms:=0.0")
+    node = start("-p", "device:=cpu", "-p", "method:=maskclip", *cameras, command=["-m", "objloc_ros.nodes.perception"])
+    names = [f"/{camera}/segmentation" for camera in ("left", "right")]
+    masks = [peer.subscribe(Image, f"{name}/mask") for name in names]
+    for mask, camera in zip(masks, ("left", "right"), strict=True):
+        peer.ask(mask, lambda: peer.image(scene(60, 60)), f"/{camera}/image_raw")
+    publisher = peer.node.create_publisher(RegionOfInterest, f"{names[0]}/exemplar", 10)
+    wait_for(publisher.get_subscription_count)
+    publisher.publish(BOARD)
+    wait_for(lambda: peer.get_parameters("exemplars", node=names[0]) == ["exemplar 1"])
+    overlaps = []
+
+    def found():
+        _, labels = peer.ask(masks[0], lambda: peer.image(scene(180, 110)), "/left/image_raw")
+        overlaps.append(overlap(labels, 4, 180, 110))  # after the ids of the four prompts
+        return overlaps[-1] > 0.6
+
+    wait_for(found, "the board")
+    _, labels = peer.ask(masks[1], lambda: peer.image(scene(180, 110)), "/right/image_raw")
+    assert 4 not in labels.data
+    assert peer.get_parameters("exemplars", node=names[1]) == [""]
+    peer.unsubscribe(*masks)
+    peer.node.destroy_publisher(publisher)
+    assert "Traceback" not in node.log
