@@ -11,6 +11,9 @@ pytest.importorskip("vision_msgs")
 
 from semantic_layer import SemanticLayer, make_cloud
 from sensor_msgs.msg import Image, PointCloud2
+from vision_msgs.msg import LabelInfo
+
+from objloc_ros.nodes.qos import make_latched_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND, PROMPTS = (ROOT / "config" / "nav2" / f"semantic_{name}.yaml" for name in ("found", "prompts"))
@@ -156,6 +159,19 @@ def test_the_layer_keeps_as_many_clouds_as_come_while_a_mask_is_made(
         wait_for(lambda: stamp in layer.buffered)
     show(layer, disc(20))
     assert (stamp in layer.buffered) == pairs
+
+
+def test_a_life_cycle_manager_configures_first_and_labels_come_before_any_mask(found, start, peer, wait_for):
+    """It sends CONFIGURE without asking for the state: only a node without autostart is still unconfigured."""
+    assert not peer.change_state("configure", "/camera/found")
+    start("-r", "__ns:=/managed", "-p", "autostart:=false")
+    inbox = peer.subscribe(LabelInfo, "/managed/found/label_info", make_latched_profile())
+    assert peer.change_state("configure", "/managed/found")
+    wait_for(lambda: inbox.messages)
+    assert [entry.class_name for entry in inbox.messages[-1].class_map] == ["background", "object"]
+    assert peer.state("/managed/found") == "inactive"
+    assert peer.change_state("activate", "/managed/found")
+    peer.unsubscribe(inbox)
 
 
 @pytest.fixture(scope="module")
