@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ GROUND = (124, 116, 104)
 
 
 @pytest.fixture(params=NAMES)
-def files(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Path]]:
+def files(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, dict[str, Path]]]:
     """Weights of the true shapes, of two blocks, whose keys of bright patches are the opposite of those of others.
 
     The patch embedding weighs brightness against a bias, along one random direction; layer scale is zero, so that
@@ -48,7 +49,8 @@ def files(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str
     weights, head = tmp_path / "vit.safetensors", tmp_path / "head.safetensors"
     save_file(vit.state_dict(), weights)
     save_head(head, (8 * of_bright / of_bright.square().sum())[None, :, None, None], torch.zeros(1))
-    return name, {"weights": weights, "head_weights": head}
+    yield name, {"weights": weights, "head_weights": head}
+    weights.unlink()  # up to 59 MB, which pytest would keep
 
 
 @pytest.mark.parametrize(("height", "width", "short_side"), [(200, 310, None), (400, 620, 200)])
