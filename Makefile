@@ -49,7 +49,7 @@ lint: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-BENCH := found discovery detector beside latency open_vocab exported rcnn evaluation bag fleet prelabel recurring
+BENCH := found discovery detector beside latency open_vocab exemplars exported rcnn evaluation bag fleet prelabel recurring
 
 # This repository's documented figures, then the installed command (bench/RESULTS.md says what each measures).
 bench: setup

@@ -18,7 +18,7 @@ setup(
     version="0.1.0",
     description="Unsupervised object localization on ROS 2 camera topics",
     maintainer="objloc_ros maintainers",
-    maintainer_email="maintainers@objloc.dev",
+    maintainer_email="maintainers@users.noreply.r-seed-7579a817.example",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
@@ -40,6 +40,7 @@ setup(
         (SHARE, ["package.xml"]),
         (f"{SHARE}/launch", files_in("launch")),
         (f"{SHARE}/config", files_in("config")),
+        (f"{SHARE}/config/nav2", files_in("config/nav2")),
     ],
     entry_points={
         "console_scripts": [

@@ -28,6 +28,7 @@ ARGUMENTS = (
         description="ROS parameter file: cameras, their image topics, and the parameters of their nodes.",
     ),
     *launching.NODE_ARGUMENTS,
+    *launching.PROCESS_ARGUMENTS,
 )
 
 
@@ -47,5 +48,6 @@ def launch_cameras(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         executable="perception",
         parameters=[launching.check_file(given["params_file"]), {**settings, **lists}],
         output="screen",
+        **launching.read_process_options(given),
     )
     return [*launching.make_profile_actions(context, CONFIG / "fastdds_shm.xml"), perception]

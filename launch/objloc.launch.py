@@ -16,6 +16,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 
 from objloc_ros.nodes import METHOD_NODES, launching
+from objloc_ros.types import split_prompts
 
 CONFIG = Path(__file__).parent.parent / "config"
 
@@ -34,6 +35,7 @@ ARGUMENTS = (
         "params_file", default_value="", description="ROS parameter file for all nodes; empty: each one's preset."
     ),
     *launching.NODE_ARGUMENTS,
+    *launching.PROCESS_ARGUMENTS,
 )
 
 
@@ -62,6 +64,7 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             ],
             remappings=remappings,
             output="screen",
+            **launching.read_process_options(given),
         )
         for method in methods
     ]
@@ -92,4 +95,4 @@ def parse_methods(text: str) -> list[str]:
 
 def parse_prompts(text: str) -> dict[str, list[str]]:
     """Return the prompts of ``red car, traffic cone``; empty leaves them to the parameter file."""
-    return {"prompts": [prompt.strip() for prompt in text.split(",")]} if text else {}
+    return {"prompts": split_prompts(text)} if text else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType, NoneType
@@ -43,6 +43,7 @@ class Option:
         choices: Allowed texts; empty for any.
         kind: Type of the values, a key of `KINDS`; NoneType takes the default's.
         unset: What None stands for.
+        parse: Reads a text of another form than any; raises ParameterError, with the reason, where it cannot.
 
     Raises:
         ParameterError: The default breaks the constraints.
@@ -58,6 +59,7 @@ class Option:
     choices: tuple[str, ...] = ()
     kind: type = NoneType
     unset: str = ""
+    parse: Callable[[str], object] | None = None
 
     def __post_init__(self) -> None:
         if self.kind is NoneType:
@@ -76,6 +78,11 @@ class Option:
             raise ParameterError(f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}")
         if isinstance(value, numbers.Real) and not self._is_in_range(float(value)):
             raise ParameterError(f"{self.name} must {self._limits()}, got {value}")
+        if self.parse is not None:
+            try:
+                self.parse(str(value))
+            except ParameterError as error:
+                raise ParameterError(f"{self.name}: {error}") from error
 
     @property
     def allowed(self) -> str:

@@ -27,13 +27,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Features:
-    """Last-block facets of a ViT for a batch of equally sized images, CLS token dropped.
+    """Last-block facets of a ViT for a batch of equally sized images, CLS and register tokens dropped.
 
     Args:
         keys: float32 [B, N, C], heads concatenated; N = h * w in row-major order.
         queries: float32 [B, N, C].
         values: float32 [B, N, C].
-        cls_attention: float32 [B, heads, N], softmax over all 1 + N tokens with the CLS column dropped.
+        cls_attention: float32 [B, heads, N], softmax over all tokens, columns of CLS and registers dropped.
         grid: Patch rows and columns (h, w).
         answers: What a head says that was exported with the backbone, each [B, ...], by name.
     """
@@ -105,11 +105,14 @@ class Detections:
     @classmethod
     def class_free(cls, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> Detections:
         """Detections of a method without classes: every label is "object"."""
-        return cls(boxes, scores, ("object",) * len(boxes))
+        return cls(boxes, scores, (OBJECT,) * len(boxes))
 
+
+OBJECT = "object"
+"""What methods without classes call whatever they find."""
 
 UNLABELLED = 255
-"""Label of pixels that no prompt describes."""
+"""Label of pixels that no prompt describes, as vision_msgs has it; never an object's."""
 
 MAX_PROMPTS = 254
 MAX_PROMPT_LENGTH = 500
@@ -165,6 +168,11 @@ class LabelSet:
         return cls(tuple(prompts), tuple(known[p] if p in known else next(fresh) for p in prompts))
 
 
+def split_prompts(text: str) -> list[str]:
+    """Split `red car, traffic cone`; whoever takes the prompts checks them."""
+    return [prompt.strip() for prompt in text.split(",")]
+
+
 def check_prompt_texts(prompts: Sequence[str]) -> None:
     """Raise ParameterError unless these are 1 to 254 texts, different even without regard to case and spaces."""
     if not 1 <= len(prompts) <= MAX_PROMPTS:
@@ -189,6 +197,10 @@ def _check_prompt(prompt: str) -> None:
         raise ParameterError(f"prompts must not be empty, got {prompt!r}")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in prompt):
         raise ParameterError(f"prompts must not have control characters, got {prompt!r}")
+
+
+CLASS_FREE = LabelSet((BACKGROUND, OBJECT), (0, 1))
+"""The ids in the masks of methods without classes."""
 
 
 def size_of(image: Image) -> Size:

@@ -138,7 +138,7 @@ def test_light_modules_do_without_torch(path: Path) -> None:
         ("import objloc_ros.cli.main", {"torch", "cv2", "numpy", "rclpy"}),
         ("import objloc_ros.cli.weights", {"torch", "cv2", "rclpy"}),
         ("import objloc_ros.io.drawing, objloc_ros.io.media", {"torch", "rclpy"}),
-        ("import objloc_ros.engine.config", {"timm", "open_clip", "motpy", "rclpy"}),
+        ("import objloc_ros.engine.config", {"timm", "open_clip", "rclpy"}),
     ],
 )
 def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str]) -> None:
@@ -150,7 +150,7 @@ def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str
 def test_nodes_judge_their_parameters_before_they_load_what_takes_seconds() -> None:
     pytest.importorskip("rclpy")
     test_a_fresh_interpreter_loads_nothing_heavy(
-        "import objloc_ros.nodes.found, objloc_ros.nodes.segmentation", {"timm", "open_clip", "motpy"}
+        "import objloc_ros.nodes.found, objloc_ros.nodes.segmentation", {"timm", "open_clip"}
     )
 
 

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from objloc_ros.backbones.onnx_graph import GRAPHS, list_weights
 from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, AnswerShape, ExportedInfo, load_exported
+from objloc_ros.backbones.rope import rope_turns
 from objloc_ros.backbones.vit import ViT, build_vit, patch_grid
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
@@ -247,7 +248,10 @@ class _Outputs(nn.Module):
         super().__init__()
         self.head = None if head is None else head.network
         self.vit = _OpenViT(cast(Any, model.vit), model.spec)
-        self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
+        if model.spec.pos_embed == "rope":
+            self.vit.positions = functools.partial(rope_turns, leads=model.spec.leads)
+        else:
+            self.vit.positions = functools.partial(open_pos_embed, rule=model.spec.pos_embed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
@@ -268,24 +272,26 @@ def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
     """Resample a position embedding without asking which size there is.
 
     Args:
-        pos_embed: [1, 1 + n * n, C], CLS first.
+        pos_embed: [1, 1 + n * n, C], CLS first; by the rule "antialias" [1, n * n, C].
         grid: Wanted patch rows and columns.
-        rule: "dino" or "size", see `ViTSpec.pos_embed`.
+        rule: "dino", "size" or "antialias", see `ViTSpec.pos_embed`.
 
     Returns:
-        [1, 1 + N, C]: what `positions.dino_pos_embed` and `positions.sized_pos_embed` give, to float32 rounding.
+        [1, 1 + N, C] or [1, N, C]: what the functions of `positions` give, to float32 rounding.
     """
-    side = math.isqrt(pos_embed.shape[1] - 1)
+    side = math.isqrt(pos_embed.shape[1])  # n, with CLS and without
+    leads = pos_embed.shape[1] - side**2
     rows, columns = (torch.full((), count, dtype=torch.float32) for count in grid)
     surplus = torch.zeros(())
     if rule == "dino":  # 0.1 on each side, but for the grid that it has learned
         learned = torch.logical_and(rows == side, columns == side)
         surplus = torch.where(learned, 0.0, 0.1)
-    down = axis_weights(grid[0], side, (rows + surplus) / side)  # h n
-    across = axis_weights(grid[1], side, (columns + surplus) / side)  # w n
-    table = pos_embed[0, 1:].unflatten(0, (side, side))  # n n C
+    weigh = antialiased_axis_weights if rule == "antialias" else axis_weights
+    down = weigh(grid[0], side, (rows + surplus) / side)  # h n
+    across = weigh(grid[1], side, (columns + surplus) / side)  # w n
+    table = pos_embed[0, leads:].unflatten(0, (side, side))  # n n C
     patches = across @ (down @ table.flatten(1)).unflatten(1, (side, -1))  # h w C
-    return torch.cat([pos_embed[0, :1], patches.flatten(0, 1)])[None]
+    return torch.cat([pos_embed[0, :leads], patches.flatten(0, 1)])[None]
 
 
 def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
@@ -308,6 +314,26 @@ def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
     values = torch.arange(side, dtype=torch.float32)
     hits = taps.clamp(0, side - 1)[:, :, None] == values
     return (weights[:, :, None] * hits).sum(1)
+
+
+def antialiased_axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
+    """Return weights of a bicubic resampling with antialiasing, PyTorch's kernel for it (a = -0.5), edges left out.
+
+    Args:
+        count: Number of samples.
+        side: Number of values sampled from.
+        scale: float32 [], samples per value; below 1 the kernel is as much wider.
+
+    Returns:
+        float32 [count, side]; the samples are its product with the values.
+    """
+    at = (torch.arange(count, dtype=torch.float32) + 0.5) / scale - 0.5
+    values = torch.arange(side, dtype=torch.float32)
+    distance = (at[:, None] - values).abs() * scale.clamp(max=1)
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)
 
 
 def _translate(

@@ -28,7 +28,10 @@ class Positions:
         self._kept: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, pos_embed: Tensor, grid: Grid) -> Tensor:
-        """Resample the learned table [1, 1 + n * n, C] to a grid: [1, 1 + N, C]; computed anew where gradients pass."""
+        """Resample the learned table [1, 1 + n * n, C] to a grid: [1, 1 + N, C]; computed anew where gradients pass.
+
+        A table without a row for CLS stays without, and of rotary positions `pos_embed` is what they are computed from.
+        """
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or pos_embed.is_inference():
             return self._resample(pos_embed, grid)
         key = (grid, pos_embed.device, pos_embed.dtype, pos_embed.data_ptr(), pos_embed._version)
@@ -64,7 +67,19 @@ def sized_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
     return pos_embed if grid == (side, side) else _resample(pos_embed, side, size=grid)
 
 
+def antialiased_pos_embed(pos_embed: Tensor, grid: Grid) -> Tensor:
+    """Resample the position embedding as DINOv2 with registers does: size-based, bicubic, with antialiasing.
+
+    Args:
+        pos_embed: [1, n * n, C], without a row for CLS.
+        grid: Wanted patch rows and columns.
+    """
+    side = math.isqrt(pos_embed.shape[1])
+    return pos_embed if grid == (side, side) else _resample(pos_embed, side, size=grid, antialias=True)
+
+
 def _resample(pos_embed: Tensor, side: int, **target: Any) -> Tensor:
-    patches = pos_embed[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    leads, patches = pos_embed.split([pos_embed.shape[1] - side**2, side**2], dim=1)
+    patches = patches.transpose(1, 2).unflatten(2, (side, side))
     patches = F.interpolate(patches, mode="bicubic", align_corners=False, **target)
-    return torch.cat([pos_embed[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([leads, patches.flatten(2).transpose(1, 2)], dim=1)

@@ -10,6 +10,8 @@ from typing import Literal
 from objloc_ros.errors import ParameterError
 
 _DINO = "https://dl.fbaipublicfiles.com/dino"
+_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
+_DINOV3_LICENCE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
 _CUTLER = "https://dl.fbaipublicfiles.com/cutler/checkpoints"
 _HUB = "https://huggingface.co"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
@@ -27,7 +29,9 @@ class WeightsEntry:
         layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
             "dinoiser_head" (CLIP-DINOiser's two convolutions), "detector" (`methods.token_detector`), "selfmask"
             (SelfMask's own key names) or "rcnn" (detectron2's).
-        licence: SPDX identifier.
+        licence: SPDX identifier; "LicenseRef-..." for a licence that has none.
+        agreement: Address of a licence that has to be read and accepted before the file is fetched; None where nothing
+            has to be.
         source: Where the weights come from, in words.
         url: Download address; None for a file that ships with the package.
         sha256: Known hash; None where the publisher states none. Then the hash of the first download is recorded
@@ -40,6 +44,7 @@ class WeightsEntry:
     layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "selfmask", "rcnn"]
     licence: str
     source: str
+    agreement: str | None = None
     url: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
@@ -51,7 +56,9 @@ class WeightsEntry:
 
     @property
     def terms(self) -> str:
-        """The licence, and in words if it forbids commercial use."""
+        """The licence, and in words if it forbids commercial use or has to be accepted."""
+        if self.agreement is not None:
+            return f"{self.licence}, to be accepted"
         return f"{self.licence}, non-commercial use only" if self.non_commercial else self.licence
 
     @property
@@ -98,6 +105,31 @@ def _dino(name: str, stem: str, size_bytes: int, sha256: str | None = None) -> W
         url=f"{_DINO}/{stem}/{stem}.pth",
         sha256=sha256,
         size_bytes=size_bytes,
+    )
+
+
+def _dinov2(name: str, stem: str) -> WeightsEntry:
+    folder = stem.removesuffix("_reg4")
+    registers = ", with registers (Darcet et al., ICLR 2024)" if folder != stem else ""
+    return WeightsEntry(
+        name=name,
+        filename=f"{stem}_pretrain.pth",
+        layout="vit",
+        licence="Apache-2.0",
+        source=f"DINOv2 (Oquab et al., 2023){registers}, backbone only, LVD-142M without labels",
+        url=f"{_DINOV2}/{folder}/{stem}_pretrain.pth",
+    )
+
+
+def _dinov3(name: str, repository: str) -> WeightsEntry:
+    return WeightsEntry(
+        name=name,
+        filename=f"{name}.safetensors",
+        layout="vit",
+        licence="LicenseRef-DINOv3",
+        agreement=_DINOV3_LICENCE,
+        source="DINOv3 (Simeoni et al., 2025), LVD-1689M without labels, as timm converted it",
+        url=f"{_HUB}/{repository}/resolve/main/model.safetensors",
     )
 
 
@@ -192,6 +224,12 @@ _ENTRIES = (
         343_279_349,
         "575f0efc4838938314afa09897a62ed2b87919928b5edcd133abb907328995eb",
     ),
+    _dinov2("dinov2_vits14", "dinov2_vits14"),
+    _dinov2("dinov2_vitb14", "dinov2_vitb14"),
+    _dinov2("dinov2_vits14_reg", "dinov2_vits14_reg4"),
+    _dinov2("dinov2_vitb14_reg", "dinov2_vitb14_reg4"),
+    _dinov3("dinov3_vits16", "timm/vit_small_patch16_dinov3_qkvb.lvd1689m"),
+    _dinov3("dinov3_vitb16", "timm/vit_base_patch16_dinov3_qkvb.lvd1689m"),
     WeightsEntry(
         name="dino_vits8_found_head",
         filename="found_dino_vits8_decoder_weights.pt",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -71,17 +72,23 @@ def read_recorded_hash(path: Path) -> str | None:
     return digest
 
 
+def read_named_hash(path: Path) -> str | None:
+    """Read the first digits of a hash out of a file's name, which Meta's and PyTorch's end in: `NAME-0123abcd.pth`."""
+    name = re.fullmatch(r".+-([0-9a-f]{8})\.pth", path.name)
+    return name and name[1]
+
+
 def check_file(path: Path, known: str | None = None) -> Verification:
-    """Hold a file against the hash in the registry, else against the one recorded beside it.
+    """Hold a file against the hash in the registry, else the one recorded beside it, else the one in its name.
 
     Raises:
         WeightsError: If the file is missing or its hash differs.
     """
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
-    expected = known or read_recorded_hash(path)
+    expected = known or read_recorded_hash(path) or read_named_hash(path)
     found = hash_file(path)
-    if expected is not None and found != expected:
+    if expected is not None and not found.startswith(expected):
         raise WeightsError(f"{path} has SHA-256 {found}, expected {expected}: it is damaged or not what it claims")
     return Verification(path, found, expected)
 
@@ -103,21 +110,27 @@ def describe_missing(entry: WeightsEntry) -> str:
     """Say in one line which file is missing and how to get it."""
     if entry.embedded:
         return f"the embedded weights {entry.name!r} are missing ({entry.path}): the installation is incomplete"
+    word = " --accept-licence" if entry.agreement else " --non-commercial" if entry.non_commercial else ""
     return (
         f"the weights {entry.name!r} are not on this machine ({entry.path}): run `objloc weights fetch {entry.name}"
-        f"{' --non-commercial' if entry.non_commercial else ''}` ({entry.terms}, {entry.url}); nothing is downloaded "
-        "without that command"
+        f"{word}` ({entry.terms}, {entry.url}); nothing is downloaded without that command"
     )
 
 
-def check_terms(name: str, *, non_commercial: bool) -> None:
-    """Raise WeightsError if the licence of a registry entry forbids commercial use and nobody said to keep to that.
+def check_terms(name: str, *, non_commercial: bool, accept_licence: bool = False) -> None:
+    """Raise WeightsError if nobody said the word that the licence of a registry entry asks for.
 
     Args:
         name: Key in the registry.
         non_commercial: Whether the weights are fetched for non-commercial use.
+        accept_licence: Whether an agreement was read and is accepted.
     """
     entry = find_entry(name)
+    if entry.agreement is not None and not accept_licence:
+        raise WeightsError(
+            f"{name} is under {entry.licence}: read {entry.agreement}, and if you accept it, add --accept-licence; "
+            "nothing was fetched"
+        )
     if entry.non_commercial and not non_commercial:
         raise WeightsError(
             f"{name} is licensed {entry.licence}, for NON-COMMERCIAL use only: if yours is, add --non-commercial; "
@@ -125,7 +138,9 @@ def check_terms(name: str, *, non_commercial: bool) -> None:
         )
 
 
-def fetch(name: str, *, progress: Progress | None = None, non_commercial: bool = False) -> Path:
+def fetch(
+    name: str, *, progress: Progress | None = None, non_commercial: bool = False, accept_licence: bool = False
+) -> Path:
     """Download the file of a registry entry into the cache, unless a good one is there.
 
     The download goes to a temporary name, is verified and only then renamed, so the cache never holds a partial file.
@@ -134,16 +149,17 @@ def fetch(name: str, *, progress: Progress | None = None, non_commercial: bool =
         name: Key in the registry.
         progress: Told how far the download is.
         non_commercial: Whether the weights are for non-commercial use; some licences allow no other.
+        accept_licence: Whether the licence was read and is accepted; some have to be.
 
     Raises:
-        WeightsError: If the licence forbids the use, the server cannot be reached, what it sends has the wrong size or
-            hash, or the cache cannot be written.
+        WeightsError: If the licence forbids the use or was not accepted, the server cannot be reached, what it sends
+            has the wrong size or hash, or the cache cannot be written.
         ParameterError: If the name is unknown.
     """
     entry = find_entry(name)
     if entry.embedded or _is_good(entry):
         return verify(name).path
-    check_terms(name, non_commercial=non_commercial)
+    check_terms(name, non_commercial=non_commercial, accept_licence=accept_licence)
     target = entry.path
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -201,6 +217,13 @@ def _check_download(entry: WeightsEntry, digest: str) -> None:
 
 
 def _unreachable(entry: WeightsEntry, error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+        page = str(entry.url).partition("/resolve/")[0]
+        return (
+            f"cannot download {entry.name!r} from {entry.url}: {error}; its publisher lets in only who has an account "
+            f"and access: download it in a browser from {page} to {entry.path}, or name another file of these weights "
+            "where they are loaded (weights:=FILE on a node, --weights FILE on the command line)"
+        )
     reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
     return (
         f"cannot download {entry.name!r} from {entry.url}: {reason}; on a machine without a network, place the file "

@@ -3,23 +3,28 @@
 The localisation methods use the facets of the last self-attention layer of a self-supervised ViT (Caron et al.,
 "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021). They need neither that block's output nor its
 N x N attention map, so both are skipped: every earlier block runs with fused attention, the last one only projects.
+
+DINOv2 (Oquab et al., 2023) adds layer scale, its later variant registers (Darcet et al., "Vision Transformers Need
+Registers", ICLR 2024): tokens without a place, which no method sees. DINOv3 (Siméoni et al., 2025) turns queries and
+keys by their place, see `rope`; methods see them unturned, so that patches compare by what they show.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import torch
-from timm.layers import PatchEmbed
+from timm.layers import LayerNorm, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from objloc_ros.backbones.attention import Attention
-from objloc_ros.backbones.positions import Positions, dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.positions import Positions, antialiased_pos_embed, dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.rope import RopeAttention, RopeBlock, RopePeriods, rope_turns, turn
 from objloc_ros.backbones.stem import PyramidStem
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Features, Grid
@@ -41,7 +46,11 @@ class ViTSpec:
         depth: Number of blocks, the last of which is only projected.
         n_heads: Attention heads.
         base: Side in pixels of the square image that the position embedding was learned for.
-        pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling.
+        pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling,
+            "antialias" for that with antialiasing, "rope" for rotary positions, which are not learned.
+        registers: Tokens between CLS and patches, without a place.
+        layer_scale: Whether each block scales by channel what it adds.
+        norm_eps: Added to variances in layer norms.
         stem: Builder of the patch embedding; DINO's is a single strided convolution.
         short_side: Shorter image side in pixels that it works best at; None for the native resolution.
         bfloat16: Whether a CPU with bfloat16 units runs its module so; its graph is float32, and faster.
@@ -52,10 +61,39 @@ class ViTSpec:
     depth: int
     n_heads: int
     base: int = 224
-    pos_embed: str = "dino"
+    pos_embed: Literal["dino", "size", "antialias", "rope"] = "dino"
+    registers: int = 0
+    layer_scale: bool = False
+    norm_eps: float = 1e-6
     stem: Callable[..., nn.Module] = ANY_SIZE
     short_side: int | None = None
     bfloat16: bool = False
+
+    @property
+    def leads(self) -> int:
+        """Tokens before the patches."""
+        return 1 + self.registers
+
+
+def _dinov2(embed_dim: int, n_heads: int) -> ViTSpec:
+    return ViTSpec(patch=14, embed_dim=embed_dim, depth=12, n_heads=n_heads, base=518, layer_scale=True)
+
+
+def _dinov2_reg(embed_dim: int, n_heads: int) -> ViTSpec:
+    return replace(_dinov2(embed_dim, n_heads), registers=4, pos_embed="antialias")
+
+
+def _dinov3(embed_dim: int, n_heads: int) -> ViTSpec:
+    return ViTSpec(
+        patch=16,
+        embed_dim=embed_dim,
+        depth=12,
+        n_heads=n_heads,
+        pos_embed="rope",
+        registers=4,
+        layer_scale=True,
+        norm_eps=1e-5,
+    )
 
 
 SPECS: dict[str, ViTSpec] = {
@@ -63,6 +101,12 @@ SPECS: dict[str, ViTSpec] = {
     "dino_vits8": ViTSpec(patch=8, embed_dim=384, depth=12, n_heads=6),
     "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
     "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
+    "dinov2_vits14": _dinov2(384, 6),
+    "dinov2_vitb14": _dinov2(768, 12),
+    "dinov2_vits14_reg": _dinov2_reg(384, 6),
+    "dinov2_vitb14_reg": _dinov2_reg(768, 12),
+    "dinov3_vits16": _dinov3(384, 6),
+    "dinov3_vitb16": _dinov3(768, 12),
     "tiny": ViTSpec(
         patch=8,
         embed_dim=160,
@@ -85,7 +129,7 @@ class ViT(nn.Module):
         spec: The architecture it was built from.
 
     Attributes:
-        positions: Resamples the learned position embedding to a grid of patches.
+        positions: Resamples the learned position embedding to a grid of patches; for rotary ones computes the turns.
     """
 
     mean = IMAGENET_MEAN
@@ -98,9 +142,13 @@ class ViT(nn.Module):
         self.patch = spec.patch
         self.embed_dim = spec.embed_dim
         self.n_heads = spec.n_heads
-        self.positions: Callable[[Tensor, Grid], Tensor] = Positions(
-            dino_pos_embed if spec.pos_embed == "dino" else sized_pos_embed
-        )
+        rules: dict[str, Callable[[Tensor, Grid], Tensor]] = {
+            "dino": dino_pos_embed,
+            "size": sized_pos_embed,
+            "antialias": antialiased_pos_embed,
+            "rope": partial(rope_turns, leads=spec.leads),
+        }
+        self.positions: Callable[[Tensor, Grid], Tensor] = Positions(rules[spec.pos_embed])
 
     def forward(self, images: Tensor) -> Features:
         """Return the facets of the last block.
@@ -113,16 +161,23 @@ class ViT(nn.Module):
         """
         grid = patch_grid(images, self.patch)
         *blocks, last = cast(Iterable[Block], self.vit.blocks)
-        x = self._run_blocks(images, grid, blocks)  # B 1+N C
-        q, k, v = self._project(last, x)  # each B 1+N C
-        cls_attention = attend_from_cls(*(facet.unflatten(-1, (self.n_heads, -1)) for facet in (q, k)))  # B heads N
-        q, k, v = (facet[:, 1:] for facet in (q, k, v))  # each B N C
+        x = self._run_blocks(images, grid, blocks)  # B leads+N C
+        q, k, v = self._project(last, x)  # each B leads+N C
+        cls_attention = self._attend_from_cls(q, k, grid)  # B heads N
+        q, k, v = (facet[:, self.spec.leads :] for facet in (q, k, v))  # each B N C
         return Features(keys=k, queries=q, values=v, cls_attention=cls_attention, grid=grid)
 
     def _project(self, last: Block, x: Tensor) -> tuple[Tensor, ...]:
-        """Project tokens [B, 1 + N, C] to queries, keys and values of a block, float32 [B, 1 + N, C] each."""
+        """Project tokens [B, leads + N, C] to queries, keys and values of a block, float32 [B, leads + N, C] each."""
         qkv: Tensor = cast(nn.Linear, last.attn.qkv)(last.norm1(x)).float()
         return qkv.unflatten(-1, (3, -1)).unbind(2)
+
+    def _attend_from_cls(self, q: Tensor, k: Tensor, grid: Grid) -> Tensor:
+        """Compute the CLS attention [B, heads, N] of queries and keys [B, leads + N, C] as they were projected."""
+        q, k = (facet.unflatten(-1, (self.n_heads, -1)) for facet in (q, k))  # each B leads+N heads d
+        if (turns := self._turns(grid)) is not None:
+            k = turn(k.transpose(1, 2), turns).transpose(1, 2)  # the CLS query is not turned
+        return attend_from_cls(q, k, leads=self.spec.leads)
 
     def encode_cls(self, images: Tensor) -> Tensor:
         """Return the CLS token after all blocks and the final norm, DINO's descriptor of a whole image.
@@ -144,16 +199,29 @@ class ViT(nn.Module):
         return cls_token.float()
 
     def _run_blocks(self, images: Tensor, grid: Grid, blocks: Iterable[Block]) -> Tensor:
-        """Embed images [B, 3, H, W] and run some blocks: [B, 1 + N, C]."""
-        x = self.vit.patch_embed(images)  # B N C
-        cls_token, pos_embed = cast(Tensor, self.vit.cls_token), cast(Tensor, self.vit.pos_embed)
-        x = torch.cat(
-            [cls_token.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1
-        )  # B 1+N C; len(x) would be fixed in an export
-        x = x + self.positions(pos_embed, grid)
+        """Embed images [B, 3, H, W] and run some blocks: [B, leads + N, C]."""
+        x, turns = self._embed(images, grid), self._turns(grid)
         for block in blocks:
-            x = block(x)
+            x = block(x) if turns is None else block(x, turns)
         return x
+
+    def _embed(self, images: Tensor, grid: Grid) -> Tensor:
+        """Return the input of the first block, [B, leads + N, C]: CLS, registers, patches."""
+        x = self.vit.patch_embed(images)  # B N C
+        learned = self.spec.pos_embed != "rope"
+        table = self.positions(cast(Tensor, self.vit.pos_embed), grid) if learned else None
+        if table is not None and self.spec.registers:  # then CLS has no position either
+            x, table = x + table, None
+        leads = torch.cat([token for token in (self.vit.cls_token, self.vit.reg_token) if token is not None], dim=1)
+        # len(x) would be fixed in an export
+        x = torch.cat([leads.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)  # B leads+N C
+        return x if table is None else x + table
+
+    def _turns(self, grid: Grid) -> Tensor | None:
+        """Return the angles of rotary positions, [2, leads + N, d]; None where positions are learned."""
+        if self.spec.pos_embed != "rope":
+            return None
+        return self.positions(cast(RopePeriods, self.vit.rope_embed).periods, grid)
 
 
 def patch_grid(images: Tensor, patch: int) -> Grid:
@@ -168,18 +236,20 @@ def patch_grid(images: Tensor, patch: int) -> Grid:
     return height // patch, width // patch
 
 
-def attend_from_cls(q: Tensor, k: Tensor) -> Tensor:
+def attend_from_cls(q: Tensor, k: Tensor, leads: int = 1) -> Tensor:
     """Compute the attention of the CLS query over the patches.
 
     Args:
-        q: Queries [B, 1 + N, heads, d], CLS first.
-        k: Keys [B, 1 + N, heads, d].
+        q: Queries [B, leads + N, heads, d], CLS first.
+        k: Keys [B, leads + N, heads, d].
+        leads: Tokens before the patches: CLS and registers.
 
     Returns:
-        [B, heads, N]: one row of softmax(q k^T / sqrt(d)) per head, CLS column dropped and not re-normalised.
+        [B, heads, N]: one row of softmax(q k^T / sqrt(d)) per head, columns of the other tokens dropped and not
+        re-normalised.
     """
     logits = torch.einsum("bhd,bnhd->bhn", q[:, 0], k) / math.sqrt(q.shape[-1])
-    return logits.softmax(-1)[:, :, 1:]
+    return logits.softmax(-1)[:, :, leads:]
 
 
 def build_vit(name: str) -> ViT:
@@ -198,7 +268,8 @@ def build_vit(name: str) -> ViT:
 
 def build_transformer(spec: ViTSpec) -> VisionTransformer:
     """Return timm's transformer of an architecture, without a head, with random weights."""
-    return VisionTransformer(
+    rotary = spec.pos_embed == "rope"
+    vit = VisionTransformer(
         img_size=spec.base,
         patch_size=spec.patch,
         embed_dim=spec.embed_dim,
@@ -207,5 +278,14 @@ def build_transformer(spec: ViTSpec) -> VisionTransformer:
         num_classes=0,
         global_pool="",
         embed_layer=spec.stem,
-        attn_layer=Attention,
+        norm_layer=partial(LayerNorm, eps=spec.norm_eps),
+        init_values=1e-5 if spec.layer_scale else None,
+        reg_tokens=spec.registers,
+        no_embed_class=spec.registers > 0,
+        pos_embed="none" if rotary else "learn",
+        block_fn=RopeBlock if rotary else Block,
+        attn_layer=RopeAttention if rotary else Attention,
     )
+    if rotary:
+        vit.rope_embed = RopePeriods(spec.embed_dim // spec.n_heads)
+    return vit

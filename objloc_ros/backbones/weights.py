@@ -24,6 +24,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.clip import ImageTower, build_clip_image, build_text_transformer, find_clip_spec
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
+from objloc_ros.backbones.dino_layouts import unify_layout
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
 from objloc_ros.backbones.lite_text import LiteText, NounTable
 from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
@@ -69,7 +70,8 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     Args:
         name: Architecture, a key of `vit.SPECS`.
         path: Weights file; None for the embedded or the fetched one. Accepts the DINO and timm layouts, bare or as a
-            full training checkpoint (its teacher is taken), and what `objloc export` wrote: a file ending in .onnx.
+            full training checkpoint (its teacher is taken), those of `dino_layouts`, and what `objloc export` wrote: a
+            file ending in .onnx.
         device: Where to put the parameters.
 
     Raises:
@@ -81,8 +83,8 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     if path is not None and Path(path).suffix == SUFFIX:
         return load_exported(path, device, backbone=name)
     file = find_verified(name, path)
-    state = _vit_state(read_state(file))
     model = build_vit(name)
+    state = unify_layout(_vit_state(read_state(file)), model.vit.state_dict())
     state = conform(state, model.vit.state_dict(), f"{file} is not a {name} backbone")
     model.vit.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)

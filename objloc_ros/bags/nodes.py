@@ -103,7 +103,7 @@ def make_parameters(settings: BagSettings, row: MethodRow) -> dict[str, Any]:
     config, table = settings.config, ADAPTERS[NODES[row.method]].parameters
     given = {name: getattr(config, name) for name in NETWORKS}
     given |= {name: str(given[name]) for name in WEIGHTS if given[name] is not None}
-    given |= {"method": row.method, "templates": config.templates}
+    given |= {"method": row.method, "templates": config.templates, "ignore": config.ignore}
     given |= asdict(settings.video)
     given |= {"prompts": row.prompts.prompts} if row.prompts is not None else {}
     options = config.all_options(row.method)

@@ -45,14 +45,14 @@ class OutputBag:
             node: Full name of the node that would predict it.
             frame: With an image.
             prediction: The method's result.
-            threshold: Least confidence of a label, for methods with prompts.
+            threshold: Least confidence of a label, for methods with a mask of labels.
         """
 
         def put(name: str, message: Any) -> None:
             self._writer.write(f"{node}/{name}", message, frame.recorded_ns)
 
-        if prediction.prompts is not None and self._needs_labels(node, frame.key):
-            put("label_info", labels_to_msg(prediction.prompts, frame.header, threshold))
+        if prediction.mask_labels is not None and self._needs_labels(node, frame.key):
+            put("label_info", labels_to_msg(prediction.mask_labels, frame.header, threshold))
         put("detections", detections_to_msg(prediction.detections, frame.header))
         for name, pixels in prediction.maps().items():
             put(name, mask_to_image(pixels, frame.header))

@@ -52,7 +52,7 @@ class Prediction:
         return np.asarray(self.mask != (0 if self.prompts is None else UNLABELLED))
 
 
-def read_predictions(path: Path, node: str) -> Iterator[tuple[int, Prediction]]:
+def read_predictions(path: Path, node: str, *, has_prompts: bool = False) -> Iterator[tuple[int, Prediction]]:
     """Read the predictions of a node from a bag, in the order in which they are complete.
 
     A prediction is the detections of a stamp and, where the node's masks were recorded, the mask of the same stamp.
@@ -60,6 +60,7 @@ def read_predictions(path: Path, node: str) -> Iterator[tuple[int, Prediction]]:
     Args:
         path: A bag that `objloc bag` has written, or a recording of the nodes.
         node: Full name of the node, `/front/found`.
+        has_prompts: Whether the names in its LabelInfo are prompts, as those of `found` are not.
 
     Yields:
         The stamp of the frame, nanoseconds, and its prediction.
@@ -70,7 +71,7 @@ def read_predictions(path: Path, node: str) -> Iterator[tuple[int, Prediction]]:
     with BagReader(path) as bag:
         bag.require_topics([f"{node}/detections"])
         masks = [f"{node}/{name}" for name in ("mask", "instance_mask") if f"{node}/{name}" in bag.kinds]
-        infos = [f"{node}/label_info"] if f"{node}/label_info" in bag.kinds else []
+        infos = [f"{node}/label_info"] if has_prompts and f"{node}/label_info" in bag.kinds else []
         prompts: Mapping[int, str] | None = None
         incomplete: dict[int, dict[str, Any]] = {}
         for message in bag.messages([f"{node}/detections", *masks, *infos]):

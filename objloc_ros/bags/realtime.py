@@ -256,9 +256,8 @@ def _score_node(
         None if truth is None else truth.classes, node.row.prompts.class_names if node.row.prompts else None
     )
     with nullcontext() if truth is None else closing(truth):
-        summary = score_predictions(
-            read_predictions(played.recording, node.name) if has_predictions else (), truth, scorer
-        )
+        read = read_predictions(played.recording, node.name, has_prompts=node.row.prompts is not None)
+        summary = score_predictions(read if has_predictions else (), truth, scorer)
     age = {f"age_ms_{name}": round(value, 2) for name, value in percentiles(ages).items()}
     figures = {"coverage": len(predictions) / max(sent, 1)} | age
     own = {name: value for name, value in asdict(account).items() if name != "at_s"}

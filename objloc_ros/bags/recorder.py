@@ -68,6 +68,7 @@ def list_camera_topics(camera: str, *, named: bool = False) -> tuple[RecordedTop
         RecordedTopic(f"{camera}/image_source/truth", Image),
         RecordedTopic(f"{camera}/found/detections", Detection2DArray),
         RecordedTopic(f"{camera}/found/mask", Image),
+        RecordedTopic(f"{camera}/found/label_info", LabelInfo, latched=True),
         RecordedTopic(f"{camera}/found/overlay/compressed", CompressedImage),
         RecordedTopic(f"{camera}/found/debug/age_ms", Float32),
         RecordedTopic(f"{camera}/found/debug/processing_ms", Float32),

@@ -211,7 +211,7 @@ def count_vit(spec: ViTSpec, grid: Grid) -> Workload:
     with torch.inference_mode():
         vit(images)
     patches, width = grid[0] * grid[1], spec.embed_dim
-    cls_row = 2 * (patches + 1) * width
+    cls_row = 2 * (patches + spec.leads) * width
     return Workload(
         products=sum(gemm.flops * times for gemm, times in layers) + cls_row,
         attention=attention,

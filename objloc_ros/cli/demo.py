@@ -30,7 +30,7 @@ from objloc_ros.cli.demo_report import format_table, read_run, summarise, write_
 from objloc_ros.engine.prompts import check_prompts
 from objloc_ros.errors import InputError
 from objloc_ros.nodes.frame_sources import parse_size
-from objloc_ros.types import DEFAULT_TEMPLATES
+from objloc_ros.types import DEFAULT_TEMPLATES, split_prompts
 
 CAMERA = "/camera"
 FOUND = (sys.executable, "-m", "objloc_ros.nodes.found")
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _choose_prompts(args: argparse.Namespace) -> list[str]:
     text = args.prompts if args.prompts is not None else "" if args.source == "scene" else NOUNS
-    return [prompt.strip() for prompt in text.split(",")] if text.strip() else []
+    return split_prompts(text) if text.strip() else []
 
 
 def _run_demo(args: argparse.Namespace, prompts: Sequence[str]) -> dict[str, Any]:

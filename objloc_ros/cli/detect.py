@@ -54,6 +54,8 @@ class MethodOutput:
             "short_side": pipeline.short_side(method),
             "options": asdict(pipeline.options[method]),
         }
+        if pipeline.ignore:
+            info["ignore"] = pipeline.ignore
         if pipeline.labels is not None and method in SEGMENTATION:
             info["labels"] = pipeline.labels.names()
         self.records = CocoRecords(info, list_labels(config, method))
@@ -186,6 +188,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="in videos, let discovery methods keep objects from frame to frame, as the discovery node does",
     )
     parser.add_argument(
+        "--track",
+        action="store_true",
+        help="in videos, give each object an id that lasts from frame to frame: in the picture, and as track_id in "
+        "detections.json",
+    )
+    parser.add_argument(
         "--compare", action="store_true", help="also draw compare.png, a contact sheet with a column per method"
     )
     parser.add_argument("--json", action="store_true", help="print the content of detections.json, nothing else")
@@ -207,7 +215,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline = build_pipeline(config)
     warn_of_unknown_words(pipeline, config.clip)
     outputs = DetectOutputs(args.out, pipeline, config, compare=args.compare)
-    detection = DetectRun(pipeline, outputs, temporal=args.temporal, quiet=args.json)
+    detection = DetectRun(pipeline, outputs, temporal=args.temporal, track=args.track, quiet=args.json)
     with detection.outputs.open(), tqdm(total=len(files), unit="frame", disable=None, leave=False) as bar:
         for path in files:
             _try_file(detection, path, bar)
@@ -229,6 +237,7 @@ class DetectRun:
         pipeline: Processes the images.
         outputs: Where results go.
         temporal: Whether discovery methods keep objects from frame to frame of a video.
+        track: Whether objects of a video get ids.
         quiet: Whether to print no line per file.
         failures: Number of files that could not be used.
     """
@@ -236,6 +245,7 @@ class DetectRun:
     pipeline: Pipeline
     outputs: DetectOutputs
     temporal: bool = False
+    track: bool = False
     quiet: bool = False
     failures: int = 0
 
@@ -271,7 +281,8 @@ def _detect_image(run: DetectRun, path: Path) -> None:
 def _detect_video(run: DetectRun, path: Path, bar: tqdm[Any]) -> None:
     reader = VideoReader(path)
     bar.total += max(0, reader.length - 1)
-    tracker = VideoTracker(run.pipeline, options=VideoOptions(temporal=run.temporal), tracked=())
+    tracked = run.pipeline.methods if run.track else ()
+    tracker = VideoTracker(run.pipeline, options=VideoOptions(temporal=run.temporal), tracked=tracked)
 
     def results() -> Iterator[tuple[Image, Result]]:
         for image in reader:

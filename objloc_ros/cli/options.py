@@ -27,6 +27,7 @@ from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILE_OPTIONS
 from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
 from objloc_ros.options import Option, Options, describe
+from objloc_ros.types import split_prompts
 
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 """What flags are added to."""
@@ -149,6 +150,7 @@ def add_pipeline_options(parser: argparse.ArgumentParser, *, several: bool = Tru
         help=f"{named[0]} {', '.join(HEADS)}{named[1]} (default: %(default)s)",
     )
     add_flags(parser, PipelineConfig, *(name for name in NETWORKS if name not in PROMPTED_ONLY))
+    add_flags(parser, PipelineConfig, "ignore")
     _add_prompts(parser, sets)
     add_options(parser, HEADS)
 
@@ -193,6 +195,7 @@ def parse_pipeline(args: argparse.Namespace, *, several: bool = True) -> Pipelin
         options=tuple(tuple(collect_options(args, HEADS[method]).items()) for method in methods),
         prompts=tuple(prompts),
         templates=tuple(args.templates or PipelineConfig.templates),
+        ignore=args.ignore or "",
         **collect_networks(args),
     )
 
@@ -226,7 +229,7 @@ def parse_prompts(text: str | None, methods: list[str]) -> list[str]:
         raise ParameterError(f'{prompted[0]} needs prompts: --prompts "red car, traffic cone"')
     if text is not None and not prompted:
         raise ParameterError(f"prompts are for {', '.join(SEGMENTATION)}, not for {', '.join(methods)}")
-    return [] if text is None else [prompt.strip() for prompt in text.split(",")]
+    return [] if text is None else split_prompts(text)
 
 
 def warn_of_unknown_words(pipeline: Pipeline, clip: str) -> None:

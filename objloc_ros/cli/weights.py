@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="confirm that the weights are for non-commercial use: CutLER's licence, for one, allows no other",
     )
+    action.add_argument(
+        "--accept-licence",
+        action="store_true",
+        help="confirm that you have read and accept a licence that asks for it, as DINOv3's does; without this the "
+        "command says where it stands",
+    )
     action.set_defaults(action=fetch_weights)
     _add_json(action)
     action = actions.add_parser("verify", help="check the SHA-256 of the files on this machine")
@@ -59,24 +65,30 @@ def fetch_weights(args: argparse.Namespace) -> int:
     """Download each named file, say where it came from and under which licence.
 
     Raises:
-        WeightsError: A licence forbids commercial use, and the command does not rule it out: nothing is fetched. Or a
-            file cannot be fetched; the next ones are not tried.
+        WeightsError: A licence forbids commercial use, and the command does not rule it out, or has to be accepted:
+            nothing is fetched. Or a file cannot be fetched; the next ones are not tried.
         ParameterError: A name is unknown.
     """
     for name in args.names:
-        check_terms(name, non_commercial=args.non_commercial)
+        check_terms(name, non_commercial=args.non_commercial, accept_licence=args.accept_licence)
     rows = []
     for name in args.names:
         entry = find_entry(name)
         if not args.json:
-            print(f"{name}: {entry.terms}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
+            terms = entry.terms if entry.agreement is None else f"{entry.terms} ({entry.agreement})"
+            print(f"{name}: {terms}, {entry.source}\n  from {entry.url or 'this package'}", flush=True)
         with tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, leave=False, disable=None) as bar:
 
             def advance(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            path = fetch(name, progress=advance, non_commercial=args.non_commercial)
+            path = fetch(
+                name,
+                progress=advance,
+                non_commercial=args.non_commercial,
+                accept_licence=args.accept_licence,
+            )
         rows.append(describe_entry(entry))
         if not args.json:
             print(f"  to {path}")
@@ -113,6 +125,7 @@ def describe_entry(entry: WeightsEntry) -> dict[str, Any]:
         "layout": entry.layout,
         "licence": entry.licence,
         "terms": entry.terms,
+        "agreement": entry.agreement,
         "size_bytes": entry.path.stat().st_size if present else entry.size_bytes,
         "state": ("embedded" if entry.embedded else "cached") if present else "missing",
         "path": str(entry.path),

@@ -45,7 +45,9 @@ class CocoRecords:
         """
         image = {"id": len(self._images) + 1, "file_name": file_name, "width": size[1], "height": size[0], **extra}
         self._images.append(image)
-        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
+        ids = (None,) * len(detections) if detections.ids is None else detections.ids
+        columns = (detections.boxes, detections.scores, detections.labels, ids)
+        for box, score, label, track in zip(*columns, strict=True):
             x1, y1, x2, y2 = (round(float(value), 2) for value in box)
             bbox = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
             self._annotations.append(
@@ -58,6 +60,7 @@ class CocoRecords:
                     "iscrowd": 0,
                     "score": round(float(score), 4),
                 }
+                | ({} if track is None else {"track_id": int(track)})
             )
 
     def fail(self, file_name: str, reason: str) -> None:
@@ -68,7 +71,8 @@ class CocoRecords:
         """Return the COCO-style document.
 
         `images` (id, file_name, width, height), `annotations` (image_id, category_id, bbox as [x, y, width, height]
-        in pixels, area of the box, score), `categories`; and beyond COCO `info` and `failures`.
+        in pixels, area of the box, score, and track_id where objects are tracked), `categories`; and beyond COCO
+        `info` and `failures`.
         """
         return {
             "info": self._info,

@@ -13,6 +13,7 @@ from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.methods.token_detector import DetectorOptions
+from objloc_ros.ops.areas import Area
 from objloc_ros.options import Options, describe, option
 from objloc_ros.types import DEFAULT_TEMPLATES, check_prompt_texts
 from objloc_ros.version import __version__
@@ -62,6 +63,12 @@ class PipelineConfig(Options):
     )
     templates: tuple[str, ...] = option(
         DEFAULT_TEMPLATES, "Sentences around a prompt, averaged; `imagenet` alone stands for OpenAI's 80."
+    )
+    ignore: str = option(
+        "",
+        "Polygons in which no object is reported, such as the robot's bonnet: `0,0.9 1,0.9 1,1 0,1`; corners x,y in "
+        "fractions of width and height from the top left, polygons separated by semicolons.",
+        parse=Area.parse,
     )
     backbone: str = option("tiny", "Backbone by its name in the weights registry.", live=False)
     device: str = option("auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.", live=False)
@@ -171,10 +178,12 @@ class PipelineConfig(Options):
         }
         if self.prompts:
             about |= {"clip": self.clip, "prompts": list(self.prompts), "templates": list(self.templates)}
+        if self.ignore:
+            about["ignore"] = self.ignore
         return about | {name: str(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
 
 
-NETWORKS = tuple(name for name in describe(PipelineConfig) if name not in ("prompts", "templates"))
+NETWORKS = tuple(name for name in describe(PipelineConfig) if name not in ("prompts", "templates", "ignore"))
 """The fields that say which networks look at the images, at what size and where."""
 
 WEIGHTS = tuple(name for name in NETWORKS if name.endswith("weights"))

@@ -16,16 +16,20 @@ from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.detector import DetectorHead
 from objloc_ros.engine.heads.discovery import DiscoveryHead
+from objloc_ros.engine.heads.exemplars import Box, show
 from objloc_ros.engine.loader import Loader
 from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, ImageHead, Result
 from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.exemplar import Exemplar
+from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import DEFAULT_TEMPLATES, Image, LabelSet, Size, check_image, size_of
 
 NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
+NO_EXEMPLARS: Mapping[str, Exemplar] = MappingProxyType({})
 
 
 def load_pipeline(
@@ -104,6 +108,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
     pipeline = Pipeline(backbone, heads, loader.load_encoder(config), device=device)
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
+    pipeline.ignore = config.ignore
     if config.prompts:
         pipeline.set_prompts(config.prompts, config.templates)
     return pipeline
@@ -136,6 +141,7 @@ class Pipeline:
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: ActivePrompts | None = None
+        self._ignore = ""
         self.fine_timings = False
 
     @property
@@ -173,6 +179,20 @@ class Pipeline:
         self._options = {**self._options, method: changed}
 
     @property
+    def ignore(self) -> str:
+        """Polygons in which nothing is reported, as in `PipelineConfig`; those that are set hold for the next `run`.
+
+        Raises:
+            ParameterError: On setting a text that describes no polygons.
+        """
+        return self._ignore
+
+    @ignore.setter
+    def ignore(self, text: str) -> None:
+        PipelineConfig.check(ignore=text)
+        self._ignore = text
+
+    @property
     def labels(self) -> LabelSet | None:
         """The prompts in force and their ids; None before there are any."""
         return None if self._prompts is None else self._prompts.labels
@@ -190,11 +210,35 @@ class Pipeline:
         """
         return self.use_prompts(self.encode_prompts(prompts, templates))
 
-    def encode_prompts(self, prompts: Sequence[str], templates: Sequence[str] = DEFAULT_TEMPLATES) -> EncodedPrompts:
-        """Run the slow half of `set_prompts`: it changes nothing and may run beside `run` in another thread."""
+    def encode_prompts(
+        self,
+        prompts: Sequence[str],
+        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        exemplars: Mapping[str, Exemplar] = NO_EXEMPLARS,
+    ) -> EncodedPrompts:
+        """Run the slow half of `set_prompts`: it changes nothing and may run beside `run` in another thread.
+
+        Args:
+            prompts: As for `set_prompts`.
+            templates: As for `set_prompts`.
+            exemplars: Classes that were shown, by names that no prompt has; see `learn_exemplar`.
+        """
         if self._encoder is None:
             raise ParameterError("this pipeline has no text tower")
-        return self._encoder.encode(prompts, templates)
+        return replace(self._encoder.encode(prompts, templates), exemplars=exemplars)
+
+    def learn_exemplar(self, image: Image, box: Box) -> Exemplar:
+        """Learn what is inside a box of an image by one pass; may run beside `run` in another thread.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+            box: Left, top, right and bottom in pixels, maximum exclusive; inside the image, and not all of it.
+
+        Raises:
+            InputError: If the image is empty or not RGB uint8, or nothing of it is left around the box.
+        """
+        features, (geometry,) = self.backbone.encode([image])
+        return show(image, features, geometry, box)
 
     def use_prompts(self, encoded: EncodedPrompts) -> LabelSet:
         """Run the instant half of `set_prompts`: a running `run` finishes with the prompts it began with.
@@ -206,7 +250,9 @@ class Pipeline:
 
     def unknown_words(self) -> list[str]:
         """Return the words of the prompts in force that the text tower has never met."""
-        return [] if self._encoder is None or self.labels is None else self._encoder.unknown_words(self.labels.prompts)
+        if self._encoder is None or self._prompts is None:
+            return []
+        return self._encoder.unknown_words(self._prompts.prompts)
 
     def geometry(self, source: Size) -> Geometry:
         """Return how an image of this height and width is resized and padded for the backbone; not at all without."""
@@ -272,8 +318,13 @@ class Pipeline:
         for method in memories:
             if not isinstance(self._find_head(method), DiscoveryHead):
                 raise ParameterError(f"only discovery methods on a backbone follow a video, not {method!r}")
-        options, prompts = self._options, self._prompts  # what is changed meanwhile holds for the next run
+        options, prompts, area = (
+            self._options,
+            self._prompts,
+            Area.parse(self._ignore),
+        )  # what is changed meanwhile holds for the next run
         reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
+        reads_features |= prompts is not None and bool(prompts.exemplars)
         several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
         results: dict[int, Result] = {}
         for numbers in groups:
@@ -284,12 +335,13 @@ class Pipeline:
                     features, geometries = self.backbone.encode(group, key)
                 else:
                     features, geometries = None, [self._plan(image) for image in group]
-                batch = Batch(group, geometries, features, prompts, memories)
+                batch = Batch(group, geometries, features, prompts, memories, area)
                 for method, head in heads.items():
                     with stage(method):
-                        head_results[method] = head(batch, options[method])
+                        of_batch = head(batch, options[method])
+                    head_results[method] = [replace(one, ignored=area) for one in of_batch] if area else of_batch
             for i, number in enumerate(numbers):
-                of_image = {method: of_batch[i] for method, of_batch in head_results.items()}
+                of_image = {method: some[i] for method, some in head_results.items()}
                 results[number] = Result(size_of(group[i]), of_image, stopwatch.times_ms)
         return results[0] if isinstance(images, np.ndarray) else [results[number] for number in range(len(several))]
 

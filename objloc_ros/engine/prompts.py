@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from objloc_ros.backbones.lite_clip import LITE_CLIP
 from objloc_ros.backbones.lite_text import LiteText
 from objloc_ros.backbones.weights import load_clip_text, load_noun_table
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.exemplar import Exemplar
 from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prompt_texts
 
 IMAGENET = "imagenet"
@@ -33,14 +34,17 @@ class EncodedPrompts:
     Args:
         prompts: P texts.
         texts: Unit vectors float32 [1 + P, D], the background's first.
+        exemplars: Classes that were shown, by name: E of them.
     """
 
     prompts: tuple[str, ...]
     texts: Tensor
+    exemplars: Mapping[str, Exemplar] = field(default_factory=dict)
 
     def number(self, previous: LabelSet | None) -> ActivePrompts:
         """Give out ids as for the set that follows another: prompts that stay keep theirs."""
-        return ActivePrompts(LabelSet.number(self.prompts, previous), self.texts)
+        labels = LabelSet.number((*self.prompts, *self.exemplars), previous)
+        return ActivePrompts(labels, self.texts, tuple(self.exemplars.values()))
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,19 @@ class ActivePrompts:
     """A set of prompts in force.
 
     Args:
-        labels: The prompts and their ids.
+        labels: The prompts, then the exemplars' names, and their ids: P + E.
         texts: Unit vectors float32 [1 + P, D], the background's first.
+        exemplars: E classes that were shown.
     """
 
     labels: LabelSet
     texts: Tensor
+    exemplars: tuple[Exemplar, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The P prompts."""
+        return self.labels.prompts[: len(self.labels) - len(self.exemplars)]
 
 
 class PromptEncoder:

@@ -11,15 +11,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.io.drawing import label_overlay, overlay
+from objloc_ros.io.drawing import hatch, label_overlay, overlay
 from objloc_ros.methods.found import corloc_box
+from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, map_to_source
 from objloc_ros.ops.regions import components
-from objloc_ros.types import Detections, Features, Image, LabelSet, Size
+from objloc_ros.types import CLASS_FREE, UNLABELLED, Detections, Features, Image, LabelSet, Size, size_of
 
 if TYPE_CHECKING:  # these import what takes seconds; a node reads the options of methods before it needs them
     from objloc_ros.engine.prompts import ActivePrompts
     from objloc_ros.engine.temporal import Memory
+
+Pixels = npt.NDArray[Any]
+"""A map, whatever it holds."""
 
 
 class Maps(Mapping[str, npt.NDArray[Any]]):
@@ -50,20 +54,27 @@ class HeadResult:
         detections: Boxes in source pixels with scores, best first.
         geometry: Maps the processed size to the source image.
         mask: bool [h', w'] at the processed size, the union of the objects.
+        ignored: Where nothing was to be reported: what maps hold nothing in, and pictures are hatched in.
     """
 
     detections: Detections
     geometry: Geometry
     mask: npt.NDArray[np.bool_]
+    ignored: Area = field(default=Area(), kw_only=True)
 
     @property
     def prompts(self) -> LabelSet | None:
         """The prompts, and the ids that stand for them in `label_map`; None for methods without prompts."""
         return None
 
+    @property
+    def mask_labels(self) -> LabelSet | None:
+        """What the ids in the map `mask` stand for, UNLABELLED aside; None where there is no such map."""
+        return CLASS_FREE
+
     def maps(self) -> Maps:
         """Return the maps that a node publishes, uint8 or uint16 [H, W], by the names of their topics."""
-        return Maps(mask=self.mask_u8)
+        return Maps(mask=self.label_map)
 
     def files(self) -> Maps:
         """Return the maps that `objloc detect` writes, by the ends of their files' names."""
@@ -73,14 +84,14 @@ class HeadResult:
         """Return what each pixel of the source image belongs to.
 
         Returns:
-            Integers [H, W]: 255 on objects and 0 elsewhere; of a method with a mask for each object the places of the
+            Integers [H, W]: 1 on objects and 0 elsewhere; of a method with a mask for each object the places of the
             detections from 1 on, and 0 elsewhere; of one with prompts their ids, and UNLABELLED elsewhere.
         """
-        return self.mask_u8()
+        return self._to_source(self.mask.astype(np.uint8))
 
     def mask_u8(self) -> Image:
-        """Foreground 255, background 0: uint8 [H, W] at the source size."""
-        return map_to_source(self.mask.astype(np.uint8) * np.uint8(255), self.geometry, cv2.INTER_NEAREST)
+        """Foreground 255, background 0, a picture for people: uint8 [H, W] at the source size."""
+        return self._to_source(self.mask.astype(np.uint8) * np.uint8(255))
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """Return the pixels of each detection: uint16 [H, W] at the source size, i + 1 on the i-th, 0 elsewhere.
@@ -89,7 +100,7 @@ class HeadResult:
         boxes: no two regions of a mask have the same, as both would reach from left to right and from top to bottom,
         and cross.
         """
-        return map_to_source(self._regions(), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self._regions())
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
@@ -111,7 +122,7 @@ class HeadResult:
 
     def draw(self, image: Image) -> Image:
         """Draw the result into its image, as the nodes do: RGB uint8 [H, W, 3], a new one."""
-        return overlay(image, self.label_map(), self.detections)
+        return overlay(self._ground(image), self.label_map(), self.detections)
 
     def best(self, count: int, min_score: float = 0.0) -> HeadResult:
         """Keep at most `count` detections, none with a lower score than `min_score`; maps without instances stay."""
@@ -120,6 +131,17 @@ class HeadResult:
     def with_ids(self, ids: tuple[str, ...]) -> HeadResult:
         """Return the same result with these track ids of its detections."""
         return replace(self, detections=replace(self.detections, ids=ids))
+
+    def _to_source(self, values: Pixels, interpolation: int = cv2.INTER_NEAREST, empty: int = 0) -> Pixels:
+        """Bring a map [h', w'] to the source size [H, W], with `empty` in the very pixels that are ignored."""
+        pixels = map_to_source(values, self.geometry, interpolation)
+        if not self.ignored:
+            return pixels
+        return np.where(self.ignored.mask(self.geometry.source), pixels.dtype.type(empty), pixels)
+
+    def _ground(self, image: Image) -> Image:
+        """Return what is drawn on: the image, hatched where it is ignored."""
+        return hatch(image, self.ignored.mask(size_of(image))) if self.ignored else image
 
     def _count_best(self, count: int, min_score: float) -> int:
         return int((self.detections.scores[:count] >= min_score).sum())  # the best come first
@@ -154,16 +176,16 @@ class SaliencyResult(HeadResult):
     logits: npt.NDArray[np.float32]
 
     def maps(self) -> Maps:
-        """Return mask and saliency."""
-        return Maps(mask=self.mask_u8, confidence=self.saliency_u8)
+        """Return ids and saliency."""
+        return Maps(mask=self.label_map, confidence=self.saliency_u8)
 
     def saliency_u8(self) -> Image:
         """Return the saliency scaled to 0-255: uint8 [H, W] at the source size."""
-        return map_to_source(np.rint(self.saliency * 255).astype(np.uint8), self.geometry)
+        return self._to_source(np.rint(self.saliency * 255).astype(np.uint8), cv2.INTER_LINEAR)
 
     def soft_map(self) -> npt.NDArray[np.float32]:
         """Return the saliency."""
-        return np.clip(map_to_source(self.saliency, self.geometry, cv2.INTER_LINEAR), 0, 1)
+        return np.clip(self._to_source(self.saliency, cv2.INTER_LINEAR), 0, 1)
 
     def main_box(self) -> npt.NDArray[np.float32]:
         """Return the box of the largest region at the resolution of the logits, as in FOUND's paper."""
@@ -186,6 +208,11 @@ class InstanceResult(HeadResult):
     instances: npt.NDArray[np.uint16]
     draw_mask: Callable[[int], npt.NDArray[np.bool_]] | None = None
 
+    @property
+    def mask_labels(self) -> None:
+        """None: there are instances, which have numbers, not labels."""
+        return None
+
     def maps(self) -> Maps:
         """Return the instances."""
         return Maps(instance_mask=self.instances_u16)
@@ -200,7 +227,7 @@ class InstanceResult(HeadResult):
 
     def instances_u16(self) -> npt.NDArray[np.uint16]:
         """Return the instances at the source size, uint16 [H, W]."""
-        return map_to_source(self.instances, self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.instances)
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """Yield the pixels of each detection at the source size, bool [H, W], also those that a better one covers."""
@@ -208,8 +235,11 @@ class InstanceResult(HeadResult):
             yield from super().masks()
             return
         for place in range(len(self.detections)):
-            mask = self.draw_mask(place).astype(np.uint8)
-            yield map_to_source(mask, self.geometry, cv2.INTER_NEAREST) > 0
+            yield self._to_source(self.instance(place))
+
+    def instance(self, place: int) -> npt.NDArray[np.bool_]:
+        """Return the pixels of the i-th detection from 0 on, also those that a better one covers: bool [h', w']."""
+        return self.instances == place + 1 if self.draw_mask is None else self.draw_mask(place)
 
     def best(self, count: int, min_score: float = 0.0) -> InstanceResult:
         """Keep at most `count` objects, none with a lower score than `min_score`, with their pixels."""
@@ -240,6 +270,11 @@ class SemanticResult(HeadResult):
         """The labels."""
         return self.labels
 
+    @property
+    def mask_labels(self) -> LabelSet:
+        """The labels."""
+        return self.labels
+
     def maps(self) -> Maps:
         """Return ids and confidence."""
         return Maps(mask=self.classes_u8, confidence=self.confidence_u8)
@@ -254,11 +289,11 @@ class SemanticResult(HeadResult):
 
     def classes_u8(self) -> Image:
         """Return the ids at the source size, uint8 [H, W]."""
-        return map_to_source(self.classes, self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(self.classes, empty=UNLABELLED)
 
     def confidence_u8(self) -> Image:
         """Confidence scaled to 0-255: uint8 [H, W] at the source size."""
-        return map_to_source(np.rint(self.confidence * 255).astype(np.uint8), self.geometry, cv2.INTER_NEAREST)
+        return self._to_source(np.rint(self.confidence * 255).astype(np.uint8))
 
     def shares(self) -> dict[str, float]:
         """Return the part of the image that each prompt covers."""
@@ -266,7 +301,7 @@ class SemanticResult(HeadResult):
 
     def draw(self, image: Image) -> Image:
         """Return the image coloured by its labels, with their names."""
-        return label_overlay(image, self.classes_u8(), self.labels.names())
+        return label_overlay(self._ground(image), self.classes_u8(), self.labels.names())
 
     def _where(self, label: str) -> npt.NDArray[np.bool_]:
         ids = {prompt: number for number, prompt in self.labels.names().items()}
@@ -305,6 +340,7 @@ class Batch:
         features: The backbone's; None where no head reads them.
         prompts: What to look for; None where nobody said.
         memories: What is known from the earlier frames of the video whose next one this is, by method; updated.
+        area: Where nothing is to be reported.
     """
 
     images: Sequence[Image]
@@ -312,6 +348,11 @@ class Batch:
     features: Features | None = None
     prompts: ActivePrompts | None = None
     memories: Mapping[str, Memory] = field(default_factory=dict)
+    area: Area = field(default=Area())
+
+    def ignored(self, geometry: Geometry) -> npt.NDArray[np.bool_] | None:
+        """Return the pixels in which nothing is to be reported, bool [h', w']; None where there are none."""
+        return self.area.mask(geometry.resized) if self.area else None
 
     def require_features(self) -> Features:
         """Return the backbone's features, for a head whose `reads_features` is true."""

@@ -1,10 +1,9 @@
-"""What is known from a camera's earlier frames: the objects of discovery, and the ids of tracks.
+"""What is known from a camera's earlier frames: the objects of discovery.
 
 Masks are carried over by label propagation on the backbone's own features (Jabri et al., "Space-Time Correspondence as
 a Contrastive Random Walk", NeurIPS 2020; Caron et al., ICCV 2021, section 4.2): a patch takes the labels of the patches
 of the previous frame that it resembles most. What is found anew updates the object that it overlaps; an object that is
-not found again stays as long as what is carried over stands out. Ids come from motpy: Kalman filters on boxes, matched
-by IoU.
+not found again stays as long as what is carried over stands out.
 """
 
 from __future__ import annotations
@@ -13,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from motpy import Detection, MultiObjectTracker
-from motpy.tracker import IOUAndFeatureMatchingFunction
 from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.methods.patch_object import PatchObject, separation
 from objloc_ros.ops.regions import components
-from objloc_ros.types import Detections, Grid, Size
+from objloc_ros.types import Grid
 
 VOTING_PATCHES = 5
 """Number of patches of the previous frame that vote on the label of a patch."""
@@ -160,101 +156,3 @@ def _select_largest_region(mask: Tensor) -> Tensor:
     patches = mask.cpu().numpy()
     regions = components(patches)
     return torch.from_numpy(np.asarray((regions.labels == regions.largest()) & patches)).to(mask.device)
-
-
-BOX_UNITS = 1000.0
-"""Units per longer side of the image in which boxes are tracked, so that the noise model suits any size."""
-
-MAX_STALE_FRAMES = 10
-"""Number of frames for which a track outlives its last detection."""
-
-MOTION_MODEL = {
-    "order_pos": 1,
-    "dim_pos": 2,
-    "order_size": 0,
-    "dim_size": 2,
-    "q_var_pos": 300.0,
-    "q_var_size": 100.0,
-    "r_var_pos": 30.0,
-    "r_var_size": 30.0,
-}
-"""Constant velocity, constant size; variances in squared box units (and per frame); a patch is about 30 units wide."""
-
-MIN_TRACK_IOU = 0.2
-"""Least IoU of a detection with a track's predicted box."""
-
-
-class Tracker:
-    """Tracks the objects of one camera, those of each label apart; call `update` with every frame in turn."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """End all tracks: the next frame is the first of another video."""
-        self._labels: dict[str, _LabelTracker] = {}
-        self._ids: dict[str, str] = {}
-
-    def update(self, detections: Detections, size: Size) -> tuple[str, ...]:
-        """Assign track ids to the detections of the next frame.
-
-        Args:
-            detections: Boxes in pixels.
-            size: Height and width of the image.
-
-        Returns:
-            One id per detection, "1", "2", ...: the same as in earlier frames for the same object, and never used again
-            for another.
-        """
-        boxes = detections.boxes.astype(np.float64) * (BOX_UNITS / max(size))
-        labels, tracks = np.array(detections.labels, dtype=object), [""] * len(detections)
-        for label in dict.fromkeys([*self._labels, *detections.labels]):  # those out of sight learn that, too
-            places = np.flatnonzero(labels == label)
-            tracker = self._labels.setdefault(label, _LabelTracker())
-            for place, track in zip(places, tracker.update(boxes[places], detections.scores[places]), strict=True):
-                tracks[place] = track
-        ids = tuple(self._number_track(track) for track in tracks)
-        self._labels = {label: tracker for label, tracker in self._labels.items() if tracker.active_tracks()}
-        active = {track for tracker in self._labels.values() for track in tracker.active_tracks()}
-        self._ids = {track: name for track, name in self._ids.items() if track in active}
-        return ids
-
-    def _number_track(self, track: str) -> str:
-        if track not in self._ids:
-            self._count += 1
-            self._ids[track] = str(self._count)
-        return self._ids[track]
-
-
-class _LabelTracker:
-    """Tracks boxes by motpy, whose names for tracks are long and random."""
-
-    def __init__(self) -> None:
-        self._matching = _RecordingMatcher(min_iou=MIN_TRACK_IOU)
-        self._tracker = MultiObjectTracker(
-            dt=1.0,
-            model_spec=dict(MOTION_MODEL),
-            matching_fn=self._matching,
-            tracker_kwargs={"max_staleness": MAX_STALE_FRAMES},
-        )
-
-    def active_tracks(self) -> set[str]:
-        """Return the tracks that a box of the next frame may continue."""
-        return {track.id for track in self._tracker.trackers}
-
-    def update(self, boxes: npt.NDArray[np.float64], scores: npt.NDArray[np.float32]) -> list[str]:
-        """Return the track of each box of the next frame: boxes [n, 4] in `BOX_UNITS`, scores [n]."""
-        known = self.active_tracks()
-        self._tracker.step([Detection(box=box, score=float(s)) for box, s in zip(boxes, scores, strict=True)])
-        fresh = iter(track.id for track in self._tracker.trackers if track.id not in known)
-        return [self._matching.track_of.get(i) or next(fresh) for i in range(len(boxes))]
-
-
-class _RecordingMatcher(IOUAndFeatureMatchingFunction):
-    """motpy's matching, which remembers the track of each detection: motpy itself does not tell."""
-
-    def __call__(self, trackers: list, detections: list) -> npt.NDArray[np.int64]:
-        pairs = super().__call__(trackers, detections)
-        self.track_of = {int(detection): trackers[int(track)].id for track, detection in pairs}
-        return pairs

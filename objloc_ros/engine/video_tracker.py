@@ -7,11 +7,12 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from objloc_ros.engine.box_tracker import BoxTracker
 from objloc_ros.engine.config import DISCOVERY
 from objloc_ros.engine.frame_stats import VideoClock
 from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.results import HeadResult, Result
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.options import Options, option
 from objloc_ros.types import Image, Size
 
@@ -60,6 +61,7 @@ class VideoTracker:
 
     Attributes:
         options: May be exchanged between two frames.
+        tracked: Likewise; one that is tracked again begins with new ids.
     """
 
     def __init__(
@@ -73,10 +75,10 @@ class VideoTracker:
         self._pipeline = pipeline
         self._methods = tuple(pipeline.methods if methods is None else methods)
         self.options = VideoOptions() if options is None else options
-        self._tracked = tracked
+        self.tracked = tracked
         self._clock = VideoClock()
         self._memories: dict[str, Memory] = {}
-        self._trackers: defaultdict[str, Tracker] = defaultdict(Tracker)
+        self._trackers: defaultdict[str, BoxTracker] = defaultdict(BoxTracker)
 
     def __call__(self, image: Image, stamp_ns: int | None = None, *, key: Hashable | None = None) -> Result:
         """Run the methods on the next frame, in one pass of the backbone.
@@ -107,7 +109,7 @@ class VideoTracker:
         gone = [method for method in self._methods if method not in methods]
         new = [method for method in methods if method not in self._methods]
         for before, after in zip(gone, new, strict=False):
-            self._trackers[after] = self._trackers.pop(before, Tracker())
+            self._trackers[after] = self._trackers.pop(before, BoxTracker())
         for method in gone[len(new) :]:
             self._trackers[method].forget()
         self._methods = tuple(methods)
@@ -122,6 +124,7 @@ class VideoTracker:
         if method in DISCOVERY:
             count = len(found.detections) if self.options.max_objects is None else self.options.max_objects
             found = found.best(count, self.options.min_score)
-        if self._tracked is not None and method not in self._tracked:
+        if self.tracked is not None and method not in self.tracked:
+            self._trackers[method].forget()
             return found
         return found.with_ids(self._trackers[method].update(found.detections, source))

@@ -24,8 +24,8 @@ from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.methods.found import background_mask
 from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
 from objloc_ros.metrics.base import VideoMetric
-from objloc_ros.metrics.boxes import Boxes
 from objloc_ros.metrics.steadiness import match_boxes
+from objloc_ros.ops.boxes import Boxes
 from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
 from objloc_ros.ops.regions import BoolMap, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from objloc_ros.errors import ParameterError
 from objloc_ros.fleet.descriptors import check_finite
-from objloc_ros.metrics.boxes import iou
+from objloc_ros.ops.boxes import iou
 from objloc_ros.ops.ranking import RowBlocks
 
 Across = Literal["recording", "camera", "none"]

@@ -29,6 +29,9 @@ BOX: Colour = (255, 208, 56)
 OUTLINE_COLOUR: Colour = (255, 255, 255)
 """RGB of the outlines of true objects."""
 
+HATCH = 64
+"""What is added to the pixels of the lines in an area that is darkened to less than 128."""
+
 DARK: Colour = (14, 20, 28)
 """RGB of outlines under bright lines and of text on bright labels."""
 
@@ -90,6 +93,22 @@ def overlay(image: Image, mask: npt.NDArray[np.generic] | None = None, detection
             _box(canvas, box, pen)
         for box, score, name in zip(detections.boxes, detections.scores, _name(detections), strict=True):
             _label(canvas, box, float(score), name, pen)
+    return canvas
+
+
+def hatch(image: Image, mask: npt.NDArray[np.bool_]) -> Image:
+    """Darken a part of an image, and draw diagonal lines in it: RGB uint8 [H, W, 3], a new one.
+
+    Args:
+        image: RGB uint8 [H, W, 3]; left untouched.
+        mask: bool [H, W], the part.
+    """
+    pen = Pen.for_size(*image.shape[:2])
+    ys, xs = np.ogrid[: image.shape[0], : image.shape[1]]
+    lines = (xs + ys) % (8 * pen.line) < pen.line
+    canvas = image.copy()
+    canvas[mask] //= 2
+    canvas[mask & lines] += HATCH
     return canvas
 
 

@@ -151,6 +151,7 @@ def localise(
     geometry: Geometry,
     options: FoundOptions,
     image: npt.NDArray[np.uint8] | None = None,
+    ignored: BoolMap | None = None,
 ) -> FoundResult:
     """Turn the head's logits into objects by the paper's evaluation protocol.
 
@@ -161,15 +162,22 @@ def localise(
         geometry: How the image became the ViT's input.
         options: Threshold, selection and post-processing.
         image: RGB uint8 [H, W, 3] of the source size; only post="bilateral" looks at it.
+        ignored: bool [h', w'], pixels without saliency; None for none.
 
     Raises:
         InputError: If the logits do not fit the grid, or the image is missing.
     """
-    return localise_saliency(upsampled_saliency(logits, geometry), geometry=geometry, options=options, image=image)
+    saliency = upsampled_saliency(logits, geometry)
+    return localise_saliency(saliency, geometry=geometry, options=options, image=image, ignored=ignored)
 
 
 def localise_saliency(
-    saliency: Floats, *, geometry: Geometry, options: FoundOptions, image: npt.NDArray[np.uint8] | None = None
+    saliency: Floats,
+    *,
+    geometry: Geometry,
+    options: FoundOptions,
+    image: npt.NDArray[np.uint8] | None = None,
+    ignored: BoolMap | None = None,
 ) -> FoundResult:
     """Turn a saliency map into objects: the regions above the threshold.
 
@@ -178,15 +186,20 @@ def localise_saliency(
         geometry: How the image became the network's input.
         options: Threshold, selection and post-processing.
         image: RGB uint8 [H, W, 3] of the source size; only post="bilateral" looks at it.
+        ignored: bool [h', w'], pixels without saliency; None for none.
 
     Raises:
         InputError: If the image is missing.
     """
+    if ignored is not None:
+        saliency = np.where(ignored, np.float32(0), saliency)
     mask = saliency > options.threshold
     if options.post == "bilateral":
         if image is None:
             raise InputError("post='bilateral' needs the image, got none")
         mask = refine_mask(mask, resize(image, geometry), mode=options.mode)
+    if ignored is not None:
+        mask = mask & ~ignored
     return _report(saliency, mask, options)
 
 

@@ -2,12 +2,13 @@
 
 from objloc_ros.metrics.average_precision import AveragePrecision, ScoredImage, average_precision
 from objloc_ros.metrics.base import Mean, Metric
-from objloc_ros.metrics.boxes import Boxes, CorLoc, iou
+from objloc_ros.metrics.boxes import CorLoc
 from objloc_ros.metrics.clusters import ClusterAP, ClusteredImage, class_ap, match_clusters
 from objloc_ros.metrics.rank_ap import RankAP, RankFigures
 from objloc_ros.metrics.saliency import Saliency
 from objloc_ros.metrics.semantic import MeanIoU
 from objloc_ros.metrics.steadiness import Flicker, Steadiness
+from objloc_ros.ops.boxes import Boxes, iou
 
 __all__ = [
     "AveragePrecision",

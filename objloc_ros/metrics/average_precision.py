@@ -14,7 +14,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from objloc_ros.io.rle import count_pixels
 from objloc_ros.metrics.base import Metric
-from objloc_ros.metrics.boxes import Boxes
+from objloc_ros.ops.boxes import Boxes
 
 STAT_INDEX = {"ap": 0, "ap50": 1, "ap75": 2, "ar1": 6, "ar10": 7, "ar100": 8}
 """Places of our figures among COCO's twelve."""

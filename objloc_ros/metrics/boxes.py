@@ -1,4 +1,4 @@
-"""How boxes agree with the truth: overlaps, and CorLoc (Deselaers et al., ECCV 2010; protocol of LOST)."""
+"""How boxes agree with the truth: CorLoc (Deselaers et al., ECCV 2010; protocol of LOST)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.metrics.base import Metric
-
-Boxes = npt.NDArray[np.floating | np.integer]
-"""[n, 4] as (x1, y1, x2, y2), max side exclusive."""
-
-
-def iou(boxes: Boxes, truth: Boxes) -> npt.NDArray[np.float64]:
-    """Compute the intersection over union of each box [n, 4] with each true one [m, 4]: float64 [n, m]."""
-    inter, union = _overlaps(boxes.reshape(-1, 1, 4), truth.reshape(1, -1, 4))
-    return inter / np.maximum(union, 1e-12)
+from objloc_ros.ops.boxes import Boxes, overlaps
 
 
 @dataclass
@@ -65,13 +57,5 @@ class CorLoc(Metric):
 
 def _hits(boxes: Boxes, truth: Boxes) -> npt.NDArray[np.bool_]:
     """Whether pairs of boxes, of broadcastable shapes [..., 4], overlap by one half at least."""
-    inter, union = _overlaps(boxes, truth)
+    inter, union = overlaps(boxes, truth)
     return (2 * inter >= union) & (union > 0)
-
-
-def _overlaps(boxes: Boxes, truth: Boxes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Compute the areas of intersection and union of pairs; exact for whole numbers."""
-    a, b = boxes.astype(np.float64), truth.astype(np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    inter = sides.clip(0).prod(-1)
-    return inter, (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter

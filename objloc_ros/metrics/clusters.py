@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 
 from objloc_ros.errors import InputError
 from objloc_ros.metrics.base import Metric
-from objloc_ros.metrics.boxes import Boxes, iou
+from objloc_ros.ops.boxes import Boxes, iou
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU thresholds of COCO's average: 0.5 to 0.95."""

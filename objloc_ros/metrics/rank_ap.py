@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.metrics.base import Metric
-from objloc_ros.metrics.boxes import Boxes, iou
+from objloc_ros.ops.boxes import Boxes, iou
 
 THRESHOLDS = tuple(0.5 + 0.05 * step for step in range(10))
 """Of COCO, and so of LOD's AP@[50:95]."""

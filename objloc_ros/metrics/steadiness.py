@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.metrics.base import VideoMetric
-from objloc_ros.metrics.boxes import Boxes, iou
+from objloc_ros.ops.boxes import Boxes, iou
 from objloc_ros.ops.regions import mask_iou
 
 HIT_IOU = 0.5

@@ -8,11 +8,13 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from objloc_ros.engine.config import WEIGHTS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
+from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import ParameterError
 from objloc_ros.nodes.camera import Frame
 from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
 
-BACKBONE = (*parameters(PipelineConfig, "backbone", "device", "weights", "short_side"), *CAMERA)
+BACKBONE = (
+    *parameters(PipelineConfig, "backbone", "device", "weights", "short_side"),
+    *CAMERA,
+    *parameters(PipelineConfig, "ignore"),
+)
 """Parameters of every node with a pipeline."""
 
 WARM_UP_SIZE = (480, 640)
@@ -72,7 +78,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
 class MethodAdapter(abc.ABC):
     """Methods of one pipeline as a `PerceptionNode` drives them.
 
-    Life cycle: `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
+    Life cycle: `listen` once; `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
 
     Args:
         pipeline_factory: Builds the pipeline.
@@ -124,6 +130,9 @@ class MethodAdapter(abc.ABC):
                 "configure it again"
             )
 
+    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:  # noqa: B027 - most methods only look
+        """Subscribe to what else the node takes in; called once, when the node is whole."""
+
     def apply(self, values: Values) -> None:
         """Take a complete, checked set of values over; it holds from the next frame on."""
         if self._pipeline is not None:
@@ -154,7 +163,8 @@ class MethodAdapter(abc.ABC):
         pipeline.warm_up(WARM_UP_SIZE)
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
-        """Hand the methods' options to a pipeline."""
+        """Hand the methods' options, and what is to be ignored, to a pipeline."""
+        pipeline.ignore = values["ignore"]
         for method, options in self.method_options(values).items():
             pipeline.configure(method, **options)
 
@@ -192,6 +202,40 @@ class MethodAdapter(abc.ABC):
         if self._pipeline is None:
             raise RuntimeError("no pipeline is loaded")
         return self._pipeline
+
+
+class VideoAdapter(MethodAdapter):
+    """Methods, one at a time, that see the frames of a camera as a video, whose objects may have ids that last.
+
+    Args:
+        pipeline_factory: Builds the pipeline.
+    """
+
+    def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
+        super().__init__(pipeline_factory)
+        self._video: VideoTracker | None = None
+
+    def follow(self, method: str) -> VideoTracker:
+        """Return what runs a method on the next frame; one that takes another's place goes on with its ids."""
+        if self._video is None:
+            self._video = VideoTracker(self.pipeline, (method,))
+        self._video.use((method,))
+        return self._video
+
+    def reset(self) -> None:
+        """Forget the video: the next frame begins another one."""
+        if self._video is not None:
+            self._video.reset()
+
+    def free_memory(self) -> None:
+        """Forget the video, whose features are on the device."""
+        self.reset()
+        super().free_memory()
+
+    def release(self) -> None:
+        """Drop the video, too, which holds the pipeline."""
+        self._video = None
+        super().release()
 
 
 def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: Outputs, wanted: frozenset[str]) -> None:

@@ -11,14 +11,14 @@ from vision_msgs.msg import Detection2DArray
 
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
-from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
+from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.methods.maskcut import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
     OVERLAYS,
-    MethodAdapter,
     PipelineFactory,
+    VideoAdapter,
     build_pipeline,
     publish_result,
 )
@@ -42,7 +42,7 @@ PARAMETERS = Table(
 )
 
 
-class DiscoveryAdapter(MethodAdapter):
+class DiscoveryAdapter(VideoAdapter):
     """Publishes the boxes, ids and instance mask of the chosen method's objects.
 
     Args:
@@ -57,7 +57,6 @@ class DiscoveryAdapter(MethodAdapter):
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
         self._settings: Values = {}
-        self._video: VideoTracker | None = None
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return the options of every method, so that each is ready when it is chosen."""
@@ -87,26 +86,9 @@ class DiscoveryAdapter(MethodAdapter):
         """Run the chosen method and publish what is wanted."""
         rgb, header, settings = frame.rgb(), frame.header, self._settings
         method = settings["method"]
-        if self._video is None:
-            self._video = VideoTracker(self.pipeline, (method,))
-        self._video.use((method,))
-        self._video.options = VideoOptions(settings["temporal"], settings["max_objects"], settings["min_score"])
-        publish_result(self._video(rgb, stamp_ns(header), key=frame)[method], rgb, header, outputs, wanted)
-
-    def reset(self) -> None:
-        """Forget the video: the next frame begins another one."""
-        if self._video is not None:
-            self._video.reset()
-
-    def free_memory(self) -> None:
-        """Forget the video, whose features are on the device."""
-        self.reset()
-        super().free_memory()
-
-    def release(self) -> None:
-        """Drop the video, too, which holds the pipeline."""
-        self._video = None
-        super().release()
+        video = self.follow(method)
+        video.options = VideoOptions(settings["temporal"], settings["max_objects"], settings["min_score"])
+        publish_result(video(rgb, stamp_ns(header), key=frame)[method], rgb, header, outputs, wanted)
 
 
 def main() -> int:

@@ -52,7 +52,11 @@ PARAMETERS = Table(
         high=10**9,
     ),
     Option("wait_for_subscribers", 0, "Hold the first frame back until `image` has so many.", low=0, high=100),
-    Option("frame_id", "camera", "Coordinate frame in the headers."),
+    Option(
+        "frame_id",
+        "camera_optical_frame",
+        "Coordinate frame in the headers; that of a picture looks along z, with x to the right and y down (REP 103).",
+    ),
 )
 
 DELIVERY_S = 0.5

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument, SetEnvironmentVariable
 
 from objloc_ros.nodes.qos import PROFILE_VARIABLES
+
+RESPAWN_DELAY_S = 2.0
+"""Pause before a process that ended is started again, seconds: one that cannot start leaves others room."""
 
 NODE_ARGUMENTS = (
     DeclareLaunchArgument("backbone", default_value="", description="Backbone, as `objloc weights list` names them."),
@@ -30,8 +34,30 @@ NODE_ARGUMENTS = (
         choices=["", "true", "false"],
         description="false: wait for `ros2 lifecycle`.",
     ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=["", "true", "false"],
+        description="true: time is that of /clock, as with `ros2 bag play --clock` and simulators.",
+    ),
 )
 """What `read_settings` reads; empty leaves a parameter to the parameter file."""
+
+PROCESS_ARGUMENTS = (
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Least severity of what a process logs; debug tells what became of each frame.",
+    ),
+    DeclareLaunchArgument(
+        "respawn",
+        default_value="false",
+        choices=["true", "false"],
+        description=f"true: start a process that ended again, {RESPAWN_DELAY_S:g} s later.",
+    ),
+)
+"""What `read_process_options` reads."""
 
 
 def check_file(text: str, argument: str = "params_file") -> str:
@@ -73,6 +99,20 @@ def read_settings(given: dict[str, str], nodes: Sequence[str]) -> dict[str, str 
     chosen: dict[str, str | bool] = {name: given[name] for name in texts if given[name]}
     if given["head_weights"]:
         chosen["head_weights"] = check_file(given["head_weights"], "head_weights")
-    if given["autostart"]:
-        chosen["autostart"] = given["autostart"] == "true"
+    for name in ("autostart", "use_sim_time"):
+        if given[name]:
+            chosen[name] = given[name] == "true"
     return chosen
+
+
+def read_process_options(given: dict[str, str]) -> dict[str, Any]:
+    """Return the keyword arguments of `launch_ros.actions.Node` that arguments set.
+
+    Args:
+        given: Arguments by name.
+    """
+    return {
+        "ros_arguments": ["--log-level", given["log_level"]],
+        "respawn": given["respawn"] == "true",
+        "respawn_delay": RESPAWN_DELAY_S,
+    }

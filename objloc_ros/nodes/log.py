@@ -74,6 +74,11 @@ class ThrottledLogger:
         """Log a warning, at most once a minute for each cause."""
         self._warn(self._minutely, cause, text)
 
+    def refuse(self, what: str, reason: str) -> None:
+        """Log that something was refused, at most once a minute; the diagnostics show the latest reason."""
+        self.last_error = f"{what}: {reason}"
+        self.warn(what, f"refused {what}: {reason}")
+
     def info(self, text: str) -> None:
         """Log a line that comes at no rate."""
         self._logger.info(text)

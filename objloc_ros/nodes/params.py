@@ -13,7 +13,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from objloc_ros.errors import ParameterError
+from objloc_ros.errors import ObjlocError, ParameterError
 from objloc_ros.nodes.camera import TRANSPORTS
 from objloc_ros.options import Option, describe
 
@@ -184,7 +184,7 @@ class LiveParameters:
             self._table.check(changes)
             if changes:
                 self._check({**self.values(), **changes})
-        except ParameterError as error:
+        except ObjlocError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if changes:
             self._changed_soon()

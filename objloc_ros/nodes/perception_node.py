@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Float32
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 from objloc_ros.engine.frame_stats import AgeClock, Arrival, FrameStats, StampAnomaly
 from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError, LatestSlot
@@ -35,20 +36,55 @@ class Job:
         frame: The camera's.
         arrival: When it came.
         recording: Number of times that the stamps had jumped back when it came.
+        requests: Number of times that a frame had been asked for when it came.
         on_done: Told when the node is done with it, if anybody wants to know.
     """
 
     frame: Frame
     arrival: Arrival
     recording: int
+    requests: int
     on_done: OnDone | None
+
+
+class FrameRequests:
+    """Requests for one frame, each met by the first one to be answered of those that came after it; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = self._met = 0
+
+    @property
+    def made(self) -> int:
+        """The number of requests so far, which a frame that comes now may meet."""
+        return self._made
+
+    def make(self) -> None:
+        """Ask for a frame."""
+        with self._lock:
+            self._made += 1
+
+    def are_open(self, made: int | None = None) -> bool:
+        """Whether some are not met yet; of the first `made` only, if given."""
+        with self._lock:
+            return self._met < (self._made if made is None else made)
+
+    def meet(self, made: int) -> None:
+        """Note that a frame was answered that came after the first `made` requests."""
+        with self._lock:
+            self._met = max(self._met, made)
+
+    def drop(self) -> None:
+        """Forget those that are not met yet."""
+        with self._lock:
+            self._met = self._made
 
 
 class PerceptionNode(LifecycleNode):
     """Life-cycle node around the methods of an adapter.
 
-    Subscribes to its camera only while active, enabled and listened to; keeps the newest frame; has the adapter process
-    it in a worker thread; counts and explains every frame that is not processed.
+    Subscribes to its camera only while active, listened to, and enabled or asked for one frame; keeps the newest frame;
+    has the adapter process it in a worker thread; counts and explains every frame that is not processed.
 
     Args:
         adapter: What the node runs; its alone.
@@ -71,6 +107,7 @@ class PerceptionNode(LifecycleNode):
         self._arrived_recording = self._processed_recording = 0
         self._slot: LatestSlot[Job] | None = None
         self._enabled = True
+        self._requests = FrameRequests()
         self._step = ""
         self.parameters = LiveParameters(self, adapter.parameters, check=adapter.check, apply=self._apply)
         values = self.parameters.values()
@@ -81,6 +118,9 @@ class PerceptionNode(LifecycleNode):
         self._camera.add(self)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/trigger", self._on_trigger)
+        self._rest_soon = self.create_guard_condition(self._follow_demand)
+        adapter.listen(self, self._log)
 
     def autostart(self) -> bool:
         """Configure and activate if the parameter says so; returns False when that failed."""
@@ -121,8 +161,9 @@ class PerceptionNode(LifecycleNode):
         self.adapter.release()
 
     def wants_frames(self) -> bool:
-        """Whether the node is active, enabled and listened to."""
-        return self._slot is not None and self._enabled and bool(self._outputs.wanted())
+        """Whether the node is active, listened to, and enabled or asked for a frame."""
+        is_asked = self._enabled or self._requests.are_open()
+        return self._slot is not None and is_asked and bool(self._outputs.wanted())
 
     def receive(self, frame: Frame, on_done: OnDone | None = None) -> None:
         """Keep a frame for the worker, in place of one that still waits.
@@ -140,7 +181,7 @@ class PerceptionNode(LifecycleNode):
             self._stats.forget_ages()
         slot = self._slot
         if slot is not None:
-            slot.offer(Job(frame, arrival, self._arrived_recording, on_done))
+            slot.offer(Job(frame, arrival, self._arrived_recording, self._requests.made, on_done))
         elif on_done is not None:
             on_done(SHUTDOWN)
 
@@ -194,6 +235,7 @@ class PerceptionNode(LifecycleNode):
 
     def _stop(self) -> None:
         slot, self._slot = self._slot, None
+        self._requests.drop()
         self._follow_demand()
         if slot is not None and not slot.stop():
             self.get_logger().error("the engine is still busy with a frame; its results will be dropped")
@@ -204,9 +246,27 @@ class PerceptionNode(LifecycleNode):
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
+        if not self._enabled:
+            self._requests.drop()
         self._follow_demand()
         response.success = True
         response.message = "enabled" if self._enabled else "disabled: the camera subscription is released"
+        return response
+
+    def _on_trigger(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._slot is not None
+        if not response.success:
+            response.message = "not active: configure and activate the node first"
+            return response
+        if self._enabled:
+            response.message = "the node is enabled: it answers every frame that it can"
+            return response
+        self._requests.make()
+        self._follow_demand()
+        if self._outputs.wanted():
+            response.message = f"the next frame of '{self._camera.topic}' will be answered"
+        else:
+            response.message = "nobody subscribes to an output: the first frame after somebody does will be answered"
         return response
 
     def _apply(self, values: Values) -> None:
@@ -215,11 +275,12 @@ class PerceptionNode(LifecycleNode):
         self.adapter.apply(values)
 
     def _process(self, job: Job) -> None:
-        wanted = self._outputs.wanted() if self._enabled else frozenset()
+        is_asked = self._enabled or self._requests.are_open(job.requests)
+        wanted = self._outputs.wanted() if is_asked else frozenset()
         if not wanted:
             raise FrameDroppedError(NOT_WANTED)
         start = time.perf_counter()
-        if job.recording != self._processed_recording:
+        if job.recording != self._processed_recording or not self._enabled:  # a frame asked for stands alone
             self._processed_recording = job.recording
             self.adapter.reset()
         self.adapter.process(job.frame, self._outputs, wanted)
@@ -230,8 +291,13 @@ class PerceptionNode(LifecycleNode):
             self._outputs.publish("debug/age_ms", Float32(data=self._age_ms(job)))
 
     def _on_done(self, job: Job, cause: str, error: Exception | None) -> None:
+        fate = f"dropped ({cause})" if cause else "published"
+        self.get_logger().debug(f"frame of stamp {job.arrival.stamp_ns} ns: {fate}, {self._age_ms(job):.0f} ms old")
         if cause:
             self._log.warn_of_drop(cause, error)
+        elif self._requests.are_open(job.requests):
+            self._requests.meet(job.requests)
+            self._rest_soon.trigger()  # the camera's subscription is the executor's
         if job.on_done is not None:
             job.on_done(cause)
 
@@ -247,7 +313,7 @@ class PerceptionNode(LifecycleNode):
         if self._slot is None:
             return "not active"
         if not self._enabled:
-            return "disabled"
+            return "triggered" if self._requests.are_open() else "disabled"
         return "running" if self._camera.serves(self) else "idle: nobody subscribes"
 
 

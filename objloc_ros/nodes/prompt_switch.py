@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from objloc_ros.engine.prompts import EncodedPrompts
+    from objloc_ros.nodes.exemplars import Shown
 
 Settings = dict[str, Any]
-"""A complete set of parameters, `prompts` and `templates` among them."""
+"""A complete set of parameters, `prompts` and `templates` among them, and what was `shown` by name."""
 
 
 class Moment(NamedTuple):
@@ -47,7 +48,7 @@ class PromptSwitch:
 
     Args:
         settings: In force already.
-        encode: Encodes prompts with templates; takes long.
+        encode: Encodes prompts with templates, and learns what was shown; takes long.
         adopt: Brings a change into force; called in the order of the changes, never within a frame.
         on_error: Called with what `encode` raised. The other settings of that set come into force all the same.
         name: Name of the thread.
@@ -62,7 +63,7 @@ class PromptSwitch:
         self,
         settings: Settings,
         *,
-        encode: Callable[[Sequence[str], Sequence[str]], EncodedPrompts],
+        encode: Callable[[Sequence[str], Sequence[str], Sequence[tuple[str, Shown]]], EncodedPrompts],
         adopt: Callable[[Change], None],
         on_error: Callable[[Exception], None],
         name: str,
@@ -148,5 +149,5 @@ class PromptSwitch:
         self._adopt(change)
 
 
-def _prompts(settings: Settings) -> tuple[Sequence[str], Sequence[str]]:
-    return tuple(settings["prompts"]), tuple(settings["templates"])
+def _prompts(settings: Settings) -> tuple[Sequence[str], Sequence[str], Sequence[tuple[str, Shown]]]:
+    return tuple(settings["prompts"]), tuple(settings["templates"]), settings["shown"]

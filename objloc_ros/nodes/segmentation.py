@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.labelling import METHODS, SegmentationOptions
+from objloc_ros.errors import ObjlocError
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -25,15 +27,19 @@ from objloc_ros.nodes.adapter import (
     publish_result,
 )
 from objloc_ros.nodes.camera import Frame
+from objloc_ros.nodes.exemplars import EXEMPLARS, Exemplars, Shown
+from objloc_ros.nodes.log import ThrottledLogger
 from objloc_ros.nodes.messages import labels_to_msg, stamp_ns, time_from_ns
 from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import IDLE_PRIORITY, Table, Values, parameters
 from objloc_ros.nodes.perception_node import PerceptionNode
-from objloc_ros.nodes.prompt_switch import Change, Moment, PromptSwitch
+from objloc_ros.nodes.prompt_switch import Change, Moment, PromptSwitch, Settings
+from objloc_ros.nodes.prompt_topic import PromptTopic
 from objloc_ros.options import Option, describe
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.prompts import EncodedPrompts
 
 PROMPTS = ("red object", "yellow object", "green object", "blue object")
 """What the node looks for until it is told otherwise: the embedded model knows these."""
@@ -44,6 +50,7 @@ PARAMETERS = Table(
     *parameters(PipelineConfig, "head_weights", "clip", "clip_weights", "dinoiser_weights"),
     Option("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(METHODS)),
     *parameters(PipelineConfig, "prompts", "templates", prompts=PROMPTS),
+    EXEMPLARS,
     *parameters(SegmentationOptions),
 )
 
@@ -51,8 +58,9 @@ PARAMETERS = Table(
 class SegmentationAdapter(MethodAdapter):
     """Publishes class ids, confidence and the regions of each prompt, and announces the prompts.
 
-    Parameters are checked when they are set. A `PromptSwitch` encodes the prompts among them in a thread of its own;
-    between two frames all of a set is taken over, together with the LabelInfo that announces it.
+    Parameters are checked when they are set; prompts may also be said, and exemplars shown, on topics. A `PromptSwitch`
+    encodes the prompts and learns the exemplars in a thread of its own; between two frames all of a set is taken over,
+    together with the LabelInfo that announces it.
 
     Args:
         pipeline_factory: Builds the pipeline.
@@ -73,6 +81,12 @@ class SegmentationAdapter(MethodAdapter):
         super().__init__(pipeline_factory)
         self._switch: PromptSwitch | None = None
         self._valid_from = Moment()
+        self._exemplars = Exemplars()
+
+    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:
+        """Take prompts and exemplars from topics."""
+        PromptTopic(node, log)
+        self._exemplars.listen(node, log)
 
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return what all methods have in common for each of them, so that each is ready when it is chosen."""
@@ -80,25 +94,28 @@ class SegmentationAdapter(MethodAdapter):
         return dict.fromkeys(METHODS, options)
 
     def check(self, values: Values) -> None:
-        """Judge the networks and the prompts."""
+        """Judge the networks, the prompts and the names of exemplars."""
         super().check(values)
         _check_prompts(values["clip"], values["clip_weights"], tuple(values["prompts"]), tuple(values["templates"]))
+        self._exemplars.check(values["exemplars"], values["prompts"])
 
     def apply(self, values: Values) -> None:
-        """Take a set over as soon as its prompts are encoded."""
+        """Take a set over as soon as its prompts are encoded and its exemplars are learned."""
+        settings = self._take_over(values)
         if self._switch is not None:
-            self._switch.request(values)
+            self._switch.request(settings)
 
     def warm_up(self, pipeline: Pipeline, values: Values, host: Host) -> None:
         """Bring the first prompts into force, run the chosen method once, and get ready for further prompts."""
-        encoded = pipeline.encode_prompts(values["prompts"], values["templates"])
-        self._adopt(pipeline, host, Change(values, values, encoded, self._valid_from))
+        settings = self._take_over(values)
+        encoded = _encode(pipeline, values["prompts"], values["templates"], settings["shown"])
+        self._adopt(pipeline, host, Change(settings, settings, encoded, self._valid_from))
         pipeline.warm_up(WARM_UP_SIZE, (values["method"],))
         self._switch = PromptSwitch(
-            values,
-            encode=pipeline.encode_prompts,
+            settings,
+            encode=functools.partial(_encode, pipeline),
             adopt=functools.partial(self._adopt, pipeline, host),
-            on_error=lambda error: host.log.error("encode the prompts", error, trace=True),
+            on_error=functools.partial(_tell, host),
             name=f"{host.name}-prompts",
             valid_from=self._valid_from,
         )
@@ -108,6 +125,7 @@ class SegmentationAdapter(MethodAdapter):
         if self._switch is None:
             raise RuntimeError("no prompts are encoded")
         rgb, header = frame.rgb(), frame.header
+        self._exemplars.newest = rgb
         with self._switch.frame(Moment(stamp_ns(header), header.frame_id)) as settings:
             method = settings["method"]
             publish_result(self.pipeline.run(rgb, (method,), key=frame)[method], rgb, header, outputs, wanted)
@@ -122,12 +140,17 @@ class SegmentationAdapter(MethodAdapter):
         if self._switch is not None:
             self._switch.stop()
             self._valid_from, self._switch = self._switch.valid_from, None
+        self._exemplars.newest = None
         super().release()
 
     def describe(self, values: Values) -> dict[str, str]:
         """Return the CLIP model and the number of prompts in force besides."""
         labels = None if self._pipeline is None else self._pipeline.labels
         return {**super().describe(values), "clip": values["clip"], "prompts": str(len(labels or ()))}
+
+    def _take_over(self, values: Values) -> Settings:
+        """Rename or forget exemplars, and return the settings that result."""
+        return {**values, "shown": self._exemplars.apply(values["exemplars"])}
 
     def _adopt(self, pipeline: Pipeline, host: Host, change: Change) -> None:
         """Bring a change into force, and announce its labels; no frame is in work."""
@@ -147,6 +170,16 @@ class SegmentationAdapter(MethodAdapter):
             moment = change.valid_from
             header = Header(stamp=time_from_ns(moment.stamp_ns), frame_id=moment.frame_id)
             host.outputs.announce("label_info", labels_to_msg(pipeline.labels, header, threshold))
+
+
+def _tell(host: Host, error: Exception) -> None:
+    host.log.error("encode the prompts", error, trace=not isinstance(error, ObjlocError))
+
+
+def _encode(
+    pipeline: Pipeline, prompts: Sequence[str], templates: Sequence[str], shown: Sequence[tuple[str, Shown]]
+) -> EncodedPrompts:
+    return pipeline.encode_prompts(prompts, templates, {name: region.learn(pipeline) for name, region in shown})
 
 
 @functools.lru_cache(maxsize=32)

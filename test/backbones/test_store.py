@@ -21,10 +21,13 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT at /good, half of it at /short, other bytes at /other, nothing elsewhere."""
+    """Serves CONTENT at /good, half of it at /short, other bytes at /other; /gated asks who you are."""
 
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
+        if self.path == "/gated":
+            self.send_error(401)
+            return
         body = {"/good": CONTENT, "/short": CONTENT[:1000], "/other": CONTENT[::-1], "/unsized": CONTENT}.get(self.path)
         if body is None:
             self.send_error(404)
@@ -208,7 +211,9 @@ def test_registry_is_consistent() -> None:
         "Apache-2.0 AND WordNet-3.0",
         "MIT",
         "CC-BY-NC-4.0",
+        "LicenseRef-DINOv3",
     }
+    assert {name for name, entry in REGISTRY.items() if entry.agreement} == {"dinov3_vits16", "dinov3_vitb16"}
     assert {name for name, entry in REGISTRY.items() if entry.non_commercial} == {
         "cutler_cascade",
         "cutler_mrcnn",
@@ -227,6 +232,35 @@ def test_registry_is_consistent() -> None:
 def test_embedded_weights_match_their_recorded_hash(name: str) -> None:
     found = store.verify(name)
     assert found.expected == found.sha256
+
+
+def test_a_licence_to_be_accepted_is_accepted_before_anything_is_asked_of_the_server(register, server) -> None:
+    register("/good", agreement="https://example.org/licence")
+    with pytest.raises(
+        WeightsError, match=r"read https://example\.org/licence, and if you accept it, add --accept-lic"
+    ):
+        store.fetch("net", non_commercial=True)
+    assert server.requests == []
+    assert store.fetch("net", accept_licence=True).read_bytes() == CONTENT
+
+
+def test_a_host_that_wants_an_account_is_answered_by_hand(register) -> None:
+    entry = register("/gated")
+    with pytest.raises(WeightsError, match="401") as refused:
+        store.fetch("net")
+    assert f"in a browser from {entry.url} to {entry.path}" in str(refused.value)
+    assert "weights:=FILE on a node, --weights FILE" in str(refused.value)
+
+
+def test_the_hash_in_a_file_name_is_held_against_it(tmp_path: Path) -> None:
+    good, bad = tmp_path / f"net-{DIGEST[:8]}.pth", tmp_path / "net-0123abcd.pth"
+    for path in (good, bad):
+        path.write_bytes(CONTENT)
+    assert store.check_file(good).expected == DIGEST[:8]
+    with pytest.raises(WeightsError, match="expected 0123abcd"):
+        store.check_file(bad)
+    store.record_hash(bad)  # whoever records a hash knows better than the name
+    assert store.check_file(bad).expected == DIGEST
 
 
 def test_unknown_weights_list_the_known() -> None:

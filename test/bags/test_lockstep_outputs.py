@@ -50,10 +50,13 @@ def test_outputs_are_the_nodes_messages_with_the_inputs_stamps(bag: Path, tmp_pa
             for detection in got["found/detections"][place].message.detections
         ]
         assert boxes == [(x1, y1) for x1, y1, _, _ in found.detections.boxes.tolist()]
-        assert bytes(got["found/mask"][place].message.data) == found.mask_u8().tobytes()
+        assert bytes(got["found/mask"][place].message.data) == (found.mask_u8() // 255).tobytes()
         assert bytes(got["found/confidence"][place].message.data) == found.saliency_u8().tobytes()
     assert {detection.id for m in got["discovery/detections"] for detection in m.message.detections} >= {"1"}
-    assert {topic for topic, _, _ in read_bag(tmp_path / "a" / OUTPUTS)} == {f"/front/{name}" for name in names}
+    (said,) = outputs(tmp_path / "a", "/front/found/label_info")
+    assert {entry.class_id: entry.class_name for entry in said.message.class_map} == {0: "background", 1: "object"}
+    topics = {topic for topic, _, _ in read_bag(tmp_path / "a" / OUTPUTS)}
+    assert topics == {f"/front/{name}" for name in (*names, "found/label_info")}
 
 
 def test_the_outputs_score_as_the_run_did(bag: Path, tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_found() -> None:
     assert only_parameters(settings("selfmask"))["method"] == "selfmask"
 
 
+def test_what_is_ignored_is_ignored_by_every_node() -> None:
+    polygon = "0,0.9 1,0.9 1,1 0,1"
+    for method, sets in (("found", ()), ("lost", ()), ("maskclip", (PromptSet.parse("red object"),))):
+        wanted = Realtime(config=PipelineConfig(methods=(method,), ignore=polygon), sets=sets)
+        assert only_parameters(wanted)["ignore"] == polygon
+
+
 def test_discovery() -> None:
     options: tuple[MethodOptions, ...] = ((("n_masks", 2), ("post", "none")),)
     video = VideoOptions(temporal=False, max_objects=2, min_score=0.25)
@@ -94,6 +101,6 @@ def test_only_what_is_wanted_is_listened_to() -> None:
         (node,) = list_nodes(wanted, {"/front/image": IMAGE}, ["/front/image"])
         return [Path(topic.topic).name for topic in node.recorded_topics(wanted)]
 
-    assert names(outputs=False) == ["detections", "mask"]
-    assert names() == ["detections", "mask", "confidence"]
-    assert names(overlay=True) == ["detections", "mask", "confidence", "compressed"]
+    assert names(outputs=False) == ["detections", "mask", "label_info"]
+    assert names() == ["detections", "mask", "confidence", "label_info"]
+    assert names(overlay=True) == ["detections", "mask", "confidence", "label_info", "compressed"]

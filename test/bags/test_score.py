@@ -171,12 +171,26 @@ def test_prompts_of_a_recording(tmp_path: Path) -> None:
         ("detections", 10, making.boxes(1)),
         ("mask", 11, mask_to_image(np.full((2, 2), 4, np.uint8), making.header(1))),
     )
-    ((_, predicted),) = read_predictions(path, "/cam/found")
+    ((_, predicted),) = read_predictions(path, "/cam/found", has_prompts=True)
     assert predicted.prompts == {4: "car"}
     assert predicted.ids == (), "of no object every one has a name"
     foreground = predicted.foreground()
     assert foreground is not None
     assert foreground.all()
+
+
+@pytest.mark.parametrize("value", [1, 255], ids=["ids", "as they were until 0.1"])
+def test_the_names_of_a_class_free_node_are_no_prompts(tmp_path: Path, value: int) -> None:
+    mask = np.array([[0, value], [0, 0]], np.uint8)
+    path = recorded(
+        tmp_path / "bag",
+        ("label_info", 9, making.label_info(1, {0: "background", 1: "object"})),
+        ("detections", 10, making.boxes(1)),
+        ("mask", 11, mask_to_image(mask, making.header(1))),
+    )
+    ((_, predicted),) = read_predictions(path, "/cam/found")
+    assert predicted.prompts is None
+    assert np.array_equal(predicted.foreground(), mask > 0)
 
 
 def test_answers_whose_masks_are_lost_do_not_pile_up(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def check_files(out, frames):
     assert counts["/camera/image"] == counts["/camera/image_source/truth"] == 20
     for topic in ("detections", "mask", "overlay/compressed", "debug/age_ms", "debug/processing_ms"):
         assert counts[f"/camera/found/{topic}"] == frames["out"]
+    assert counts["/camera/found/label_info"] == 1
 
 
 def test_a_picture_goes_through_twice_into_the_same_folder(out, tmp_path, capsys):

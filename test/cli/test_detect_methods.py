@@ -120,6 +120,27 @@ def test_the_temporal_mode_keeps_what_a_frame_alone_would_miss(detect, tmp_path,
     assert [annotation["image_id"] for annotation in annotations] == ([1, 2, 3, 4] if temporal else [1, 2, 4])
 
 
+@pytest.mark.parametrize("tracked", [False, True])
+def test_objects_of_a_video_have_ids_on_demand_and_pictures_none(detect, tmp_path, tracked):
+    for name in ("clip.mp4", "other.mp4"):
+        with VideoWriter(tmp_path / name, 10) as writer:
+            for shift in range(3):
+                writer.write(scene(shift))
+    write_image(tmp_path / "picture.png", scene())
+    assert detect("found,maskcut", "clip.mp4", "other.mp4", "picture.png", options=("--track",) * tracked) == 0
+    for method in ("found", "maskcut"):
+        document = json.loads((tmp_path / "out" / method / "detections.json").read_text())
+        tracks = [
+            [each.get("track_id") for each in document["annotations"] if each["image_id"] == i] for i in range(1, 8)
+        ]
+        assert all(tracks), "something is found in each"
+        assert all((track is not None) == tracked for frame in tracks[:6] for track in frame)
+        if tracked:
+            assert tracks[0][0] == tracks[3][0] == 1, "a video has ids of its own"
+            assert all(frame[0] == 1 for frame in tracks[:6])
+        assert set(tracks[6]) == {None}
+
+
 def test_options_reach_every_method_that_has_them(detect, tmp_path):
     write_image(tmp_path / "a.png", scene())
     options = ("--tau", "0.1", "--k-patches", "7", "--post", "crf")
@@ -138,3 +159,23 @@ def test_methods_must_be_known_and_different(detect, tmp_path, capsys, method):
     write_image(tmp_path / "a.png", scene())
     assert detect(method, "a.png") == 2
     assert f"method must be different ones of {', '.join(HEADS)}; got {method!r}" in capsys.readouterr().err
+
+
+def test_ignored_areas_hold_no_object_of_any_method(detect, tmp_path):
+    write_image(tmp_path / "a.png", scene())
+    polygon = "0.5,0.45 0.9,0.45 0.9,0.9 0.5,0.9"  # around the green square
+    assert detect("found,maskcut", "a.png", options=("--ignore", polygon, "--post", "none")) == 0
+    for method in ("found", "maskcut"):
+        document = json.loads((tmp_path / "out" / method / "detections.json").read_text())
+        assert document["info"]["ignore"] == polygon
+        (box,) = (annotation["bbox"] for annotation in document["annotations"])
+        assert box == pytest.approx((20, 20, 30, 30), abs=12)  # patches are large here
+
+
+def test_an_area_that_is_none_is_refused(detect, tmp_path, capsys):
+    write_image(tmp_path / "a.png", scene())
+    assert detect("found", "a.png", options=("--ignore", "0,0 160,120")) == 2
+    assert (
+        "ignore: a corner must lie in [0, 1], as fractions of width and height; got '160,120'"
+        in capsys.readouterr().err
+    )

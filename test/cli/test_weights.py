@@ -61,6 +61,7 @@ def test_list_as_json(entry: WeightsEntry, capsys: pytest.CaptureFixture[str]) -
         "layout": "vit",
         "licence": "MIT",
         "terms": "MIT",
+        "agreement": None,
         "size_bytes": 12_300_000,
         "state": "missing",
         "path": str(entry.path),
@@ -138,3 +139,22 @@ def test_a_missing_non_commercial_file_says_so_with_the_command(
     main(["weights", "verify", "shy"])
     out = capsys.readouterr().out
     assert "`objloc weights fetch shy --non-commercial` (CC-BY-NC-4.0, non-commercial use only" in out
+
+
+def test_a_licence_is_shown_before_it_is_accepted_and_nothing_is_fetched_without(
+    entry: WeightsEntry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = "https://example.org/licence"
+    registry.REGISTRY["meta"] = dataclasses.replace(entry, name="meta", licence="LicenseRef-Meta", agreement=where)
+    assert main(["weights", "fetch", "net", "meta", "--non-commercial"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"meta is under LicenseRef-Meta: read {where}, and if you accept it, add --accept-licence" in err
+    main(["weights", "list"])
+    assert "LicenseRef-Meta, to be accepted" in capsys.readouterr().out
+    main(["weights", "verify", "meta"])
+    assert "`objloc weights fetch meta --accept-licence`" in capsys.readouterr().out
+    assert main(["weights", "fetch", "meta", "--accept-licence"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith(f"meta: LicenseRef-Meta, to be accepted ({where}), a test\n")
+    assert "cannot download 'meta'" in err

@@ -43,8 +43,8 @@ CLASSES = SemanticResult(
 @pytest.mark.parametrize(
     ("result", "maps"),
     [
-        (HeadResult(OBJECTS, GEOMETRY, MASK), {"mask": [[255, 255, 0], [0, 0, 255]]}),
-        (SALIENCY, {"mask": [[255, 255, 0], [0, 0, 255]], "confidence": [[153, 153, 153]] * 2}),
+        (HeadResult(OBJECTS, GEOMETRY, MASK), {"mask": [[1, 1, 0], [0, 0, 1]]}),
+        (SALIENCY, {"mask": [[1, 1, 0], [0, 0, 1]], "confidence": [[153, 153, 153]] * 2}),
         (INSTANCES, {"instance_mask": [[1, 1, 0], [0, 0, 2]]}),
         (CLASSES, {"mask": [[7, 7, U], [U, U, 0]], "confidence": [[204, 204, 0], [0, 0, 204]]}),
     ],
@@ -56,6 +56,17 @@ def test_maps_have_the_names_of_topics_and_the_size_of_the_image(
     assert {name: pixels.tolist() for name, pixels in made.items()} == {n: double(rows) for n, rows in maps.items()}
     assert {pixels.dtype for pixels in made.values()} == {np.dtype(np.uint16 if result is INSTANCES else np.uint8)}
     assert next(iter(made.values())).tolist() == result.label_map().tolist()
+
+
+def test_every_id_of_a_mask_has_a_name_and_unlabelled_is_none_of_them() -> None:
+    for result in (SALIENCY, CLASSES):
+        assert result.mask_labels is not None
+        names = result.mask_labels.names()
+        assert set(np.unique(result.maps()["mask"]).tolist()) <= {*names, U}
+        assert set(result.detections.labels) <= set(names.values())
+        assert U not in names
+    assert SALIENCY.mask_labels.names() == {0: "background", 1: "object"}
+    assert INSTANCES.mask_labels is None
 
 
 def test_no_map_is_made_before_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,15 @@ def test_only_tracked_methods_have_ids() -> None:
     assert list(pipeline.memories) == ["lost"], "a memory needs no ids"
 
 
+def test_ids_may_come_and_go_and_are_never_given_again() -> None:
+    tracker, _ = track(("found",), tracked=())
+    ids = []
+    for i, tracked in enumerate([(), ("found",), ("found",), (), ("found",)]):
+        tracker.tracked = tracked
+        ids.append(tracker(image(A), i)["found"].detections.ids)
+    assert ids == [None, ("1",), ("1",), None, ("2",)]
+
+
 def test_objects_of_two_labels_in_one_place_do_not_take_each_others_id() -> None:
     tracker, _ = track(("found",))
     frames = [((10, 10, 1), (12, 10, 2)), ((12, 10, 2),), ((11, 10, 2), (13, 10, 1))]

@@ -6,7 +6,7 @@ from counting import count_calls
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import FRAME_RGB, PAGE_RGB, make_contact_sheet
-from objloc_ros.io.drawing import BOX, MASK, PALETTE, Pen, ascii_text, overlay
+from objloc_ros.io.drawing import BOX, HATCH, MASK, PALETTE, Pen, ascii_text, hatch, overlay
 from objloc_ros.types import Detections
 
 SIZES = [(480, 640), (1080, 1920), (96, 128), (33, 700), (700, 33), (20, 20), (1, 1)]
@@ -29,6 +29,18 @@ def test_nothing_to_draw_is_a_copy() -> None:
     drawn = overlay(image, np.zeros((48, 64), bool), detections())
     assert np.array_equal(drawn, image)
     assert not np.shares_memory(drawn, image)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_ignored_part_is_dark_with_lines_and_the_rest_stays(size: tuple[int, int]) -> None:
+    image, mask = grey(size, 255), np.zeros(size, bool)
+    mask[: size[0] // 2] = True
+    drawn = hatch(image, mask)
+    assert set(drawn[mask].ravel().tolist()) <= {127, 127 + HATCH}
+    assert (drawn[~mask] == 255).all()
+    assert (image == 255).all()
+    if min(size) > 90:
+        assert 0.05 < (drawn[mask] > 127).mean() < 0.25
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8])

@@ -49,9 +49,14 @@ class Launched:
     def log(self):
         return self._log.read_text()
 
+    def children(self):
+        """Process ids of the nodes that run."""
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(number) for number in text.split()]
+
     def child_environment(self):
         """Environment of the one node that was launched."""
-        (child,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (child,) = self.children()
         entries = Path(f"/proc/{child}/environ").read_bytes().decode().split("\0")
         return dict(entry.split("=", 1) for entry in entries if entry)
 

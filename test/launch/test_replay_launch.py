@@ -17,7 +17,8 @@ from waiting import PATIENCE_S
 
 def test_a_bag_is_played_to_the_nodes_and_ends_everything(start_file, peer, tmp_path):
     bag = making.write(tmp_path / "bag", making.square(8, truth=None))
-    launched = start_file("replay.launch.py", f"bag:={bag}", "camera:=/front/image", "device:=cpu", "rate:=0.5")
+    bag_arguments = (f"bag:={bag}", "camera:=/front/image", "rate:=0.5")
+    launched = start_file("replay.launch.py", *bag_arguments, "device:=cpu", "log_level:=debug", "respawn:=true")
     got = parameters(peer, "/front/found", ["use_sim_time", "device"], launched)
     assert got == {"use_sim_time": True, "device": "cpu"}
     heard = []
@@ -27,6 +28,8 @@ def test_a_bag_is_played_to_the_nodes_and_ends_everything(start_file, peer, tmp_
     assert set(stamps) <= {making.START + number * making.STEP for number in range(8)}
     assert launched.process.wait(PATIENCE_S) == 0
     assert "played 8 frames" in launched.log
+    assert f"frame of stamp {stamps[0]} ns: published" in launched.log
+    assert launched.log.count("process started") == 2  # the end of the bag is not a reason to start a node again
 
 
 def test_without_a_bag_the_nodes_wait(start_file, peer):

@@ -66,3 +66,10 @@ def test_anomalies_and_late_frames_are_told(log, ear):
     assert len(ear.warnings) == len(StampAnomaly) + 1
     assert "max_age_ms" in ear.warnings[-1]
     assert log.last_error == ""
+
+
+def test_every_refusal_is_the_last_error_but_only_the_first_is_logged(log, ear):
+    log.refuse("prompts", "too many")
+    log.refuse("prompts", "none")
+    assert ear.warnings == ["refused prompts: too many"]
+    assert log.last_error == "prompts: none"

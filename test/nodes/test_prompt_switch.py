@@ -14,7 +14,7 @@ LIMIT_S = 60
 
 
 def settings(*prompts, **others):
-    return {"prompts": list(prompts), "templates": ["a {}"], "threshold": 0.0, **others}
+    return {"prompts": list(prompts), "templates": ["a {}"], "shown": (), "threshold": 0.0, **others}
 
 
 class World:
@@ -34,7 +34,7 @@ class World:
             valid_from=Moment(),
         )
 
-    def encode(self, prompts, templates):
+    def encode(self, prompts, templates, shown):
         self.entered.release()
         assert not self.gated or self.gate.acquire(timeout=LIMIT_S)
         if "unspeakable" in prompts:

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,36 +11,8 @@ import yaml
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 PRESETS = sorted(CONFIG.glob("*.yaml"))
-# Relative to the node; what a layout may show.
-TOPICS = {
-    "found": {
-        "overlay",
-        "overlay/compressed",
-        "mask",
-        "confidence",
-        "detections",
-        "debug/age_ms",
-        "debug/processing_ms",
-    },
-    "segmentation": {
-        "overlay",
-        "overlay/compressed",
-        "mask",
-        "confidence",
-        "label_info",
-        "detections",
-        "debug/age_ms",
-        "debug/processing_ms",
-    },
-    "discovery": {
-        "overlay",
-        "overlay/compressed",
-        "instance_mask",
-        "detections",
-        "debug/age_ms",
-        "debug/processing_ms",
-    },
-}
+LAYOUTS = ("objloc.rviz", "foxglove.json")
+LOCATE = ("detections", "markers", "points")
 
 
 def settings_of(preset):
@@ -72,7 +45,8 @@ def test_a_nodes_preset_is_its_defaults_written_out(node):
 
 def strings_in(value):
     if isinstance(value, dict):
-        for entry in value.values():
+        for key, entry in value.items():
+            yield key
             yield from strings_in(entry)
     elif isinstance(value, list):
         for entry in value:
@@ -81,31 +55,97 @@ def strings_in(value):
         yield value
 
 
-def layout(name):
+def read_layout(name):
     text = (CONFIG / name).read_text()
     return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
 
 
-@pytest.mark.parametrize("name", ["objloc.rviz", "foxglove.json"])
+def topics_in(name):
+    """Topics of the camera in a layout, without the message paths behind them."""
+    names = [text for text in strings_in(read_layout(name)) if text.startswith("/camera/")]
+    return {text.partition(".")[0].removeprefix("/camera/") for text in names}
+
+
+def topics_of_nodes():
+    """Every topic of the nodes of one camera, relative to its namespace."""
+    from objloc_ros.nodes.perception import ADAPTERS
+    from objloc_ros.nodes.perception_node import DEBUG_OUTPUTS
+    from objloc_ros.nodes.prompt_topic import TOPIC
+
+    outputs = {f"{node}/{output.name}" for node in ADAPTERS for output in (*DEBUG_OUTPUTS, *ADAPTERS[node].outputs)}
+    return outputs | {TOPIC.replace("~", "segmentation")} | {f"locate/{name}" for name in LOCATE}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_layouts_show_topics_of_the_nodes(name):
-    topics = [text for text in strings_in(layout(name)) if text.startswith("/camera/")]
-    assert topics
-    for topic in topics:
-        node, _, rest = topic.removeprefix("/camera/").partition("/")
-        assert rest.partition(".")[0] in TOPICS[node], topic
+    pytest.importorskip("rclpy")
+    shown = topics_in(name)
+    assert shown <= topics_of_nodes()
+    assert shown >= {"found/overlay", "found/mask", "segmentation/overlay", "segmentation/mask", "discovery/overlay"}
+    assert shown >= {"locate/markers", "locate/points"}
 
 
-def test_rviz_takes_images_best_effort():
-    displays = layout("objloc.rviz")["Visualization Manager"]["Displays"]
-    assert {display["Topic"]["Reliability Policy"] for display in displays} == {"Best Effort"}
+def test_layouts_stand_in_the_optical_frame_of_the_demo_camera():
+    pytest.importorskip("rclpy")
+    from objloc_ros.nodes.image_source import PARAMETERS
+
+    frame = PARAMETERS["frame_id"].default
+    assert read_layout("objloc.rviz")["Visualization Manager"]["Global Options"]["Fixed Frame"] == frame
+    assert read_layout("foxglove.json")["configById"]["3D!objects"]["followTf"] == frame
+
+
+def test_rviz_takes_messages_best_effort():
+    displays = read_layout("objloc.rviz")["Visualization Manager"]["Displays"]
+    policies = {display["Topic"]["Reliability Policy"] for display in displays if "Topic" in display}
+    assert policies == {"Best Effort"}
+
+
+def panels_of(node):
+    """Panels that a part of a Foxglove layout places, in tabs or outside."""
+    if isinstance(node, dict):
+        return panels_of(node["first"]) + panels_of(node["second"])
+    tabs = read_layout("foxglove.json")["configById"][node].get("tabs", [])
+    return [node, *(panel for tab in tabs for panel in panels_of(tab["layout"]))]
 
 
 def test_foxglove_layout_places_every_panel_once():
-    def leaves(node):
-        return [node] if isinstance(node, str) else leaves(node["first"]) + leaves(node["second"])
+    document = read_layout("foxglove.json")
+    assert sorted(panels_of(document["layout"])) == sorted(document["configById"])
+    kinds = {panel.partition("!")[0] for panel in document["configById"]}
+    assert kinds >= {"Image", "3D", "Parameters", "Publish", "DiagnosticSummary", "RawMessages", "Plot"}
 
-    document = layout("foxglove.json")
-    assert sorted(leaves(document["layout"])) == sorted(document["configById"])
+
+def test_foxglove_knows_every_setting_of_its_panels():
+    """Foxglove drops what it does not know without a word; its SDK names what its app knows."""
+    layouts = pytest.importorskip("foxglove.layouts")
+    beside = {"foxglovePanelTitle", "activeTabIdx", "tabs"}  # the app's own, in layouts that it has saved
+
+    def unknown(settings, kind):
+        known = {re.sub(r"_(\w)", lambda found: found[1].upper(), field.name) for field in fields(kind)}
+        return set(settings) - known - beside
+
+    for panel, config in read_layout("foxglove.json")["configById"].items():
+        kind = panel.partition("!")[0]
+        kind = {"3D": "ThreeDee", "DiagnosticSummary": "DiagnosticsSummary"}.get(kind, kind)
+        if kind in ("Tab", "Parameters"):  # nothing of theirs can be set but titles and tabs
+            assert set(config) <= beside
+            continue
+        assert unknown(config, getattr(layouts, f"{kind}Config")) == set(), panel
+        assert unknown(config.get("imageMode", {}), layouts.ImageModeConfig) == set(), panel
+        assert unknown(config.get("cameraState", {}), layouts.ThreeDeeCameraState) == set(), panel
+        for settings in config.get("topics", {}).values():
+            assert unknown(settings, layouts.BaseRendererPointCloudTopicSettings) == set(), panel
+        for series in config.get("paths", []):
+            assert unknown(series, layouts.PlotSeries) == set(), panel
+
+
+def test_prompts_to_publish_are_a_message():
+    from objloc_ros.types import split_prompts
+
+    std_msgs = pytest.importorskip("std_msgs.msg")
+    panel = read_layout("foxglove.json")["configById"]["Publish!prompts"]
+    assert panel["datatype"] == "std_msgs/msg/String"
+    assert split_prompts(std_msgs.String(**json.loads(panel["value"])).data)
 
 
 def test_fast_dds_profile_makes_room_for_full_hd_frames():

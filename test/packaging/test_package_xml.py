@@ -12,13 +12,10 @@ from catkin_pkg.package import parse_package
 ROOT = Path(__file__).resolve().parents[2]
 PIP_ONLY = {"torch", "torchvision", "timm", "safetensors", "rosbags"} | {
     "array_api_compat",
-    "motpy",
     "onnxruntime",
     "open_clip",
     "threadpoolctl",
 }
-# Pinned because what is imported needs it.
-NEEDED_BY_OTHERS = {"filterpy"}
 # Import name -> PyPI's name, where they differ.
 PYPI = {"open_clip": "open_clip_torch"}
 # Import name -> rosdep key, where they differ.
@@ -26,6 +23,7 @@ KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} 
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
     "sklearn": "python3-sklearn",
+    "tf2_ros": "tf2_ros_py",
 }
 # Draws the model card's pictures when the embedded model is trained; pinned in requirements-dev.txt.
 TRAINING_ONLY = {"skimage"}
@@ -44,7 +42,6 @@ EVALUATION = {
     "ray": "ray",
     "rerun": "rerun-sdk",
 }
-RUNTIME_OF_RCLPY = {"rcl_interfaces", "builtin_interfaces"}
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +64,19 @@ def test_version_agrees_with_setup_py(manifest):
     assert f'version="{manifest.version}"' in (ROOT / "setup.py").read_text()
 
 
-def third_party_imports():
-    """Top-level names that the package imports from outside itself and the standard library."""
+def test_maintainer_agrees_with_setup_py(manifest):
+    (maintainer,) = manifest.maintainers
+    setup = (ROOT / "setup.py").read_text()
+    assert f'maintainer="{maintainer.name}"' in setup
+    assert f'maintainer_email="{maintainer.email}"' in setup
+
+
+def third_party_imports(*folders):
+    """Top-level names that these folders import from outside the package and the standard library."""
     import ast
 
     names = set()
-    for path in (ROOT / "objloc_ros").rglob("*.py"):
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -82,16 +86,18 @@ def third_party_imports():
 
 
 def test_every_import_is_declared(manifest):
-    declared = {dependency.name for dependency in manifest.exec_depends} | PIP_ONLY | RUNTIME_OF_RCLPY
+    declared = {dependency.name for dependency in manifest.exec_depends} | PIP_ONLY
     beside = TRAINING_ONLY | SELF_INSTALLED | OPTIONAL | set(EVALUATION)
-    missing = {name for name in third_party_imports() - beside if KEYS.get(name, name) not in declared}
+    missing = {
+        name for name in third_party_imports("objloc_ros", "launch") - beside if KEYS.get(name, name) not in declared
+    }
     assert missing == set()
 
 
 def test_pip_only_packages_are_pinned():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
-    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY} | NEEDED_BY_OTHERS
+    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY}
 
 
 def test_what_evaluation_imports_is_pinned():

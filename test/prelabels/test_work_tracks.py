@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from video_making import ReadingPipeline, image
 
+from objloc_ros.engine.box_tracker import BoxTracker
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
-from objloc_ros.engine.temporal import Memory, Tracker
+from objloc_ros.engine.temporal import Memory
 from objloc_ros.prelabels.work import CameraTrackers
 
 S = 1_000_000_000
@@ -77,7 +78,7 @@ def test_discovery_remembers_as_the_node_does() -> None:
         frame = still.copy()
         frame[30:70, 20 + 6 * t : 60 + 6 * t] = (220, 60, 40)
         film.append(frame)
-    memory, tracker, expected = {"maskcut": Memory()}, Tracker(), []
+    memory, tracker, expected = {"maskcut": Memory()}, BoxTracker(), []
     for frame in film:
         found = pipeline.run(frame, memories=memory)["maskcut"]
         expected.append((found.detections.boxes.tolist(), tracker.update(found.detections, (96, 128))))

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from gate import Gate
 
-from objloc_ros.engine.results import SaliencyResult
+from objloc_ros.engine.results import Result, SaliencyResult
 from objloc_ros.methods.found import FoundOptions
 from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.found import FoundAdapter
@@ -43,12 +43,13 @@ class BrightEngine:
     def warm_up(self, size):
         pass
 
-    def run(self, rgb, key=None):
+    def run(self, rgb, methods, key=None, memories=()):
+        assert methods == ("found",)
         options = self.options
         if rgb[0, 0].tolist() == [1, 2, 3]:
             raise ArithmeticError("the engine does not like this frame")
         self.gate.go_through()
-        return {"found": find(rgb, options)}
+        return Result(rgb.shape[:2], {"found": find(rgb, options)})
 
 
 class FlakyFactory:

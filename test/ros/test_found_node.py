@@ -61,7 +61,7 @@ def test_every_output_describes_the_same_frame(peer, node, detections, listen, d
     assert result.pose == type(result.pose)()
 
     assert (got["mask"].encoding, got["confidence"].encoding, got["overlay"].encoding) == ("mono8", "mono8", "bgr8")
-    np.testing.assert_array_equal(pixels(got["mask"], 1), np.where(disc(20)[:, :, 0] == 255, 255, 0))
+    np.testing.assert_array_equal(pixels(got["mask"], 1), np.where(disc(20)[:, :, 0] == 255, 1, 0))
     np.testing.assert_array_equal(pixels(got["confidence"], 1), disc(20, 204)[:, :, 0])
     assert pixels(got["overlay"], 3).shape == (120, 160, 3)
     assert (pixels(got["overlay"], 3)[60, 80] != 204).any()
@@ -101,6 +101,48 @@ def test_a_live_parameter_holds_from_the_next_frame_on(peer, node, detections, d
         msg = peer.image(disc(20, 204))
         _, answer = peer.ask(detections, lambda: msg)  # noqa: B023
         assert len(answer.detections) == objects
+
+
+def ids(answer):
+    return [detection.id for detection in answer.detections]
+
+
+@pytest.fixture
+def ask_at(peer, detections):
+    """Have a scene at a time of the camera, in seconds, answered."""
+
+    def ask_at(seconds, rgb):
+        msg = peer.image(rgb)
+        msg.header.stamp.sec = seconds
+        return peer.ask(detections, lambda: msg)[1]
+
+    return ask_at
+
+
+def shifted(rgb, pixels):
+    return np.roll(rgb, pixels, axis=1)
+
+
+def test_objects_have_ids_on_demand_that_last_from_frame_to_frame(peer, node, ask_at, disc):
+    assert ids(ask_at(1000, disc())) == [""], "off by default"
+    assert peer.set_parameters(track=True) == (True, "")
+    seen = [ids(ask_at(1001 + step, shifted(disc(), 5 * step))) for step in range(5)]
+    assert seen == [["1"]] * 5
+    assert ids(ask_at(1006, np.zeros_like(disc()))) == []
+    assert ids(ask_at(1007, shifted(disc(), 30))) == ["1"], "a frame's gap"
+    assert peer.set_parameters(track=False) == (True, "")
+    assert ids(ask_at(1008, shifted(disc(), 30))) == [""]
+    assert peer.set_parameters(track=True) == (True, "")
+    assert ids(ask_at(1009, shifted(disc(), 30))) == ["2"], "no id is used again"
+    assert peer.set_parameters(track=False) == (True, "")
+
+
+@pytest.mark.parametrize(("jump_s", "same"), [(3, True), (-3, False), (8, False)])
+def test_ids_end_where_the_cameras_time_jumps(jump_s, same, peer, node, ask_at, disc):
+    assert peer.set_parameters(track=True) == (True, "")
+    before, after = ids(ask_at(2000, disc())), ids(ask_at(2000 + jump_s, disc()))
+    assert (before == after) == same
+    assert peer.set_parameters(track=False) == (True, "")
 
 
 @pytest.mark.parametrize(

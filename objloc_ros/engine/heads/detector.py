@@ -9,6 +9,7 @@ import torch
 
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.heads.discovery import paint_objects
+from objloc_ros.engine.ignored import MIN_DETECTION_LEFT, cut_objects
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.detector_file import DetectorInfo, find_detector, load_detector, read_exported_detector
@@ -60,9 +61,15 @@ class DetectorHead:
         dense = self.see(batch.require_features())
         decoded = decode(dense, threshold=options.threshold, limit=options.max_detections)
         with stage("detector.pixels", is_part=True):
-            return [
+            results = [
                 self._paint(objects, image, geometry, options)
                 for objects, image, geometry in zip(decoded, batch.images, batch.geometries, strict=True)
+            ]
+            if not batch.area:
+                return results
+            return [
+                cut_objects(result, batch.area.mask(result.geometry.resized), min_left=MIN_DETECTION_LEFT)
+                for result in results
             ]
 
     def _paint(self, objects: Decoded, image: Image, geometry: Geometry, options: DetectorOptions) -> InstanceResult:

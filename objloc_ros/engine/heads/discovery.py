@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from objloc_ros.engine.ignored import cut_objects, look_away
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
@@ -90,6 +91,8 @@ class DiscoveryHead:
     def __call__(self, batch: Batch, options: Any) -> list[InstanceResult]:
         """Return one result per image of the batch; with a memory, in agreement with earlier frames."""
         features = batch.require_features()
+        if batch.area:
+            features = look_away(features, [batch.area.cells(g.resized, g.patch) for g in batch.geometries])
         found = self._find(features, options)
         memory = batch.memories.get(self._method)
         if memory is not None:
@@ -98,12 +101,15 @@ class DiscoveryHead:
             determined = [patch_object for patch_object in objects if not patch_object.degenerate]
             found = [memory.update(keys, features.grid, determined, several=several)]
         with stage(f"{self._method}.pixels", is_part=True):
-            return [
+            results = [
                 score_objects(objects, keys, image, geometry, post=options.post, crf=self._crf)
                 for objects, keys, image, geometry in zip(
                     found, features.keys, batch.images, batch.geometries, strict=True
                 )
             ]
+            if batch.area:
+                return [cut_objects(result, batch.area.mask(result.geometry.resized)) for result in results]
+            return results
 
 
 def score_objects(

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from objloc_ros.backbones.weights import load_found_head
+from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, SaliencyResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.found import FoundOptions, head_logits, localise
@@ -43,8 +44,9 @@ class FoundHead:
         results = []
         with stage("found.pixels", is_part=True):
             for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):
-                found = localise(image_logits, geometry=geometry, options=options, image=image)
+                ignored = batch.ignored(geometry)
+                found = localise(image_logits, geometry=geometry, options=options, image=image, ignored=ignored)
                 detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
-                logits_map = image_logits.float().numpy()
+                logits_map = lower_logits(image_logits.float().numpy(), geometry, batch.area)
                 results.append(SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map))
         return results

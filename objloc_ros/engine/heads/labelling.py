@@ -13,7 +13,7 @@ from torch import Tensor
 from objloc_ros.engine.results import SemanticResult
 from objloc_ros.methods.clip_diy import Placement, gate_by_saliency
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
-from objloc_ros.ops.regions import components
+from objloc_ros.ops.regions import BoolMap, components
 from objloc_ros.options import Options, option
 from objloc_ros.types import BACKGROUND, UNLABELLED, Detections, Image, LabelSet
 
@@ -91,6 +91,7 @@ def choose_classes(
     *,
     signed: bool = False,
     min_region: float | None = None,
+    ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose the class of each pixel, and say how confident the choice is.
 
@@ -102,6 +103,7 @@ def choose_classes(
             what the saliency speaks against.
         min_region: Give each region that is at least this fraction of the image one class, and smaller ones none; None
             gives each pixel its own.
+        ignored: bool [h, w], pixels that are background whatever fits; None for none.
 
     Returns:
         int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
@@ -117,6 +119,8 @@ def choose_classes(
         assert saliency is not None
         fitting = (1 + cosines) / 2 if signed else cosines
         best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
+    if ignored is not None:
+        best = best.masked_fill(ignored, 0)
     if min_region is not None:
         best = unite_regions(best, prompts, min_area=min_region)
     confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
@@ -149,7 +153,12 @@ def unite_regions(classes: Tensor, probabilities: Tensor, *, min_area: float) ->
 
 
 def label_pixels(
-    classes: Tensor, confidence: Tensor, labels: LabelSet, geometry: Geometry, options: SegmentationOptions
+    classes: Tensor,
+    confidence: Tensor,
+    labels: LabelSet,
+    geometry: Geometry,
+    options: SegmentationOptions,
+    ignored: BoolMap | None = None,
 ) -> SemanticResult:
     """Turn the classes of pixels into ids, and describe the regions of each id.
 
@@ -159,6 +168,7 @@ def label_pixels(
         labels: The prompts.
         geometry: Maps this size to the source image.
         options: Threshold and smallest region.
+        ignored: bool [h', w'], pixels without a label, that of the background included; None for none.
     """
     background = [number for number, prompt in labels.names().items() if is_background(prompt)]
     ids = [background[0] if background else UNLABELLED, *labels.ids]
@@ -166,6 +176,8 @@ def label_pixels(
     confidence_map = confidence.clamp(0, 1).cpu().numpy().astype(np.float32)
     ids_map = table[classes.cpu().numpy()]
     ids_map[confidence_map < options.threshold] = UNLABELLED
+    if ignored is not None:
+        ids_map[ignored] = UNLABELLED
     confidence_map = np.where(ids_map == UNLABELLED, np.float32(0), confidence_map)
     detections = find_regions(ids_map, confidence_map, labels, geometry, min_area=options.min_area)
     return SemanticResult(detections, geometry, ids_map != UNLABELLED, labels, ids_map, confidence_map)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from objloc_ros.engine.ignored import MIN_DETECTION_LEFT, cut_objects
 from objloc_ros.engine.results import Batch, ImageHead, InstanceResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
@@ -69,9 +70,9 @@ class RcnnHead(ImageHead):
 
     def __call__(self, batch: Batch, options: RcnnOptions) -> list[InstanceResult]:
         """Return one result per image of the batch, of its full size; each image is seen alone."""
-        return [self._find(image, options) for image in batch.images]
+        return [self._find(image, batch, options) for image in batch.images]
 
-    def _find(self, image: Image, options: RcnnOptions) -> InstanceResult:
+    def _find(self, image: Image, batch: Batch, options: RcnnOptions) -> InstanceResult:
         from objloc_ros.methods.rcnn import choose_size
 
         spec, source = self._network.spec, size_of(image)
@@ -84,7 +85,9 @@ class RcnnHead(ImageHead):
             limit=options.max_detections,
         )
         with stage("rcnn.pixels", is_part=True):
-            return paste_objects(objects, spec.class_names, source, size)
+            result = paste_objects(objects, spec.class_names, source, size)
+            ignored = batch.ignored(result.geometry)
+            return result if ignored is None else cut_objects(result, ignored, min_left=MIN_DETECTION_LEFT)
 
 
 def load_rcnn_head(name: str, path: Path | None, short_side: int | None, device: torch.device) -> RcnnHead:

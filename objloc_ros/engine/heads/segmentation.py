@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, ImageTower
 from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import (
     METHODS,
@@ -139,10 +140,14 @@ class SegmentationHead:
                 fine = _to_pixels(probabilities, geometry)[0]  # texts h' w'
                 first = int(options.background == "none")
                 classes = fine.argmax(0) + first
+                ignored = batch.ignored(geometry)
+                if ignored is not None:
+                    classes = classes.masked_fill(torch.tensor(ignored, device=classes.device), 0)
                 if options.per_region:
                     classes = unite_regions(classes, fine[1 - first :], min_area=options.min_area)
                 confidence = fine.gather(0, (classes - first).clamp(min=0)[None])[0]  # h' w'
-                results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
+                classes, confidence = _mark(classes, confidence, batch, number, prompts)
+                results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
     def _uses_head(self, options: DinoiserOptions) -> bool:
@@ -184,15 +189,18 @@ class SegmentationHead:
                 for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
             ]
         results = []
-        for cosines, saliency, geometry in zip(cosine_maps, saliencies, geometries, strict=True):
+        for number, (cosines, saliency, geometry) in enumerate(zip(cosine_maps, saliencies, geometries, strict=True)):
+            ignored = batch.ignored(geometry)
             classes, confidence = choose_classes(
                 cosines,
                 saliency,
                 options.background,
                 signed=self._clip.spec.signed,
                 min_region=options.min_area if options.per_region else None,
+                ignored=None if ignored is None else torch.tensor(ignored, device=cosines.device),
             )  # each h' w'
-            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options))
+            classes, confidence = _mark(classes, confidence, batch, number, prompts)
+            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
     def _resize_saliency(self, logits: Tensor, geometry: Geometry, size: Size) -> Tensor:
@@ -229,10 +237,22 @@ def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
     return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
 
 
+def _mark(
+    classes: Tensor, confidence: Tensor, batch: Batch, number: int, prompts: ActivePrompts
+) -> tuple[Tensor, Tensor]:
+    """Mark in the maps [h', w'] of one image of a batch what was shown, where anything was."""
+    if not prompts.exemplars:
+        return classes, confidence
+    image, geometry = batch.images[number], batch.geometries[number]
+    features = batch.require_features().image(number)
+    first = 1 + len(prompts.prompts)
+    return mark_exemplars(classes, confidence, prompts.exemplars, image, features, geometry, first=first)
+
+
 def _take_one(batch: Batch, number: int) -> Batch:
     """Return a batch of one image of a batch."""
     features = None if batch.features is None else batch.features.image(number)
-    return Batch([batch.images[number]], [batch.geometries[number]], features, batch.prompts)
+    return Batch([batch.images[number]], [batch.geometries[number]], features, batch.prompts, area=batch.area)
 
 
 def _to_pixels(maps: Tensor, geometry: Geometry) -> Tensor:

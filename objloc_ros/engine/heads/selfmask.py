@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, ImageHead, SaliencyResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.found import FoundOptions, localise_saliency
@@ -35,9 +36,9 @@ class SelfMaskHead(ImageHead):
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Return saliency, mask and boxes of each image; each is seen alone."""
-        return [self._find(image, options) for image in batch.images]
+        return [self._find(image, batch, options) for image in batch.images]
 
-    def _find(self, image: Image, options: FoundOptions) -> SaliencyResult:
+    def _find(self, image: Image, batch: Batch, options: FoundOptions) -> SaliencyResult:
         from objloc_ros.methods.selfmask import upsample
 
         geometry = plan(size_of(image), patch=self._network.patch, short_side=self.short_side)
@@ -46,9 +47,11 @@ class SelfMaskHead(ImageHead):
         with stage("selfmask.pixels", is_part=True):
             height, width = geometry.resized
             saliency = upsample(logits, self._network.patch)[0, :height, :width].cpu().numpy()
-            found = localise_saliency(saliency, geometry=geometry, options=options, image=image)
+            ignored = batch.ignored(geometry)
+            found = localise_saliency(saliency, geometry=geometry, options=options, image=image, ignored=ignored)
             detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
-            return SaliencyResult(detections, geometry, found.mask, found.saliency, logits[0].float().cpu().numpy())
+            logits_map = lower_logits(logits[0].float().cpu().numpy(), geometry, batch.area)
+            return SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map)
 
 
 def load_selfmask_head(name: str, path: Path | None, short_side: int | None, device: torch.device) -> SelfMaskHead:
