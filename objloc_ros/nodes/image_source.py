@@ -171,8 +171,9 @@ def main(args: Sequence[str] | None = None) -> int:
     # in the middle of anything; and any Python handler is reset to deadly while the interpreter ends: ignoring is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Else OpenCV tells of every backend that it tried; what matters is said below in one line.
-    if hasattr(cv2, "setLogLevel"):  # not in every OpenCV that apt has
-        cv2.setLogLevel(SILENT)
+    set_level = getattr(getattr(cv2.utils, "logging", cv2), "setLogLevel", None)  # apt's OpenCV 4.6 has it at the top
+    if set_level is not None:
+        set_level(SILENT)
     rclpy.init(args=list(args) if args is not None else None)
     try:
         node = ImageSource()
