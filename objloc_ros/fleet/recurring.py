@@ -322,7 +322,8 @@ def rank_objects(edges: list[scipy.sparse.csr_array], nodes: Nodes, options: Rec
         rank_by_patterns(weights, options.vectors) if several else rank(weights, nodes.counts, method=options.method)
     )
     scores = np.abs(ranking.scores)
-    order = np.argsort(-scores, kind="stable")
+    # What differs by rounding only is equal, and comes in the order of the objects, on every processor.
+    order = np.argsort(-np.round(scores / max(scores.max(initial=0.0), np.finfo(float).tiny), 9), kind="stable")
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(1, len(order) + 1)
     return Recurring(

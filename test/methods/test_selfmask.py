@@ -50,7 +50,7 @@ def test_the_network_is_the_originals(path):
     np.testing.assert_allclose(masks[0].mean((2, 3)), case["mask_mean"], atol=2e-6)
     np.testing.assert_allclose(objectness[0, ..., 0], case["objectness"], atol=2e-6)
     best = last[objectness[0, -1, :, 0].argmax()]
-    np.testing.assert_allclose(model.predict(image)[0].sigmoid(), best, atol=2e-6)
+    np.testing.assert_allclose(model.predict(image)[0].sigmoid(), best, atol=2e-5)
 
 
 def test_positions_stay_for_as_many_patches_whatever_their_grid():
