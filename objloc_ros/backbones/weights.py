@@ -27,6 +27,7 @@ from objloc_ros.backbones.clip import (
     build_image_tower,
     build_text_transformer,
     find_clip_spec,
+    find_tower_spec,
 )
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
 from objloc_ros.backbones.dino_layouts import unify_layout
@@ -253,10 +254,11 @@ def load_clip_image(
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
+    find_tower_spec(name)
+    file = find_verified(name, path)  # before a large network is built
     tower = build_image_tower(name)
     network = tower if isinstance(tower, LiteImage) else tower.visual
     scaled = isinstance(tower, TimmImage)
-    file = find_verified(name, path)
     state = read_tensors(file, lambda key: key.startswith(VISUAL) or (scaled and key == SCALE))
     state = {key.removeprefix(VISUAL): value for key, value in state.items()}
     expected = network.state_dict() | ({SCALE: torch.empty(())} if scaled else {})
