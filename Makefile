@@ -61,7 +61,7 @@ clean:
 
 setup: $(VENV)/.package
 
-REQUIREMENTS := requirements.txt requirements-bare.txt requirements-evaluation.txt requirements-dev.txt
+REQUIREMENTS := $(wildcard requirements*.txt constraints*.txt)
 INTERFACES := $(wildcard resource/interfaces/*.py resource/interfaces/*/msg/*.msg)
 
 # An environment whose installation broke off lacks the stamp and is completed by the next run.
@@ -69,7 +69,7 @@ $(VENV)/.requirements: $(REQUIREMENTS)
 	@resource/preflight.sh "$(PYTHON)" $(if $(wildcard $(VENV)/.requirements),1,9)
 	@echo "[1/3] installing PyTorch, ROS 2 and tools into .venv: about 3 GB to download, some minutes; large ones:"
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	@$(PIP) install --progress-bar off -r requirements-dev.txt | \
+	@$(PIP) install --progress-bar off -c constraints-bare.txt -r requirements-dev.txt | \
 	    awk '/(Downloading|Using cached) .*\([0-9.]+ [MG]B\)/ { size = $$(NF-1); sub(/\(/, "", size); \
 	         if (size + 0 >= 20 || /GB\)/) { sub(/^ +/, ""); print "      " $$0; fflush() } } \
 	         /^Installing collected/ { print "      unpacking, a minute or two"; fflush() }'

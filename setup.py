@@ -34,6 +34,8 @@ setup(
     # What pip must add is pinned in requirements*.txt, the rest is rosdep's (package.xml): named here, it would make
     # every start of a node check pip's view of packages that apt installed.
     install_requires=["setuptools"],
+    # colcon test runs pytest only for packages that say so here.
+    extras_require={"test": ["pytest"]},
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),

@@ -50,7 +50,8 @@ def bilateral_solve(
     system = (256 * (mass - dn @ blur(dn)) + diags(data)).tocsr()
     b = splat @ (confidence * target.ravel())
     preconditioner = diags(1 / np.maximum(system.diagonal(), 1e-5))
-    y, _ = cg(system, b, x0=b / data, rtol=1e-5, atol=0.0, maxiter=25, M=preconditioner)
+    # To 1e-5 of b, the default, whose name depends on the version.
+    y, _ = cg(system, b, x0=b / data, atol=0.0, maxiter=25, M=preconditioner)
     return (splat.T @ y).reshape(height, width)
 
 

@@ -25,6 +25,9 @@ from objloc_ros.nodes.frame_sources import SourceFrame, open_source, parse_size
 from objloc_ros.nodes.params import Table, to_descriptor
 from objloc_ros.options import Option
 
+SILENT = 0
+"""OpenCV's log level without messages, `LOG_LEVEL_SILENT`."""
+
 PARAMETERS = Table(
     Option(
         "source",
@@ -168,7 +171,9 @@ def main(args: Sequence[str] | None = None) -> int:
     # in the middle of anything; and any Python handler is reset to deadly while the interpreter ends: ignoring is not.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Else OpenCV tells of every backend that it tried; what matters is said below in one line.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    set_level = getattr(getattr(cv2.utils, "logging", cv2), "setLogLevel", None)  # apt's OpenCV 4.6 has it at the top
+    if set_level is not None:
+        set_level(SILENT)
     rclpy.init(args=list(args) if args is not None else None)
     try:
         node = ImageSource()

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 import torch
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
@@ -96,7 +96,7 @@ class Affinity:
     def degrees(self) -> Array:
         """Row sums, float64 [B, N]."""
         xp = array_namespace(self.strips[0])
-        return self.product(xp.ones(self.shape, dtype=xp.float64, device=self.strips[0].device), fine=not self.binary)
+        return self.product(xp.ones(self.shape, dtype=xp.float64, device=device(self.strips[0])), fine=not self.binary)
 
     def product(self, z: Array, *, fine: bool) -> Array:
         """Multiply each matrix by a vector.
@@ -125,13 +125,13 @@ class Affinity:
 
     def like(self, array: npt.NDArray[Any]) -> Array:
         """Copy an array to the graph's device."""
-        return array_namespace(self.strips[0]).asarray(array, device=self.strips[0].device)
+        return array_namespace(self.strips[0]).asarray(array, device=device(self.strips[0]))
 
     def dense(self) -> Iterator[Array]:
         """Yield each matrix of the batch as float64 [N, N]."""
         xp, n = array_namespace(self.strips[0]), self.shape[1]
         for i in range(self.shape[0]):
-            square = xp.empty((n, n), dtype=xp.float64, device=self.strips[0].device)
+            square = xp.empty((n, n), dtype=xp.float64, device=device(self.strips[0]))
             for first, end, strip in _iterate_strips(self.strips):
                 square[first:end, first:] = strip[i]
                 square[end:, first:end] = strip[i, :, end - first :].T

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from objloc_ros.ops.affinity import Affinity, Array
 
@@ -156,7 +156,7 @@ class KrylovSpace:
         self._next = rest * ((1 - self._is_zero) / (length + self._is_zero))[:, None]
 
     def _random(self, seed: int) -> Array:
-        vector = self._xp.asarray(_random_vector(seed, self.root.shape[1]), device=self.root.device)
+        vector = self._xp.asarray(_random_vector(seed, self.root.shape[1]), device=device(self.root))
         return self._xp.broadcast_to(vector, self.root.shape)
 
     def _enlarge(self) -> None:
@@ -167,7 +167,7 @@ class KrylovSpace:
         self._matrix = matrix
 
     def _allocate(self, *shape: int) -> Array:
-        return self._xp.empty((self.root.shape[0], *shape), dtype=self._xp.float64, device=self.root.device)
+        return self._xp.empty((self.root.shape[0], *shape), dtype=self._xp.float64, device=device(self.root))
 
 
 @lru_cache(maxsize=8)

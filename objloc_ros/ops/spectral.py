@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 from scipy.linalg import eigh
 
 from objloc_ros.ops.affinity import Affinity, Array, to_numpy
@@ -111,8 +111,8 @@ def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
         m -= 3 * y[:, None] * y  # the known eigenvalue moves from 1 to -2, below all others
         pairs.append(eigh(m, subset_by_index=[max(0, n - 1 - k), n - 1], overwrite_a=True, check_finite=False))
     xp = array_namespace(root)
-    values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=root.device)
-    vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=root.device)
+    values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=device(root))
+    vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=device(root))
     return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, DENSE_RESIDUAL)), root, k, rounding=1e-15)
 
 
@@ -147,7 +147,7 @@ def _eigenpairs(ritz: Ritz, root: Array, k: int, *, rounding: float, gaps: Array
     """Convert the first k pairs to solutions of the problem; `rounding` is the relative error of the products used."""
     xp = array_namespace(root)
     if gaps is None:
-        edge = xp.full((root.shape[0], 1), xp.inf, dtype=xp.float64, device=root.device)
+        edge = xp.full((root.shape[0], 1), xp.inf, dtype=xp.float64, device=device(root))
         steps = xp.concat([edge, ritz.values[:, :-1] - ritz.values[:, 1:], edge], axis=1)
         gaps = xp.minimum(steps[:, :-1], steps[:, 1:])[:, :k]
         amplification = _amplification(ritz, k)
@@ -174,5 +174,5 @@ def _amplification(ritz: Ritz, k: int) -> Array:
     beyond = 1 / xp.maximum(ritz.values - ritz.values[:, -1:], floor)
     unknown = xp.minimum(ritz.residual_norms() * beyond, xp.ones_like(floor))
     near = 1 / xp.maximum(xp.abs(ritz.values[:, :, None] - ritz.values[:, None]), floor[:, None])
-    neighbours = (near * unknown[:, None] * (1 - xp.eye(near.shape[1], device=ritz.values.device))).sum(2)
+    neighbours = (near * unknown[:, None] * (1 - xp.eye(near.shape[1], device=device(ritz.values)))).sum(2)
     return (beyond + neighbours)[:, :k]

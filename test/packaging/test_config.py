@@ -12,7 +12,6 @@ import yaml
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 PRESETS = sorted(CONFIG.glob("*.yaml"))
 LAYOUTS = ("objloc.rviz", "foxglove.json")
-LOCATE = ("detections", "markers", "points")
 
 
 def settings_of(preset):
@@ -73,7 +72,7 @@ def topics_of_nodes():
     from objloc_ros.nodes.prompt_topic import TOPIC
 
     outputs = {f"{node}/{output.name}" for node in ADAPTERS for output in (*DEBUG_OUTPUTS, *ADAPTERS[node].outputs)}
-    return outputs | {TOPIC.replace("~", "segmentation")} | {f"locate/{name}" for name in LOCATE}
+    return outputs | {TOPIC.replace("~", "segmentation")}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -82,7 +81,6 @@ def test_layouts_show_topics_of_the_nodes(name):
     shown = topics_in(name)
     assert shown <= topics_of_nodes()
     assert shown >= {"found/overlay", "found/mask", "segmentation/overlay", "segmentation/mask", "discovery/overlay"}
-    assert shown >= {"locate/markers", "locate/points"}
 
 
 def test_layouts_stand_in_the_optical_frame_of_the_demo_camera():
@@ -91,7 +89,6 @@ def test_layouts_stand_in_the_optical_frame_of_the_demo_camera():
 
     frame = PARAMETERS["frame_id"].default
     assert read_layout("objloc.rviz")["Visualization Manager"]["Global Options"]["Fixed Frame"] == frame
-    assert read_layout("foxglove.json")["configById"]["3D!objects"]["followTf"] == frame
 
 
 def test_rviz_takes_messages_best_effort():
@@ -112,7 +109,7 @@ def test_foxglove_layout_places_every_panel_once():
     document = read_layout("foxglove.json")
     assert sorted(panels_of(document["layout"])) == sorted(document["configById"])
     kinds = {panel.partition("!")[0] for panel in document["configById"]}
-    assert kinds >= {"Image", "3D", "Parameters", "Publish", "DiagnosticSummary", "RawMessages", "Plot"}
+    assert kinds >= {"Image", "Parameters", "Publish", "DiagnosticSummary", "RawMessages", "Plot"}
 
 
 def test_foxglove_knows_every_setting_of_its_panels():
@@ -126,15 +123,12 @@ def test_foxglove_knows_every_setting_of_its_panels():
 
     for panel, config in read_layout("foxglove.json")["configById"].items():
         kind = panel.partition("!")[0]
-        kind = {"3D": "ThreeDee", "DiagnosticSummary": "DiagnosticsSummary"}.get(kind, kind)
+        kind = {"DiagnosticSummary": "DiagnosticsSummary"}.get(kind, kind)
         if kind in ("Tab", "Parameters"):  # nothing of theirs can be set but titles and tabs
             assert set(config) <= beside
             continue
         assert unknown(config, getattr(layouts, f"{kind}Config")) == set(), panel
         assert unknown(config.get("imageMode", {}), layouts.ImageModeConfig) == set(), panel
-        assert unknown(config.get("cameraState", {}), layouts.ThreeDeeCameraState) == set(), panel
-        for settings in config.get("topics", {}).values():
-            assert unknown(settings, layouts.BaseRendererPointCloudTopicSettings) == set(), panel
         for series in config.get("paths", []):
             assert unknown(series, layouts.PlotSeries) == set(), panel
 

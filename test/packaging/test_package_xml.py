@@ -1,6 +1,7 @@
 """The package as ROS's tools see it: a manifest error silently turns ros.ament_python into plain python."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,15 +24,14 @@ KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} 
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
     "sklearn": "python3-sklearn",
-    "tf2_ros": "tf2_ros_py",
 }
-# Draws the model card's pictures when the embedded model is trained; pinned in requirements-dev.txt.
+# Draws the model card's pictures when the embedded model is trained; named in requirements-dev.txt.
 TRAINING_ONLY = {"skimage"}
 # Renders training material; installed by the command that does (training/material_views.py).
 SELF_INSTALLED = {"vtk"}
-# Exports models, for those who want to; pinned in requirements-dev.txt.
+# Exports models, for those who want to; named in requirements-dev.txt.
 OPTIONAL = {"onnx"}
-# What evaluation needs on top; pinned in requirements-evaluation.txt under PyPI's names.
+# What evaluation needs on top; named in requirements-evaluation.txt under PyPI's names.
 EVALUATION = {
     "faster_coco_eval": "faster-coco-eval",
     "foxglove": "foxglove-sdk",
@@ -94,15 +94,35 @@ def test_every_import_is_declared(manifest):
     assert missing == set()
 
 
-def test_pip_only_packages_are_pinned():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    pinned = {line.partition("==")[0].replace("-", "_") for line in lines if "==" in line}
-    assert pinned == {PYPI.get(name, name) for name in PIP_ONLY}
+def packages_in(file):
+    """Names in a requirements or constraints file."""
+    lines = (ROOT / file).read_text().splitlines()
+    return {re.match(r"[\w-]+", line)[0] for line in lines if re.match(r"\w", line)}
 
 
-def test_what_evaluation_imports_is_pinned():
-    lines = (ROOT / "requirements-evaluation.txt").read_text().splitlines()
-    assert set(EVALUATION.values()) <= {line.partition("==")[0] for line in lines if "==" in line}
+def test_pip_brings_what_apt_does_not():
+    assert {name.replace("-", "_") for name in packages_in("requirements.txt")} == {
+        PYPI.get(name, name) for name in PIP_ONLY
+    }
+
+
+def test_what_evaluation_imports_is_required():
+    assert set(EVALUATION.values()) <= packages_in("requirements-evaluation.txt")
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-evaluation.txt", "requirements-dev.txt"])
+def test_constraints_pin_every_requirement(file):
+    pinned = packages_in("constraints.txt") | packages_in("constraints-bare.txt")
+    assert packages_in(file) <= pinned
+    lines = (ROOT / "constraints.txt").read_text().splitlines() + (
+        ROOT / "constraints-bare.txt"
+    ).read_text().splitlines()
+    assert all("==" in line for line in lines if re.match(r"\w", line))
+
+
+@pytest.mark.parametrize("name", ["numpy", "scipy", "opencv-python-headless"])
+def test_a_robot_keeps_what_apt_has(name):
+    assert name not in packages_in("constraints.txt") | packages_in("requirements.txt")
 
 
 def test_colcon_sees_an_ament_python_package():
