@@ -20,6 +20,7 @@ from objloc_ros.backbones.attention import attend
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
 from objloc_ros.backbones.positions import Positions, sized_pos_embed
 from objloc_ros.backbones.stem import DeepStem
+from objloc_ros.backbones.timm_clip import TIMM_CLIP_SPECS, TimmClipSpec, TimmImage, build_timm_image
 from objloc_ros.backbones.vit import patch_grid
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import Grid
@@ -96,7 +97,7 @@ CLIP_SPECS: dict[str, ClipSpec] = {
 }
 """Pairs of transformers by name, which is also that of their weights in the registry."""
 
-CLIP_NAMES = (*CLIP_SPECS, LITE_CLIP)
+CLIP_NAMES = (*CLIP_SPECS, LITE_CLIP, *TIMM_CLIP_SPECS)
 """All pairs of towers."""
 
 
@@ -124,6 +125,9 @@ class ClipImage(nn.Module):
 
     mean = CLIP_MEAN
     std = CLIP_STD
+    interpolation = "bicubic"
+    logit_scale = 100.0
+    """Factor of cosines before the softmax."""
 
     def __init__(self, visual: VisionTransformer, spec: ClipSpec) -> None:
         super().__init__()
@@ -174,7 +178,7 @@ class ClipImage(nn.Module):
         return list(cast(Iterable[ResidualAttentionBlock], self.visual.transformer.resblocks))
 
 
-ImageTower = ClipImage | LiteImage
+ImageTower = ClipImage | LiteImage | TimmImage
 """What embeds images, whatever the architecture."""
 
 
@@ -200,23 +204,36 @@ def run_block(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]
     return x + block.ls_2(block.mlp(normed)), normed
 
 
-def find_tower_spec(name: str) -> ClipSpec | LiteSpec:
+def find_tower_spec(name: str) -> ClipSpec | LiteSpec | TimmClipSpec:
     """Look up an architecture of any kind.
 
     Raises:
         ParameterError: If the name is unknown.
     """
+    if name in TIMM_CLIP_SPECS:
+        return TIMM_CLIP_SPECS[name]
     return LiteSpec() if name == LITE_CLIP else find_clip_spec(name)
 
 
-def find_clip_spec(name: str) -> ClipSpec:
-    """Look up an architecture of transformers.
+def build_image_tower(name: str) -> ImageTower:
+    """Return an image tower of any kind with random weights.
 
     Raises:
-        ParameterError: If the name is unknown, or its towers are none.
+        ParameterError: If the name is unknown.
     """
-    if name == LITE_CLIP:
-        raise ParameterError(f"{name} is no transformer; those are {', '.join(CLIP_SPECS)}")
+    if name in TIMM_CLIP_SPECS:
+        return build_timm_image(name)
+    return LiteImage(LiteSpec()) if name == LITE_CLIP else build_clip_image(name)
+
+
+def find_clip_spec(name: str) -> ClipSpec:
+    """Look up an architecture of CLIP's own transformers.
+
+    Raises:
+        ParameterError: If the name is unknown, or its towers are others.
+    """
+    if name in CLIP_NAMES and name not in CLIP_SPECS:
+        raise ParameterError(f"{name} is no transformer of CLIP's own; those are {', '.join(CLIP_SPECS)}")
     if name not in CLIP_SPECS:
         raise ParameterError(f"unknown CLIP model {name!r}; known: {', '.join(CLIP_NAMES)}")
     return CLIP_SPECS[name]

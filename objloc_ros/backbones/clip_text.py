@@ -14,6 +14,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from objloc_ros.backbones.gemma_tokens import GemmaTokenizer
 from objloc_ros.errors import ParameterError
 
 PAD, UNKNOWN, START = 0, 1, 2
@@ -85,8 +86,12 @@ def embed_tokens(tower: TextTransformer, ids: Tensor) -> Tensor:
     """Run a text tower on ids int64 [n, L]: float32 [n, D], not normalised.
 
     Columns of padding are left out: attention is causal and a text is read at its end, so they change nothing. The end
-    has the highest id of a text; padding is no guide, as its id 0 is also that of the exclamation mark.
+    has the highest id of a text; padding is no guide, as its id 0 is also that of the exclamation mark. A tower without
+    that mask has learned with all of its columns, padding among them, and gets them.
     """
+    if tower.attn_mask is None:
+        whole: Tensor = tower(ids)
+        return whole.float()
     ends = ids.argmax(1)
     length = int(ends.max()) + 1 if len(ids) else 1
     ids = ids[:, :length]
@@ -105,7 +110,7 @@ class ClipText:
         tokenizer: Its tokens.
     """
 
-    def __init__(self, name: str, tower: TextTransformer, tokenizer: Tokenizer) -> None:
+    def __init__(self, name: str, tower: TextTransformer, tokenizer: Tokenizer | GemmaTokenizer) -> None:
         self.name = name
         self.tokenizer = tokenizer
         self._tower = tower
@@ -150,7 +155,7 @@ class ClipText:
             del self._cache[pair]
 
 
-def check_lengths(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+def check_lengths(tokenizer: Tokenizer | GemmaTokenizer, texts: Iterable[str]) -> None:
     """Raise ParameterError if a text has more tokens than a tower reads."""
     for text in texts:
         length = tokenizer.length(text)

@@ -67,6 +67,7 @@ class LiteImage(nn.Module):
 
     mean = (127 / 255,) * 3
     std = (128 / 255,) * 3
+    logit_scale = 100.0
 
     def __init__(self, spec: LiteSpec) -> None:
         super().__init__()

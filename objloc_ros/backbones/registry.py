@@ -12,8 +12,12 @@ from objloc_ros.errors import ParameterError
 _DINO = "https://dl.fbaipublicfiles.com/dino"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2"
 _DINOV3_LICENCE = "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
+_APPLE_RESEARCH = "LicenseRef-apple-amlr"
+"""Apple Machine Learning Research Model License: non-commercial scientific research only."""
+
 _CUTLER = "https://dl.fbaipublicfiles.com/cutler/checkpoints"
 _HUB = "https://huggingface.co"
+SIGLIP2_TOKENS = "siglip2_tokenizer"
 _FOUND = "https://raw.githubusercontent.com/valeoai/FOUND/1ad22bacf1a6854faff1b5d4be300d54cad6f277"
 _SELFMASK = "https://github.com/NoelShin/selfmask/releases/download/v1.0.0"
 _DINOISER = "https://raw.githubusercontent.com/wysoczanska/clip_dinoiser/a954aae6fb61f5ff18834e50a0c78a2258cd9afb"
@@ -28,7 +32,7 @@ class WeightsEntry:
         filename: File name in the cache, or in `backbones/tiny/` for an embedded file.
         layout: "vit" (timm and DINO key names), "clip" (open_clip's key names), "found_head" (a 1x1 convolution),
             "dinoiser_head" (CLIP-DINOiser's two convolutions), "detector" (`methods.token_detector`), "selfmask"
-            (SelfMask's own key names) or "rcnn" (detectron2's).
+            (SelfMask's own key names), "rcnn" (detectron2's) or "tokens" (a `tokenizer.json`).
         licence: SPDX identifier; "LicenseRef-..." for a licence that has none.
         agreement: Address of a licence that has to be read and accepted before the file is fetched; None where nothing
             has to be.
@@ -41,7 +45,7 @@ class WeightsEntry:
 
     name: str
     filename: str
-    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "selfmask", "rcnn"]
+    layout: Literal["vit", "clip", "found_head", "dinoiser_head", "detector", "selfmask", "rcnn", "tokens"]
     licence: str
     source: str
     agreement: str | None = None
@@ -64,7 +68,7 @@ class WeightsEntry:
     @property
     def non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
-        return "-NC-" in self.licence
+        return "-NC-" in self.licence or self.licence == _APPLE_RESEARCH
 
     @property
     def path(self) -> Path:
@@ -155,6 +159,19 @@ def _clip(name: str, repository: str, licence: str, source: str) -> WeightsEntry
     )
 
 
+def _siglip2(name: str, repository: str) -> WeightsEntry:
+    return _clip(name, repository, "Apache-2.0", "SigLIP 2 (Tschannen et al., 2025), WebLI, as timm converted it")
+
+
+def _mobileclip2(size: str) -> WeightsEntry:
+    return _clip(
+        f"mobileclip2_{size.lower()}",
+        f"timm/MobileCLIP2-{size}-OpenCLIP",
+        _APPLE_RESEARCH,
+        "MobileCLIP2 (Faghri et al., TMLR 2025), DFNDR-2B, as timm converted it: for research purposes only",
+    )
+
+
 def _selfmask(queries: int) -> WeightsEntry:
     return WeightsEntry(
         name=f"selfmask_nq{queries}",
@@ -210,6 +227,21 @@ _ENTRIES = (
     _clip(
         "clip_vitb16_openai", "timm/vit_base_patch16_clip_224.openai", "MIT", "OpenAI's ViT-B/16 (Radford et al., 2021)"
     ),
+    _siglip2("siglip2_vitb32", "timm/ViT-B-32-SigLIP2-256"),
+    _siglip2("siglip2_vitb16", "timm/ViT-B-16-SigLIP2"),
+    _siglip2("siglip2_vitb16_512", "timm/ViT-B-16-SigLIP2-512"),
+    WeightsEntry(
+        name=SIGLIP2_TOKENS,
+        filename="siglip2_tokenizer.json",
+        layout="tokens",
+        licence="Apache-2.0",
+        source="Gemma's vocabulary, which all of SigLIP 2 reads texts with",
+        url=f"{_HUB}/timm/ViT-B-16-SigLIP2/resolve/main/tokenizer.json",
+    ),
+    _mobileclip2("S0"),
+    _mobileclip2("S2"),
+    _mobileclip2("S3"),
+    _mobileclip2("S4"),
     _dino("dino_vits16", "dino_deitsmall16_pretrain", 86_710_517),
     _dino("dino_vits8", "dino_deitsmall8_pretrain", 86_728_949),
     _dino(

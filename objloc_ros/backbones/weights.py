@@ -22,14 +22,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from objloc_ros.backbones.clip import ImageTower, build_clip_image, build_text_transformer, find_clip_spec
+from objloc_ros.backbones.clip import (
+    ImageTower,
+    build_image_tower,
+    build_text_transformer,
+    find_clip_spec,
+    find_tower_spec,
+)
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer
 from objloc_ros.backbones.dino_layouts import unify_layout
-from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
+from objloc_ros.backbones.gemma_tokens import GemmaTokenizer
+from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage
 from objloc_ros.backbones.lite_text import LiteText, NounTable
 from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
-from objloc_ros.backbones.registry import REGISTRY, WeightsEntry, cache_dir, find_entry
+from objloc_ros.backbones.registry import REGISTRY, SIGLIP2_TOKENS, WeightsEntry, cache_dir, find_entry
 from objloc_ros.backbones.store import check_file, describe_missing, fetch, verify
+from objloc_ros.backbones.timm_clip import TIMM_CLIP_SPECS, TimmClipSpec, TimmImage, build_timm_text
 from objloc_ros.backbones.vit import SPECS, ViT, build_vit
 from objloc_ros.errors import ParameterError, WeightsError
 
@@ -41,7 +49,10 @@ VISUAL = "visual."
 KNOWN = "known_tokens"
 """CLIP's ids of the tokens that a compact text tower knows, int64 [V], ascending."""
 
-_NEITHER = ("logit_scale", "logit_bias", "attn_mask", "input_resolution", "context_length", "vocab_size")
+SCALE = "logit_scale"
+"""Logarithm of the factor of cosines before the softmax."""
+
+_NEITHER = (SCALE, "logit_bias", "attn_mask", "input_resolution", "context_length", "vocab_size")
 """What files hold besides the towers; similarities are cosines here."""
 
 NUMPY_GLOBALS: list[Any] = [
@@ -243,11 +254,20 @@ def load_clip_image(
         ParameterError: If the name is unknown.
         WeightsError: If the file is missing, has the wrong hash, cannot be read safely or does not fit.
     """
-    tower: ImageTower = LiteImage(LiteSpec()) if name == LITE_CLIP else build_clip_image(name)
+    find_tower_spec(name)
+    file = find_verified(name, path)  # before a large network is built
+    tower = build_image_tower(name)
     network = tower if isinstance(tower, LiteImage) else tower.visual
-    file = find_verified(name, path)
-    state = {k.removeprefix(VISUAL): v for k, v in read_tensors(file, lambda key: key.startswith(VISUAL)).items()}
-    network.load_state_dict(conform(state, network.state_dict(), f"{file} does not hold the image tower of {name}"))
+    scaled = isinstance(tower, TimmImage)
+    state = read_tensors(file, lambda key: key.startswith(VISUAL) or (scaled and key == SCALE))
+    state = {key.removeprefix(VISUAL): value for key, value in state.items()}
+    expected = network.state_dict() | ({SCALE: torch.empty(())} if scaled else {})
+    state = conform(state, expected, f"{file} does not hold the image tower of {name}")
+    if isinstance(tower, TimmImage):
+        tower.logit_scale = float(state.pop(SCALE).exp())
+    network.load_state_dict(state)
+    if isinstance(tower, TimmImage):
+        tower.eval().fuse_branches()
     return tower.requires_grad_(False).eval().to(device)
 
 
@@ -267,18 +287,44 @@ def load_clip_text(
     """
     if name == LITE_CLIP:
         return LiteText(load_noun_table(path), torch.device(device))
-    spec = find_clip_spec(name)
+    spec = TIMM_CLIP_SPECS.get(name) or find_clip_spec(name)
     file = find_verified(name, path)
+    tokenizer = load_tokenizer(name, path=path)
     state = read_tensors(file, lambda key: not key.startswith(VISUAL) and key not in _NEITHER)
     state = {key.removeprefix("text."): value for key, value in state.items()}
     known = state.pop(KNOWN, None)
-    if spec.compact and not (isinstance(known, torch.Tensor) and known.ndim == 1 and len(known)):
+    if isinstance(spec, TimmClipSpec):
+        tower = build_timm_text(name)
+    elif not spec.compact:
+        tower = build_text_transformer(name)
+    elif isinstance(known, torch.Tensor) and known.ndim == 1 and len(known):
+        tower = build_text_transformer(name, len(known) + SPECIAL_TOKENS)
+        tokenizer = Tokenizer(spec.context, known)
+    else:
         raise WeightsError(f"{file} does not hold the text tower of {name}: {KNOWN} must list its tokens")
-    tower = build_text_transformer(name, len(known) + SPECIAL_TOKENS if spec.compact else None)
     state = conform(state, tower.state_dict(), f"{file} does not hold the text tower of {name}")
     tower.load_state_dict(state)
     tower.requires_grad_(False).eval().to(device)
-    return ClipText(name, tower, Tokenizer(spec.context, known))
+    return ClipText(name, tower, tokenizer)
+
+
+def load_tokenizer(name: str, *, path: str | Path | None = None) -> Tokenizer | GemmaTokenizer:
+    """Load what turns texts into ids, without a network; of a compact text tower, with all of CLIP's tokens.
+
+    Args:
+        name: Architecture, one of `clip.CLIP_NAMES` that has a text tower.
+        path: Its weights file; a `tokenizer.json` beside it is preferred to the fetched one.
+
+    Raises:
+        ParameterError: If the name is unknown.
+        WeightsError: If a file of tokens is needed and is missing, has the wrong hash or cannot be read.
+    """
+    spec = TIMM_CLIP_SPECS.get(name) or find_clip_spec(name)
+    if not (isinstance(spec, TimmClipSpec) and spec.gemma):
+        return Tokenizer(spec.context)
+    beside = None if path is None else Path(path).expanduser().with_name("tokenizer.json")
+    file = find_verified(SIGLIP2_TOKENS, beside if beside is not None and beside.is_file() else None)
+    return GemmaTokenizer(file, spec.context)
 
 
 def load_noun_table(path: str | Path | None = None) -> NounTable:

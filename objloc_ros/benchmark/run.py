@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from objloc_ros.backbones.clip import find_clip_spec
+from objloc_ros.backbones.clip import CLIP_SPECS, find_clip_spec
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteSpec
 from objloc_ros.backbones.vit import SPECS, build_vit
 from objloc_ros.backbones.weights import fingerprint
@@ -253,6 +253,8 @@ def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Wo
         is_square = case.method == "clip_diy"
         size = (side, side) if is_square else plan(case.size, patch=spec.patch, short_side=spec.short_side).padded
         workloads["head"] = count_lite(spec, size)
+    elif case.method in SEGMENTATION and clip not in CLIP_SPECS:
+        pass  # nothing is counted of timm's networks
     elif case.method == "clip_diy":
         workloads["head"] = count_clip_windows(find_clip_spec(clip))
     elif case.method in SEGMENTATION:

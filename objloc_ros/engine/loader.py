@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from objloc_ros.backbones.clip import CLIP_NAMES, CLIP_SPECS
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
@@ -24,6 +25,7 @@ from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
+from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
 from objloc_ros.methods.detector_file import find_detector, read_exported_detector, read_info
 
@@ -172,6 +174,14 @@ def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
 
 def _load_towers(found: FoundHead, config: PipelineConfig, device: torch.device, *, dinoiser: bool) -> Towers:
     """Load the image tower, and CLIP-DINOiser's head where it is wanted and exists."""
+    if dinoiser and config.clip in CLIP_NAMES and config.clip not in CLIP_SPECS:
+        wanted = {"dinoiser_weights": config.dinoiser_weights is not None}
+        wanted["correlations: head"] = config.all_options("clip_dinoiser")["correlations"] == "head"
+        for setting in (setting for setting, is_set in wanted.items() if is_set):
+            raise ParameterError(
+                f"clip_dinoiser cannot run with {setting} on {config.clip}: its trained head reads blocks of CLIP's "
+                f"own transformers ({', '.join(CLIP_SPECS)}); leave it out, and DINO's correlations take its place"
+            )
     clip = load_clip_image(config.clip, path=config.clip_weights, device=device)
     exists = config.dinoiser_weights is not None or is_present(f"{config.clip}_dinoiser_head")
     head = load_dinoiser_head(config.clip, path=config.dinoiser_weights) if dinoiser and exists else None

@@ -12,11 +12,10 @@ import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 
-from objloc_ros.backbones.clip import find_clip_spec
-from objloc_ros.backbones.clip_text import ClipText, Tokenizer, check_lengths, fill_template
+from objloc_ros.backbones.clip_text import ClipText, check_lengths, fill_template
 from objloc_ros.backbones.lite_clip import LITE_CLIP
 from objloc_ros.backbones.lite_text import LiteText
-from objloc_ros.backbones.weights import load_clip_text, load_noun_table
+from objloc_ros.backbones.weights import load_clip_text, load_noun_table, load_tokenizer
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.exemplar import Exemplar
 from objloc_ros.types import BACKGROUND, DEFAULT_TEMPLATES, LabelSet, check_prompt_texts
@@ -119,14 +118,14 @@ def check_prompts(
 
     Raises:
         ParameterError: If they break a constraint; the message names it.
-        WeightsError: If the model's nouns, where it has a table of them, are missing or refused.
+        WeightsError: If the file of the model's nouns or tokens, where it has one, is missing or refused.
     """
     check_prompt_texts(prompts)
     if name == LITE_CLIP:
         expand_templates(templates)
         return LiteText(load_noun_table(path), torch.device("cpu")).check(prompts)
     sentences = (fill_template(template, prompt) for template, prompt in product(expand_templates(templates), prompts))
-    check_lengths(Tokenizer(find_clip_spec(name).context), sentences)
+    check_lengths(load_tokenizer(name, path=path), sentences)
 
 
 def expand_templates(templates: Sequence[str]) -> tuple[str, ...]:

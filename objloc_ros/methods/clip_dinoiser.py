@@ -145,12 +145,13 @@ def pool_features(features: Tensor, correlations: Tensor, *, gamma: float = 0.2)
     return weights @ features / (weights.sum(-1, keepdim=True) + 1e-6)
 
 
-def compute_probabilities(features: Tensor, text: Tensor) -> Tensor:
+def compute_probabilities(features: Tensor, text: Tensor, *, logit_scale: float = LOGIT_SCALE) -> Tensor:
     """Return the probability of each text at each patch: float32 [B, C, N], a softmax over the texts.
 
     Args:
         features: float32 [B, N, D], of any length.
         text: float32 [C, D], of any length.
+        logit_scale: The tower's factor of cosines.
 
     Raises:
         InputError: If the widths disagree.
@@ -158,7 +159,7 @@ def compute_probabilities(features: Tensor, text: Tensor) -> Tensor:
     if features.shape[-1] != text.shape[-1]:
         raise InputError(f"text {tuple(text.shape)} is not as wide as features {tuple(features.shape)}")
     cosines = F.normalize(features, dim=-1) @ F.normalize(text, dim=-1).T
-    return (LOGIT_SCALE * cosines).softmax(-1).mT
+    return (logit_scale * cosines).softmax(-1).mT
 
 
 def apply_background(probabilities: Tensor, background: Tensor, *, index: int = 0, delta: float = 0.99) -> Tensor:

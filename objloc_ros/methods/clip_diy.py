@@ -50,11 +50,16 @@ def windows(images: Tensor, patch_size: int, stride: int = STRIDE) -> Tensor:
 
 
 def resized_windows(
-    images: Tensor, side: int, patch_sizes: Sequence[int] = PATCH_SIZES, stride: int = STRIDE
+    images: Tensor,
+    side: int,
+    patch_sizes: Sequence[int] = PATCH_SIZES,
+    stride: int = STRIDE,
+    *,
+    interpolation: str = "bicubic",
 ) -> Tensor:
     """Return all windows of all images, resized as CLIP's preprocessing does.
 
-    Bicubic with antialiasing on bytes, as Pillow does it, through which the original takes each window: a few values in
+    With antialiasing on bytes, as Pillow does it, through which the original takes each window: a few values in
     a hundred thousand differ by two grey levels, all others by one or none.
 
     Args:
@@ -62,6 +67,7 @@ def resized_windows(
         side: Side in pixels that the image tower takes.
         patch_sizes: Sides of the windows.
         stride: See `windows`.
+        interpolation: "bicubic", or "bilinear" for towers that learned with it.
 
     Returns:
         uint8 [B * (n_1^2 + n_2^2 + ...), 3, side, side], scale after scale.
@@ -71,7 +77,7 @@ def resized_windows(
         cut = windows(images, patch_size, stride).flatten(0, 2)
         if patch_size != side:
             pixels = cut.contiguous() if cut.device.type == "cpu" else cut.float()  # CUDA has no such kernel for bytes
-            fine = F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)
+            fine = F.interpolate(pixels, size=(side, side), mode=interpolation, antialias=True)
             cut = fine if fine.dtype == torch.uint8 else fine.clamp(0, 255).round().to(torch.uint8)
         resized.append(cut)
     return torch.cat(resized)

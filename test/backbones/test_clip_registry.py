@@ -2,6 +2,7 @@
 
 import pytest
 
+from objloc_ros.backbones.clip import CLIP_NAMES
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.weights import load_clip_image, load_clip_text
 from objloc_ros.errors import WeightsError
@@ -34,7 +35,7 @@ def test_weights_come_from_where_open_clip_takes_them(name, repository):
 
 
 def test_every_model_has_weights():
-    assert {name for name, entry in REGISTRY.items() if entry.layout == "clip"} == {"tiny_clip", "lite_clip", *LARGE}
+    assert {name for name, entry in REGISTRY.items() if entry.layout == "clip"} == set(CLIP_NAMES)
 
 
 @pytest.mark.parametrize("which", ["image", "text"])

@@ -212,6 +212,7 @@ def test_registry_is_consistent() -> None:
         "MIT",
         "CC-BY-NC-4.0",
         "LicenseRef-DINOv3",
+        "LicenseRef-apple-amlr",
     }
     assert {name for name, entry in REGISTRY.items() if entry.agreement} == {"dinov3_vits16", "dinov3_vitb16"}
     assert {name for name, entry in REGISTRY.items() if entry.non_commercial} == {
@@ -219,6 +220,10 @@ def test_registry_is_consistent() -> None:
         "cutler_mrcnn",
         "cutler_cascade_r1",
         "cutler_cascade_r2",
+        "mobileclip2_s0",
+        "mobileclip2_s2",
+        "mobileclip2_s3",
+        "mobileclip2_s4",
     }
     files = [entry.filename for entry in REGISTRY.values()]
     assert len(files) == len(set(files))

@@ -30,7 +30,7 @@ TRAINING_ONLY = {"skimage"}
 # Renders training material; installed by the command that does (training/material_views.py).
 SELF_INSTALLED = {"vtk"}
 # Exports models, for those who want to; named in requirements-dev.txt.
-OPTIONAL = {"onnx"}
+OPTIONAL = {"onnx", "tokenizers"}
 # What evaluation needs on top; named in requirements-evaluation.txt under PyPI's names.
 EVALUATION = {
     "faster_coco_eval": "faster-coco-eval",

@@ -90,6 +90,7 @@ def choose_classes(
     background: Background,
     *,
     signed: bool = False,
+    logit_scale: float = LOGIT_SCALE,
     min_region: float | None = None,
     ignored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -101,6 +102,7 @@ def choose_classes(
         background: See `SegmentationOptions`.
         signed: Weigh (1 + cosine) / 2 with the saliency instead of the cosine: a product of a negative one would favour
             what the saliency speaks against.
+        logit_scale: The tower's factor of cosines before the softmax.
         min_region: Give each region that is at least this fraction of the image one class, and smaller ones none; None
             gives each pixel its own.
         ignored: bool [h, w], pixels that are background whatever fits; None for none.
@@ -109,7 +111,7 @@ def choose_classes(
         int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
         the saliency where that decides.
     """
-    competing = (LOGIT_SCALE * (cosines if background == "prompt" else cosines[1:])).softmax(0)
+    competing = (logit_scale * (cosines if background == "prompt" else cosines[1:])).softmax(0)
     prompts = competing[1:] if background == "prompt" else competing  # P h w
     if background == "prompt":
         best = competing.argmax(0)  # h w

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, ImageTower
+from objloc_ros.backbones.lite_clip import LiteImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
@@ -133,7 +134,8 @@ class SegmentationHead:
                     features, middle = *dense_features(self._clip, inputs)[:1], None
             correlations, background = self._relate(middle, geometry.grid, _take_one(batch, number), options)
             pooled = dinoiser.pool_features(features, correlations, gamma=options.gamma)  # 1 N D
-            probabilities = dinoiser.compute_probabilities(pooled, texts).unflatten(2, geometry.grid)  # 1 texts h w
+            probabilities = dinoiser.compute_probabilities(pooled, texts, logit_scale=self._clip.logit_scale)
+            probabilities = probabilities.unflatten(2, geometry.grid)  # 1 texts h w
             if options.background == "found":
                 probabilities = dinoiser.apply_background(probabilities, background, delta=options.delta)
             with stage("clip_dinoiser.pixels", is_part=True):
@@ -161,7 +163,7 @@ class SegmentationHead:
             if self._dinoiser_head is None or middle is None:
                 raise ParameterError(
                     "there is no CLIP-DINOiser head for this CLIP model: train one with `objloc train dinoiser` (of "
-                    "transformers, not of lite_clip), or choose correlations 'dino'"
+                    "CLIP's own transformers and of tiny_clip alone), or choose correlations 'dino'"
                 )
             correlations, logits = self._dinoiser_head(middle, grid)
             return correlations, logits <= 0
@@ -196,6 +198,7 @@ class SegmentationHead:
                 saliency,
                 options.background,
                 signed=self._clip.spec.signed,
+                logit_scale=self._clip.logit_scale,
                 min_region=options.min_area if options.per_region else None,
                 ignored=None if ignored is None else torch.tensor(ignored, device=cosines.device),
             )  # each h' w'
@@ -218,8 +221,8 @@ class SegmentationHead:
 def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
     """Embed the windows of three scales.
 
-    A transformer sees each window by itself. A convolutional tower sees the image once, larger, and averages: its
-    features of a window hardly depend on what lies around it.
+    A tower sees each window by itself, resized as it is used to. `lite_clip` sees the image once, larger, and averages:
+    its features of a window hardly depend on what lies around it.
 
     Args:
         tower: The image tower.
@@ -229,11 +232,11 @@ def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
         Per scale float32 [B, n, n, D], not normalised.
     """
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] * 255 for values in (tower.mean, tower.std))
-    if not isinstance(tower, ClipImage):
+    if isinstance(tower, LiteImage):
         side = tower.spec.window_side
         large = F.interpolate(images.float(), size=(side, side), mode="bilinear", align_corners=False)
         return tower.windows((large - mean) / std, [Fraction(patch, SIDE) for patch in PATCH_SIZES], STRIDE)
-    pixels = resized_windows(images, tower.side)  # B*windows 3 S S
+    pixels = resized_windows(images, tower.side, interpolation=tower.interpolation)  # B*windows 3 S S
     return split_windows(tower((pixels.float() - mean) / std), len(images), windows_per_row())
 
 
