@@ -141,7 +141,7 @@ class Pipeline:
         self._options: dict[str, Any] = {method: head.default_options for method, head in heads.items()}
         self._encoder = encoder
         self._prompts: ActivePrompts | None = None
-        self._ignore = ""
+        self._ignore, self._area = "", Area()
         self.fine_timings = False
 
     @property
@@ -190,7 +190,7 @@ class Pipeline:
     @ignore.setter
     def ignore(self, text: str) -> None:
         PipelineConfig.check(ignore=text)
-        self._ignore = text
+        self._ignore, self._area = text, Area.parse(text)
 
     @property
     def labels(self) -> LabelSet | None:
@@ -318,11 +318,8 @@ class Pipeline:
         for method in memories:
             if not isinstance(self._find_head(method), DiscoveryHead):
                 raise ParameterError(f"only discovery methods on a backbone follow a video, not {method!r}")
-        options, prompts, area = (
-            self._options,
-            self._prompts,
-            Area.parse(self._ignore),
-        )  # what is changed meanwhile holds for the next run
+        # What is changed meanwhile holds for the next run.
+        options, prompts, area = self._options, self._prompts, self._area
         reads_features = any(head.reads_features(options[method]) for method, head in heads.items())
         reads_features |= prompts is not None and bool(prompts.exemplars)
         several, groups = ([images], [[0]]) if isinstance(images, np.ndarray) else (images, self._group_by_size(images))
