@@ -51,7 +51,7 @@ class SemanticLayer:
         announced: How often it came.
         received: Clouds so far.
         buffered: Stamps of what was put together, (seconds, nanoseconds).
-        refused: Why something put together was not counted.
+        refused: Stamps of what was put together and not counted, by the cause.
         skipped: Pixels, by ids, that chose a tile and stand for no class.
     """
 
@@ -64,7 +64,8 @@ class SemanticLayer:
             for name in self.source[kind]["classes"]
         }
         self.names, self.unknown, self.announced, self.received = None, [], 0, 0
-        self.buffered, self.refused, self.skipped, self.tiles = [], Counter(), Counter(), defaultdict(Tile)
+        self.buffered, self.refused = [], defaultdict(list)
+        self.skipped, self.tiles = Counter(), defaultdict(Tile)
         depth = parameters["sensor_data_depth"]
         sensor = QoSProfile(depth=depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(
@@ -107,16 +108,16 @@ class SemanticLayer:
         found = [dict(queue).get(stamp) for queue in self._queues.values()]
         self.received += part == "pointcloud"
         if all(message is not None for message in found):
-            self._buffer(*found)
+            self._buffer(stamp, *found)
             self.buffered.append(stamp)
 
-    def _buffer(self, mask, confidence, cloud):
+    def _buffer(self, stamp, mask, confidence, cloud):
         if mask.width * mask.height != cloud.width * cloud.height:
-            self.refused["sizes"] += 1
+            self.refused["sizes"].append(stamp)
         elif len(mask.data) < mask.width * mask.height:
-            self.refused["data"] += 1
+            self.refused["data"].append(stamp)
         elif not self._by_id():
-            self.refused["labels"] += 1  # before the first LabelInfo, the layer itself reads a map that it has not got
+            self.refused["labels"].append(stamp)  # before the first LabelInfo, the layer itself reads a map that it has not got
         else:
             self._count(np.frombuffer(mask.data, np.uint8), np.frombuffer(confidence.data, np.uint8), read_cloud(cloud))
 
