@@ -117,7 +117,7 @@ class SemanticLayer:
         elif len(mask.data) < mask.width * mask.height:
             self.refused["data"].append(stamp)
         elif not self._by_id():
-            self.refused["labels"].append(stamp)  # before the first LabelInfo, the layer itself reads a map that it has not got
+            self.refused["labels"].append(stamp)  # the layer itself reads a map that it has not got yet
         else:
             self._count(np.frombuffer(mask.data, np.uint8), np.frombuffer(confidence.data, np.uint8), read_cloud(cloud))
 
