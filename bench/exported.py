@@ -22,9 +22,9 @@ from harness import machine, wall_ms, write_json
 
 from objloc_ros.backbones.onnx_export import export_backbone
 from objloc_ros.backbones.onnx_runtime import load_exported
+from objloc_ros.backbones.reduced import has_bfloat16_units
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import load_backbone
-from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.io.tables import text_table
 from objloc_ros.types import Features, Size
 

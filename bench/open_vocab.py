@@ -39,7 +39,7 @@ from open_vocab_models import (
 from torch import Tensor, nn
 
 from objloc_ros.backbones.clip_text import ClipText
-from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.backbones.reduced import has_bfloat16_units
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
 from objloc_ros.engine.prompts import IMAGENET, EncodedPrompts, check_prompts, expand_templates
 from objloc_ros.io.tables import text_table

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.positions import Positions, antialiased_pos_embed, dino_pos_embed, sized_pos_embed
+from objloc_ros.backbones.reduced import exactly
 from objloc_ros.backbones.rope import RopeAttention, RopeBlock, RopePeriods, rope_turns, turn
 from objloc_ros.backbones.stem import PyramidStem
 from objloc_ros.errors import InputError, ParameterError
@@ -177,7 +178,8 @@ class ViT(nn.Module):
         q, k = (facet.unflatten(-1, (self.n_heads, -1)) for facet in (q, k))  # each B leads+N heads d
         if (turns := self._turns(grid)) is not None:
             k = turn(k.transpose(1, 2), turns).transpose(1, 2)  # the CLS query is not turned
-        return attend_from_cls(q, k, leads=self.spec.leads)
+        with exactly(q.device):
+            return attend_from_cls(q, k, leads=self.spec.leads)
 
     def encode_cls(self, images: Tensor) -> Tensor:
         """Return the CLS token after all blocks and the final norm, DINO's descriptor of a whole image.

@@ -89,7 +89,8 @@ class Lockstep(BagSettings):
             run = LockstepRun(bag, open_cameras(bag, self, groups), groups)
             self._predict_all(run, target)
         cameras = {topic: camera.summary() for topic, camera in run.cameras.items()}
-        write_json(target / REPORT, make_report("lockstep", path.name, cameras, self.settings()))
+        settings = self.settings() | {"precision": groups[0].pipeline.precision}
+        write_json(target / REPORT, make_report("lockstep", path.name, cameras, settings))
         write_json(target / TIMING, run.timing(time.perf_counter() - began))
         if self.overlay:
             write_overlay_videos(target / OUTPUTS, target)

@@ -54,11 +54,13 @@ class CaseResult:
             share the engine, `frame` is the time between two results for any of them, and the stages are the medians of
             the round, waiting included.
         rooflines: By stage.
+        precision: What the networks computed in; "" in runs that did not say.
     """
 
     case: Case
     rounds: Mapping[str, Sequence[float]]
     rooflines: Mapping[str, Roofline] = field(default_factory=dict)
+    precision: str = ""
 
     def median(self, stage: str = FRAME) -> float:
         """Return the median of the rounds, milliseconds per image."""
@@ -175,7 +177,8 @@ def _row_to_json(row: CaseResult) -> dict[str, Any]:
     rooflines = {
         stage: {**asdict(roofline), "ratio": row.over_roofline(stage)} for stage, roofline in row.rooflines.items()
     }
-    return {**asdict(row.case), "frames_per_s": row.frames_per_s(), "stages": stages, "floors": rooflines}
+    about = {**asdict(row.case), "precision": row.precision, "frames_per_s": row.frames_per_s()}
+    return {**about, "stages": stages, "floors": rooflines}
 
 
 def _parse_row(saved: Mapping[str, Any]) -> CaseResult:
@@ -192,7 +195,7 @@ def _parse_row(saved: Mapping[str, Any]) -> CaseResult:
         raise InputError(f"the rounds of {case} are not numbers of milliseconds")
     if FRAME not in rounds:
         raise InputError(f"the row of {case} has no stage {FRAME!r}")
-    return CaseResult(case, rounds)
+    return CaseResult(case, rounds, precision=str(saved.get("precision", "")))
 
 
 SAME_MACHINE = ("cpu", "cores", "threads", "gpu", "torch")

@@ -33,7 +33,7 @@ COPY_BYTES = 2**26
 MAX_CALLS, PROBE_S = 20, 0.01
 """Calls of one product or copy in a round, and the seconds after which no further one is made (two at least)."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _make_copy(device: str) -> Callable[[], None]:
 
 
 FLOAT_BYTES = 4
-"""Weights, inputs and outputs are float32 everywhere; bfloat16 is what the products are computed in."""
+"""Weights, inputs and outputs are float32 everywhere; another precision is what the products are computed in."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Workload:
         weight_bytes: Weights, read once for each call.
         image_bytes: What goes in and comes out for each image. Everything between may stay in the caches.
         gemm: The largest of its matrix products.
-        bfloat16: Whether those may be computed in bfloat16, where the device has units for it.
+        reducible: Whether a network does it, whose pass may have another precision than float32.
     """
 
     products: int
@@ -171,7 +171,7 @@ class Workload:
     weight_bytes: int
     image_bytes: int
     gemm: GemmShape
-    bfloat16: bool
+    reducible: bool
 
     @property
     def flops(self) -> int:
@@ -218,7 +218,7 @@ def count_vit(spec: ViTSpec, grid: Grid) -> Workload:
         weight_bytes=FLOAT_BYTES * sum(gemm.inner * gemm.columns * times for gemm, times in layers),
         image_bytes=FLOAT_BYTES * (3 * patches * spec.patch**2 + 3 * patches * width),
         gemm=max((gemm for gemm, _ in layers), key=lambda gemm: gemm.flops),
-        bfloat16=spec.bfloat16,
+        reducible=True,
     )
 
 
@@ -234,7 +234,7 @@ def count_clip_windows(spec: ClipSpec) -> Workload:
         weight_bytes=FLOAT_BYTES * (stem_weights + 12 * width**2 * spec.layers + width * spec.embed_dim),
         image_bytes=FLOAT_BYTES * count * (3 * spec.side**2 + spec.embed_dim),
         gemm=GemmShape(count * (patches + 1), width, 4 * width),
-        bfloat16=True,
+        reducible=True,
     )
 
 
@@ -251,7 +251,7 @@ def count_clip_dense(spec: ClipSpec, source: Size) -> Workload:
         weight_bytes=FLOAT_BYTES * (stem_weights + width**2 * (12 * spec.layers - 2) + width * spec.embed_dim),
         image_bytes=FLOAT_BYTES * patches * (3 * spec.patch**2 + spec.embed_dim),
         gemm=GemmShape(patches + 1, width, 4 * width),
-        bfloat16=True,
+        reducible=True,
     )
 
 
@@ -270,7 +270,7 @@ def count_lite(spec: LiteSpec, size: Size) -> Workload:
         weight_bytes=FLOAT_BYTES * sum(parameter.numel() for parameter in tower.parameters()),
         image_bytes=FLOAT_BYTES * (3 * size[0] * size[1] + positions * spec.embed_dim),
         gemm=GemmShape(4 * positions, 112, 672),
-        bfloat16=True,
+        reducible=True,
     )
 
 
@@ -290,7 +290,7 @@ def count_detector(spec: ViTSpec, grid: Grid) -> Workload:
         weight_bytes=FLOAT_BYTES * weights,
         image_bytes=FLOAT_BYTES * patches * (spec.embed_dim + WIDTH),
         gemm=GemmShape(patches, 9 * WIDTH, WIDTH),
-        bfloat16=False,
+        reducible=False,
     )
 
 
@@ -306,7 +306,7 @@ def count_gram(patches: int, channels: int) -> Workload:
         weight_bytes=0,
         image_bytes=FLOAT_BYTES * (patches * channels + pairs),
         gemm=GemmShape(patches, channels, patches),
-        bfloat16=False,
+        reducible=False,
     )
 
 

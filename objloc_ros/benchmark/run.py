@@ -33,7 +33,7 @@ from objloc_ros.benchmark.roofline import (
     count_lite,
     count_vit,
 )
-from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_device
+from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.batcher import OutOfMemoryError
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
@@ -90,7 +90,7 @@ class BenchLoader(Loader):
             torch.manual_seed(0)
             vit = build_vit(config.backbone).requires_grad_(False).eval().to(device)
             short_side = config.short_side or vit.spec.short_side
-            return Backbone(vit, name=config.backbone, device=device, short_side=short_side)
+            return Backbone(vit, name=config.backbone, device=device, short_side=short_side, precision=config.precision)
 
         return self._once(("backbone", config), load)
 
@@ -169,6 +169,7 @@ def measure(
     *,
     rounds: int,
     clip: str = "tiny_clip",
+    precision: str = "auto",
     progress: Callable[[], object] = lambda: None,
 ) -> Measurements:
     """Measure cases in turns, each of them once before.
@@ -178,12 +179,13 @@ def measure(
         nodes: The node's stages for each size.
         rounds: How often.
         clip: CLIP model of the open-vocabulary methods.
+        precision: What networks compute in, see `PipelineConfig`.
         progress: Called `rounds + 1` times for each case.
 
     Raises:
         ParameterError: If a name or a device is unknown, or nothing at all can be measured.
     """
-    loaded, skipped = _load_cases(cases, nodes, clip, progress)
+    loaded, skipped = _load_cases(cases, nodes, clip, precision, progress)
     if not loaded:
         reasons = "; ".join(dict.fromkeys(skip.reason for skip in skipped))
         raise ParameterError(f"there is nothing to measure: {reasons or 'no combinations'}")
@@ -200,7 +202,11 @@ def measure(
 
 
 def _load_cases(
-    cases: Sequence[Case], nodes: Mapping[Size, NodeStages], clip: str, progress: Callable[[], object]
+    cases: Sequence[Case],
+    nodes: Mapping[Size, NodeStages],
+    clip: str,
+    precision: str,
+    progress: Callable[[], object],
 ) -> tuple[list[_LoadedCase], list[SkippedCase]]:
     """Load every case and run it once."""
     loaders = {name: BenchLoader(random=name.startswith(RANDOM)) for name in {case.backbone for case in cases}}
@@ -210,7 +216,7 @@ def _load_cases(
         shared = SharedLoader(loader=loader) if case.cameras > 1 else None
         try:
             clients = [loader] if shared is None else [shared.make_client(camera) for camera in range(case.cameras)]
-            pipelines = [_build(case, client, clip) for client in clients]
+            pipelines = [_build(case, client, clip, precision) for client in clients]
             candidate = _LoadedCase(case, nodes[case.size], pipelines, _count_work(case, pipelines[0], clip))
             _run_round(candidate, 0)
         except WeightsError as error:
@@ -223,10 +229,10 @@ def _load_cases(
     return loaded, skipped
 
 
-def _build(case: Case, loader: Loader, clip: str) -> Pipeline:
+def _build(case: Case, loader: Loader, clip: str, precision: str) -> Pipeline:
     """Build a pipeline with the options that nodes have."""
     name = architecture(case.backbone)
-    config = PipelineConfig(methods=(case.method,), backbone=name, device=case.device, clip=clip)
+    config = PipelineConfig(methods=(case.method,), backbone=name, device=case.device, clip=clip, precision=precision)
     pipeline = build_pipeline(config, loader)
     if case.method in DISCOVERY and "post" in describe(HEADS[case.method]):
         pipeline.configure(case.method, post="none")
@@ -259,17 +265,17 @@ def _count_work(case: Case, pipeline: Pipeline, clip: str) -> dict[str, tuple[Wo
         workloads["head"] = count_clip_windows(find_clip_spec(clip))
     elif case.method in SEGMENTATION:
         workloads["head"] = count_clip_dense(find_clip_spec(clip), case.size)
-    units = has_bfloat16_units(resolve_device(case.device))
+    precisions = {"vit": backbone.precision, "head": pipeline.precisions.get("clip", "float32")}
     return {
-        stage: (work, MatrixProduct(case.device, "bfloat16" if work.bfloat16 and units else "float32", work.gemm))
+        stage: (work, MatrixProduct(case.device, precisions[stage] if work.reducible else "float32", work.gemm))
         for stage, work in workloads.items()
     }
 
 
 def _list_products(case: _LoadedCase) -> Iterator[MatrixProduct]:
-    """List what to measure the rates of: products of networks in both precisions, whichever of them is used."""
+    """List what to measure the rates of: transformers' products in both usual precisions, whichever is used."""
     for work, product in case.workloads.values():
-        dtypes = ("float32", "bfloat16") if work.attention else (product.dtype,)
+        dtypes = dict.fromkeys(("float32", "bfloat16", product.dtype) if work.attention else (product.dtype,))
         yield from (replace(product, dtype=dtype) for dtype in dtypes)
 
 
@@ -319,4 +325,4 @@ def _make_result(loaded: _LoadedCase, times: Sequence[Mapping[str, float]], rate
                 gflop_per_s=rates.flops_per_s(product) / 1e9,
                 dtype=product.dtype,
             )
-    return CaseResult(loaded.case, rounds, rooflines)
+    return CaseResult(loaded.case, rounds, rooflines, loaded.pipelines[0].precision)

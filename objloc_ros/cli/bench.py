@@ -22,8 +22,9 @@ from objloc_ros.benchmark.cases import EngineOnly, NodeStages, make_matrix
 from objloc_ros.benchmark.report import draw, format_markdown, format_text
 from objloc_ros.benchmark.results import BenchmarkRun, Comparison, check_machines, compare, describe_machine, read_run
 from objloc_ros.benchmark.run import architecture, measure
+from objloc_ros.cli.options import add_flags
 from objloc_ros.engine.backbone import resolve_device
-from objloc_ros.engine.config import HEADS
+from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
 from objloc_ros.io.media import write_image
 from objloc_ros.scenes.video import drive_video
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the matrix, the machine's settings, output and comparison."""
     add_axes(parser)
     parser.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
+    add_flags(parser, PipelineConfig, "precision")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of an operation (default: torch's choice)")
     parser.add_argument("--smoke", action="store_true", help="a small matrix, seconds; other options still hold")
     parser.add_argument(
@@ -145,12 +147,13 @@ def _measure(
         devices=devices,
     )
     total = (rounds[0] + 1) * len(cases)
+    precision = args.precision or PipelineConfig.precision
     bar = tqdm(total=total, leave=False, disable=True if args.json else None)
     with _open_nodes(sizes) as (nodes, left_out), bar:
-        result = measure(cases, nodes, rounds=rounds[0], clip=args.clip, progress=bar.update)
+        result = measure(cases, nodes, rounds=rounds[0], clip=args.clip, precision=precision, progress=bar.update)
     return BenchmarkRun(
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=_spell_command(axes, facts["threads"], args.clip),
+        command=_spell_command(axes, facts["threads"], args.clip, precision),
         machine=facts,
         rows=result.rows,
         skipped=[*skipped, *result.skipped],
@@ -201,10 +204,10 @@ def _name_gpus(devices: Sequence[str]) -> str | None:
     return ", ".join(dict.fromkeys(names)) or None
 
 
-def _spell_command(axes: Mapping[str, str], threads: int, clip: str) -> str:
+def _spell_command(axes: Mapping[str, str], threads: int, clip: str, precision: str) -> str:
     """Return the command that measures the same, with every default spelled out."""
     words = ["objloc", "bench", *(word for name, text in axes.items() for word in (f"--{name}", text))]
-    return shlex.join([*words, "--clip", clip, "--threads", str(threads)])
+    return shlex.join([*words, "--clip", clip, "--precision", precision, "--threads", str(threads)])
 
 
 def _write(folder: Path, done: BenchmarkRun, compared: Comparison | None) -> None:

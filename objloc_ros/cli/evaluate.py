@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_clip_image
-from objloc_ros.cli import evaluate_dataset, evaluate_files
+from objloc_ros.cli import evaluate_agreement, evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, collect_networks
 from objloc_ros.engine.config import NETWORKS, PipelineConfig
 from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(scenes, PipelineConfig, *NETWORKS)
     scenes.add_argument("--no-baselines", action="store_true", help="skip the untrained baselines")
     scenes.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    evaluate_agreement.add_arguments(kinds)
     evaluate_dataset.add_arguments(kinds)
     evaluate_files.add_arguments(kinds)
     evaluate_dataset.add_report_arguments(kinds)

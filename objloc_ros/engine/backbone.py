@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from objloc_ros.backbones.onnx_graph import with_graph
+from objloc_ros.backbones.onnx_runtime import ExportedViT
+from objloc_ros.backbones.reduced import reduced
 from objloc_ros.backbones.vit import ViT
+from objloc_ros.engine.precision import choose_dtype, name_dtype
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.geometry import Geometry, normalise, plan, resize, upload
@@ -32,15 +35,6 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def has_bfloat16_units(device: torch.device) -> bool:
-    """Return whether a device is a CPU that multiplies bfloat16 in hardware; elsewhere it is slower than float32.
-
-    GPUs stay at float32: nothing was measured there.
-    """
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # absent from older and other builds of torch
-    return device.type == "cpu" and supported is not None and bool(supported())
-
-
 class Encoded(NamedTuple):
     """Features of a batch, and how each image became the backbone's input."""
 
@@ -52,19 +46,29 @@ class Backbone:
     """A ViT with the sizes that it sees images at.
 
     Args:
-        vit: On `device` and in eval mode; on a CPU it runs by its graph where it has one, see `onnx_graph`.
+        vit: On `device` and in eval mode; in float32 on a CPU it runs by its graph where it has one, see `onnx_graph`.
         name: Its name in the weights registry.
         device: Where it runs.
         short_side: Images are scaled down until their shorter side has this many pixels, never up; None keeps the
             native resolution.
+        precision: What passes compute in, see `choose_dtype`; features are float32.
+
+    Raises:
+        ParameterError: If the backbone or the device has no passes of this precision.
     """
 
-    def __init__(self, vit: ViT, *, name: str, device: torch.device, short_side: int | None) -> None:
-        self.vit = with_graph(vit, name)
+    def __init__(
+        self, vit: ViT, *, name: str, device: torch.device, short_side: int | None, precision: str = "auto"
+    ) -> None:
+        self.vit, self._dtype = _choose_pass(vit, name, device, precision)
         self.name = name
         self.device = device
         self.short_side = short_side
-        self.bfloat16 = self.vit.spec.bfloat16 and has_bfloat16_units(device)
+
+    @property
+    def precision(self) -> str:
+        """What passes compute in: "float32", "bfloat16" or "float16"."""
+        return name_dtype(self._dtype)
 
     def geometry(self, source: Size) -> Geometry:
         """Return how an image of this height and width is resized and padded."""
@@ -107,6 +111,17 @@ class Backbone:
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Features:
         """Run one pass over float32 [B, 3, Hp, Wp]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with reduced(self.device, self._dtype):
             features: Features = self.vit(inputs)
         return features
+
+
+def _choose_pass(vit: ViT, name: str, device: torch.device, precision: str) -> tuple[ViT, torch.dtype]:
+    """Return what runs the passes, and in what."""
+    if isinstance(vit, ExportedViT):
+        if precision not in ("auto", "float32"):
+            raise ParameterError(f"precision {precision} is for networks in PyTorch: {vit.path} computes in float32")
+        return vit, torch.float32
+    if device.type == "cpu" and precision in ("auto", "float32"):
+        vit = with_graph(vit, name)
+    return vit, choose_dtype(precision, device, pays_on_cpu=vit.spec.bfloat16)

@@ -42,6 +42,9 @@ MethodOptions = tuple[tuple[str, Any], ...]
 """Names and values of a method's options, those that differ from its defaults."""
 
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PipelineConfig(Options):
     """What `build_pipeline` builds; picklable, and equal ones are equal.
@@ -72,6 +75,14 @@ class PipelineConfig(Options):
     )
     backbone: str = option("tiny", "Backbone by its name in the weights registry.", live=False)
     device: str = option("auto", "`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.", live=False)
+    precision: str = option(
+        "auto",
+        "What the networks compute in; features and all that follows from them are float32 or float64. `auto`: on GPUs "
+        "bfloat16 (older ones: float16), on CPUs float32, and bfloat16 where CLIP gains by it. `float16` is for GPUs; "
+        "`selfmask` and R-CNN always compute in float32.",
+        live=False,
+        choices=PRECISIONS,
+    )
     network: str = option(
         "",
         "Network of a method that looks at the images itself, by its name in the weights registry; empty takes the "
@@ -126,6 +137,10 @@ class PipelineConfig(Options):
             )
         if len(own) > 1 and (self.network or self.weights):
             raise ParameterError(f"network and weights are of one method, got {' and '.join(own)}: run them apart")
+        if own and self.precision not in ("auto", "float32"):
+            raise ParameterError(
+                f"precision {self.precision} is for backbones and CLIP; {own[0]} computes in float32: leave it out"
+            )
         if own and others and self.weights:
             raise ParameterError(
                 f"weights would be those of {own[0]}'s network and of the backbone that {', '.join(others)} read: "
@@ -180,6 +195,8 @@ class PipelineConfig(Options):
             about |= {"clip": self.clip, "prompts": list(self.prompts), "templates": list(self.templates)}
         if self.ignore:
             about["ignore"] = self.ignore
+        if self.precision != "auto":
+            about["precision"] = self.precision
         return about | {name: str(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
 
 

@@ -45,7 +45,7 @@ class Loader:
         device = torch.device(config.device)
         vit = load_backbone(config.backbone, path=config.weights, device=device)
         short_side = config.short_side or vit.spec.short_side
-        return Backbone(vit, name=config.backbone, device=device, short_side=short_side)
+        return Backbone(vit, name=config.backbone, device=device, short_side=short_side, precision=config.precision)
 
     def load_heads(self, config: PipelineConfig) -> Mapping[str, Head]:
         """Load the heads, by method, see `build_heads`."""
@@ -91,7 +91,7 @@ class SharedLoader:
         """Return a client's view of a shared backbone, see `Loader.load_backbone`."""
         device = torch.device(config.device)
         batcher = self.get_or_make(("batcher", device), lambda: PassBatcher(device, self.max_batch, self._threads))
-        key = ("backbone", config.backbone, config.weights, device)
+        key = ("backbone", config.backbone, config.weights, device, config.precision)
         shared = self.get_or_make(key, lambda: self._loader.load_backbone(replace(config, short_side=None)))
         short_side = config.short_side or shared.short_side
         return SharedBackbone(shared, batcher, self._cache, client=client, short_side=short_side)
@@ -154,7 +154,7 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
             heads[method] = IMAGE_METHODS[method].load(name, config.weights, config.short_side, device)
     if prompted:
         towers = _load_towers(found, config, device, dinoiser="clip_dinoiser" in prompted)
-        heads.update({method: SegmentationHead(method, towers, device) for method in prompted})
+        heads.update({method: SegmentationHead(method, towers, device, config.precision) for method in prompted})
     return {method: heads[method] for method in config.methods}
 
 

@@ -17,7 +17,9 @@ from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.detector import DetectorHead
 from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.exemplars import Box, show
+from objloc_ros.engine.heads.segmentation import SegmentationHead
 from objloc_ros.engine.loader import Loader
+from objloc_ros.engine.precision import forbid_tf32
 from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
 from objloc_ros.engine.results import Batch, Head, HeadResult, ImageHead, Result
 from objloc_ros.engine.temporal import Memory
@@ -37,6 +39,7 @@ def load_pipeline(
     backbone: str = "tiny",
     device: str = "auto",
     *,
+    precision: str = "auto",
     short_side: int | None = None,
     weights: str | Path | None = None,
     head_weights: str | Path | None = None,
@@ -52,6 +55,8 @@ def load_pipeline(
         methods: Keys of `HEADS`.
         backbone: Name in the weights registry; not loaded where no method reads it.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+        precision: What the networks compute in: "auto", "float32", "bfloat16" or, on a GPU, "float16"; features and
+            all that follows from them are float32 or float64.
         short_side: Images are scaled down until their shorter side has this many pixels, never up. None takes the
             backbone's own size: 192 for the embedded model, the native resolution for DINO, as in the papers.
         weights: File to load the network that looks at the images from, instead of the registered one: the backbone,
@@ -65,13 +70,14 @@ def load_pipeline(
         loader: What loads the networks; None loads them for this pipeline alone.
 
     Raises:
-        ParameterError: If a method, a model or the device is unknown.
+        ParameterError: If a method, a model, the device or the precision is unknown, or the device lacks it.
         WeightsError: If weights are missing or refused.
     """
     config = PipelineConfig(
         methods=tuple(methods),
         backbone=backbone,
         device=device,
+        precision=precision,
         short_side=short_side,
         network=network,
         clip=clip,
@@ -99,6 +105,7 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
         WeightsError: If weights are missing or refused.
     """
     device = resolve_device(config.device)
+    forbid_tf32()
     config = replace(config, device=str(device))
     loader = loader or Loader()
     backbone = loader.load_backbone(config) if config.needs_backbone else None
@@ -267,6 +274,23 @@ class Pipeline:
     def device(self) -> torch.device:
         """Where the networks run."""
         return self._device or self.backbone.device
+
+    @property
+    def precisions(self) -> dict[str, str]:
+        """What `backbone` and `clip`, as far as there are, compute in; other networks compute in float32."""
+        networks: dict[str, str] = {} if self._backbone is None else {"backbone": self._backbone.precision}
+        for head in self._heads.values():
+            if isinstance(head, SegmentationHead):
+                networks["clip"] = head.precision
+        return networks
+
+    @property
+    def precision(self) -> str:
+        """The precision of all networks in words: "bfloat16", or "backbone float32, clip bfloat16"."""
+        precisions = self.precisions
+        if len(set(precisions.values())) > 1:
+            return ", ".join(f"{network} {precision}" for network, precision in precisions.items())
+        return next(iter(precisions.values()), "float32")
 
     def warm_up(self, source: Size, methods: Sequence[str] | None = None) -> None:
         """Run once on a grey image of this height and width, so that the first frame does not pay for it."""

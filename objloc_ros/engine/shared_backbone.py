@@ -76,7 +76,13 @@ class SharedBackbone(Backbone):
     def __init__(
         self, backbone: Backbone, batcher: PassBatcher, cache: FeatureCache, *, client: Hashable, short_side: int | None
     ) -> None:
-        super().__init__(backbone.vit, name=backbone.name, device=backbone.device, short_side=short_side)
+        super().__init__(
+            backbone.vit,
+            name=backbone.name,
+            device=backbone.device,
+            short_side=short_side,
+            precision=backbone.precision,
+        )
         self._backbone, self._batcher, self._cache, self._client = backbone, batcher, cache, client
 
     def encode(self, images: Sequence[Image], key: Hashable | None = None) -> Encoded:

@@ -80,6 +80,7 @@ class Evaluation:
             about: dict[str, Any] = {"key": sample.key, "image": str(sample.image)}
             try:
                 image = read_image(sample.image)
+                about["precision"] = pipeline.precision
                 about |= tasks.measure_image(pipeline, self.method, dataset, sample, image)
             except InputError as error:
                 about["error"] = str(error)
@@ -146,6 +147,7 @@ def write_result(
         "kind": dataset.kind,
         "method": evaluation.method,
         "backbone": evaluation.config.name_network(evaluation.method),
+        "precision": " or ".join(sorted({record["precision"] for record in good if "precision" in record})),
         "options": settings["options"] | _list_networks(settings),
         "images": len(good),
         "failed": failed,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from objloc_ros.engine.results import HeadResult
 
 BACKBONE = (
-    *parameters(PipelineConfig, "backbone", "device", "weights", "short_side"),
+    *parameters(PipelineConfig, "backbone", "device", "precision", "weights", "short_side"),
     *CAMERA,
     *parameters(PipelineConfig, "ignore"),
 )
@@ -186,6 +186,7 @@ class MethodAdapter(abc.ABC):
         """Return facts for the diagnostics: device, its memory, and the weights."""
         device = "" if self._pipeline is None else str(self._pipeline.device)
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
+        facts["precision"] = values["precision"] if self._pipeline is None else self._pipeline.precision
         methods = self.choose_methods(values)
         facts["backbone"] = PipelineConfig.from_parameters(methods, values).name_network(methods[0])
         facts.update({name: values[name] or "registered" for name in WEIGHTS if name in values})
@@ -194,7 +195,7 @@ class MethodAdapter(abc.ABC):
     def pass_key(self, values: Values) -> Hashable:
         """Return what nodes agree on that read the same backbone passes; one that reads none is alone with its own."""
         own = values.get("method") if values.get("method") in IMAGE_METHODS else ""
-        return own, *(values[name] for name in ("backbone", "weights", "device", "short_side"))
+        return own, *(values[name] for name in ("backbone", "weights", "device", "precision", "short_side"))
 
     @property
     def pipeline(self) -> Pipeline:

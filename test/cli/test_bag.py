@@ -24,6 +24,7 @@ def test_a_bag_with_truth(square: Path, tmp_path: Path, capsys: Any) -> None:
     names = ["lockstep.json", "outputs", "overlay_front_discovery.mp4", "overlay_front_found.mp4", "timing.json"]
     assert sorted(path.name for path in (tmp_path / "square").iterdir()) == names
     assert report(tmp_path, "square")["settings"]["methods"].keys() == {"found", "maskcut"}
+    assert report(tmp_path, "square")["settings"]["precision"] in ("float32", "bfloat16")
     assert making.fingerprint(square) == before
 
 

@@ -48,6 +48,8 @@ def test_smoke_run_measures_the_matrix(smoke):
     assert done["machine"]["threads"] == 1
     assert done["date"].endswith("+00:00")
     assert done["command"].startswith("objloc bench --methods found,maskcut,")
+    assert " --precision auto " in done["command"]
+    assert all(row["precision"] for row in done["rows"])
     cases = [(row["method"], row["batch"], row["cameras"]) for row in done["rows"]]
     assert cases[:3] == [("found", 1, 1), ("found", 1, 2), ("found", 2, 1)]
     assert len(cases) == 15

@@ -172,6 +172,7 @@ def test_a_detector_is_judged_as_a_discovery_method_is(tmp_path: Path, capsys: A
     expected = {"corloc", "rank_ap", "rank_ap50", *figures, *(f"mask_{name}" for name in figures)}
     assert got["metrics"].keys() == expected
     assert (got["method"], got["backbone"], got["images"]) == ("detector", "tiny", 3)
+    assert got["precision"] in ("float32", "bfloat16")
     capsys.readouterr()
     detected = ["detect", str(root / "val2017"), "--out", str(tmp_path / "found"), *options]
     assert main(detected) == 0

@@ -40,8 +40,7 @@ def weights(tmp_path_factory):
 @pytest.fixture
 def single(monkeypatch):
     """Single precision, whatever this machine's CPU prefers: only then are two ways of computing comparable."""
-    for module in ("backbone", "heads.segmentation"):
-        monkeypatch.setattr(f"objloc_ros.engine.{module}.has_bfloat16_units", lambda device: False)
+    monkeypatch.setattr("objloc_ros.engine.precision.has_bfloat16_units", lambda device: False)
 
 
 @pytest.fixture

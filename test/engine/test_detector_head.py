@@ -187,8 +187,7 @@ def test_one_file_cannot_be_two_heads(file, method):
 def test_an_exported_backbone_finds_the_same(file, frames, exported, name, head):
     """With a detector beside it, in its file, or both."""
     heads = {"alone": file, "one": file, "two": exported / "classes.safetensors"}
-    eager = load_pipeline(("detector",), device="cpu", head_weights=heads[name])
-    eager.backbone.bfloat16 = False
+    eager = load_pipeline(("detector",), device="cpu", head_weights=heads[name], precision="float32")
     given = {"head_weights": file} if head else {}
     other = load_pipeline(("detector",), device="cpu", weights=exported / f"{name}.onnx", **given)
     for frame in frames[:2]:

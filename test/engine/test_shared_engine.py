@@ -30,7 +30,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch):
-    monkeypatch.setattr("objloc_ros.engine.backbone.has_bfloat16_units", lambda device: False)
+    monkeypatch.setattr("objloc_ros.engine.precision.has_bfloat16_units", lambda device: False)
 
 
 @pytest.fixture(autouse=True)

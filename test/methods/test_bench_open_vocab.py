@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer, byte_pairs
-from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.backbones.reduced import has_bfloat16_units
 from objloc_ros.engine.prompts import check_prompts
 from objloc_ros.methods.clip_diy import fuse, resized_windows, similarity, split_windows, windows_per_row
 from objloc_ros.ops.geometry import plan, to_input

@@ -84,3 +84,5 @@ def test_only_who_reads_the_same_passes_has_the_same_key() -> None:
     adapter = DiscoveryAdapter()
     keys = {adapter.pass_key(make_values(method=method)) for method in ("lost", "maskcut", "rcnn")}
     assert len(keys) == 2
+    precisions = ("auto", "float32", "bfloat16")
+    assert len({adapter.pass_key(make_values(precision=precision)) for precision in precisions}) == 3

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from objloc_ros.backbones.clip import ClipImage, ImageTower
 from objloc_ros.backbones.lite_clip import LiteImage
-from objloc_ros.engine.backbone import has_bfloat16_units
+from objloc_ros.backbones.reduced import reduced
 from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.heads.labelling import (
@@ -27,6 +27,7 @@ from objloc_ros.engine.heads.labelling import (
     label_pixels,
     unite_regions,
 )
+from objloc_ros.engine.precision import choose_dtype, name_dtype
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
@@ -68,9 +69,13 @@ class SegmentationHead:
         method: A key of `METHODS`.
         towers: What it runs on.
         device: Where the towers are.
+        precision: What the image tower computes in, see `choose_dtype`; texts and cosines are float32.
+
+    Raises:
+        ParameterError: If the device has no passes of this precision.
     """
 
-    def __init__(self, method: str, towers: Towers, device: torch.device) -> None:
+    def __init__(self, method: str, towers: Towers, device: torch.device, precision: str = "auto") -> None:
         runs: dict[str, Callable[[Batch, ActivePrompts, Any], list[SemanticResult]]] = {
             "clip_diy": self._clip_diy,
             "maskclip": self._maskclip,
@@ -79,8 +84,13 @@ class SegmentationHead:
         self._run = runs[method]
         self._clip, self._found, self._dinoiser_head = towers
         self._device = device
-        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))
+        self._dtype = choose_dtype(precision, device, pays_on_cpu=True)
         self.default_options = METHODS[method]()
+
+    @property
+    def precision(self) -> str:
+        """What the image tower computes in: "float32", "bfloat16" or "float16"."""
+        return name_dtype(self._dtype)
 
     def reads_features(self, options: SegmentationOptions) -> bool:
         """Return whether FOUND's map of the background or CLIP-DINOiser's untrained correlations are wanted."""
@@ -101,7 +111,7 @@ class SegmentationHead:
     def _clip_diy(self, batch: Batch, prompts: ActivePrompts, options: ClipDiyOptions) -> list[SemanticResult]:
         squares = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for image in batch.images])
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2)  # B 3 SIDE SIDE
-        with self._autocast:
+        with reduced(self._device, self._dtype):
             scales = embed_windows(self._clip, pixels)  # for each scale: B n n D
         cosines = similarity(scales, prompts.texts, size=SIDE, placement=options.placement)  # B 1+P SIDE SIDE
         square = (SIDE, SIDE)
@@ -113,7 +123,7 @@ class SegmentationHead:
         results = []
         for number, image in enumerate(batch.images):
             inputs, geometry = self._prepare(image)
-            with self._autocast:
+            with reduced(self._device, self._dtype):
                 features, _ = dense_features(self._clip, inputs)  # 1 N D
             cosines = (F.normalize(features, dim=-1) @ prompts.texts.T).mT  # 1 1+P N
             with stage("maskclip.pixels", is_part=True):
@@ -126,7 +136,7 @@ class SegmentationHead:
         results = []
         for number, image in enumerate(batch.images):
             inputs, geometry = self._prepare(image)
-            with self._autocast:
+            with reduced(self._device, self._dtype):
                 if isinstance(self._clip, ClipImage):
                     tokens = self._clip.tokens(inputs)
                     features, middle = value_features(self._clip, tokens), tokens.middle  # 1 N D, 1 N W
