@@ -21,7 +21,7 @@ def make_values(**changes: Any) -> dict[str, Any]:
 class FakePipeline:
     """Takes options and images."""
 
-    device = "cpu"
+    device, precision = "cpu", "float32"
 
     def configure(self, method: str, **options: Any) -> None:
         pass

@@ -21,7 +21,7 @@ from objloc_ros.types import Detections
 
 
 class BrightEngine:
-    device = "cpu"
+    device, precision = "cpu", "float32"
 
     def __init__(self):
         self.gate, self.maskcut = Gate("engine"), MaskCutOptions()

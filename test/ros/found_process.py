@@ -31,7 +31,7 @@ def find(rgb, options):
 
 
 class BrightEngine:
-    device = "cpu"
+    device, precision = "cpu", "float32"
 
     def __init__(self):
         self.gate, self.options = Gate("engine"), FoundOptions()

@@ -187,7 +187,8 @@ def test_diagnostics_say_what_matters(peer, node, detections, facts, disc, wait_
     assert latest["hardware_id"] == "cpu"
     assert float(latest["device_memory_mb"]) > 10
     assert float(latest["age_ms_p50"]) <= float(latest["age_ms_p95"]) <= float(latest["age_ms_p99"])
-    assert {"rate_in_hz", "rate_out_hz", "backbone", "precision", "weights", "last_error", "dropped", "in_flight"} <= set(latest)
+    assert latest["precision"]
+    assert {"rate_in_hz", "rate_out_hz", "backbone", "weights", "last_error", "dropped", "in_flight"} <= set(latest)
     assert facts.conserved()
 
 
