@@ -53,7 +53,7 @@ lint: setup
 resolve: setup
 	@$(BIN)/python resource/resolve_requirements.py
 
-BENCH := found discovery detector beside latency open_vocab exemplars exported rcnn evaluation bag fleet prelabel recurring
+BENCH := found discovery detector beside latency open_vocab exemplars locate exported rcnn evaluation bag fleet prelabel recurring
 
 # This repository's documented figures, then the installed command (bench/RESULTS.md says what each measures).
 bench: setup
