@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from gpu_correctness import Deadline, Settings, compare_with_cpu, try_golden_cases, watch_memory
-from gpu_report import LeftOut, Outcome, Row, format_report, judge
+from gpu_report import Failure, LeftOut, Message, Outcome, format_report, judge
 from gpu_speed import run_cameras, split_stages, time_methods
 from harness import write_json
 
@@ -54,7 +54,7 @@ class Section(NamedTuple):
 
     title: str
     explanation: str
-    run: Callable[[Settings, Deadline], Iterator[Row | LeftOut]]
+    run: Callable[[Settings, Deadline], Iterator[Message]]
 
 
 SECTIONS = {
@@ -94,7 +94,7 @@ SECTIONS = {
 
 
 def main() -> int:
-    """Run the sections, print the report and write it; 1 if a section broke off or a golden case failed."""
+    """Run the sections, print the report and write it; 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu (default: %(default)s)")
     parser.add_argument("--smoke", action="store_true", help="small sizes, a minute or less in all")
@@ -119,7 +119,7 @@ def main() -> int:
         aims = judge(outcomes) if gpu else None
         write_json(out / "gpu.json", about=about, smoke=args.smoke, aims=aims, sections=outcomes)
         print(f"GPU.md and gpu.json in {out}")
-    broken = [outcome.name for outcome in outcomes if outcome.error]
+    broken = [outcome.name for outcome in outcomes if outcome.error or outcome.failures]
     broken += [row["tests"] for outcome in outcomes for row in outcome.rows if row.get("failed")]
     return 1 if broken else 0
 
@@ -186,6 +186,8 @@ def run_apart(name: str, settings: Settings, seconds: float) -> Outcome:
             break
         if isinstance(message, LeftOut):
             outcome.left_out.append(str(message))
+        elif isinstance(message, Failure):
+            outcome.failures.append(str(message))
         elif isinstance(message, dict):
             outcome.rows.append(message)
         else:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from gpu_report import LeftOut, Row
+from gpu_report import Failure, LeftOut, Message, Row
 
 from objloc_ros.benchmark.run import PROMPTS, BenchLoader
 from objloc_ros.engine.config import PipelineConfig
@@ -90,7 +90,7 @@ def name_settings(setting: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in setting.items())
 
 
-def try_golden_cases(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def try_golden_cases(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Run the tests that read the original implementations' outputs, with their tensors on the device.
 
     A case is a test whose name has that of its file; of a smoke run only those of one number and the papers' methods.
@@ -126,7 +126,7 @@ def try_golden_cases(settings: Settings, deadline: Deadline) -> Iterator[Row | L
         yield {"tests": name, "device": kind, "passed": passed, "failed": broken, "skipped": skipped, "why": why}
 
 
-def compare_with_cpu(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def compare_with_cpu(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Run the embedded model on the same frames on the CPU and on the device, one by one and in a batch."""
     images = settings.draw_images(2 if settings.smoke else 8)
     for method in SMOKE_METHODS if settings.smoke else METHODS:
@@ -136,12 +136,16 @@ def compare_with_cpu(settings: Settings, deadline: Deadline) -> Iterator[Row | L
             if not deadline.allows(1.0):
                 yield LeftOut(f"agreement of {what}: the time was up")
                 continue
-            if expected is None:
-                reference = _load(method, "cpu", {})
-                expected = [reference.run(image)[method] for image in images]
-            pipeline = _load(method, settings.device, setting)
-            singles = [pipeline.run(image)[method] for image in images]
-            batch = [result[method] for result in pipeline.run(images)]
+            try:
+                if expected is None:
+                    reference = _load(method, "cpu", {})
+                    expected = [reference.run(image)[method] for image in images]
+                pipeline = _load(method, settings.device, setting)
+                singles = [pipeline.run(image)[method] for image in images]
+                batch = [result[method] for result in pipeline.run(images)]
+            except Exception as error:  # noqa: BLE001 - the other rows are worth as much without this one
+                yield Failure(f"agreement of {what}: {type(error).__name__}: {error}")
+                continue
             for how, results in (("one by one", singles), ("in a batch", batch)):
                 row = {"method": method, "settings": name_settings(setting), "frames": how}
                 yield row | _compare(expected, results)
@@ -177,7 +181,7 @@ _EMPTY = {True: 0, False: 255}
 """What label maps hold where nothing is: without prompts, and with them."""
 
 
-def watch_memory(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def watch_memory(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Run FOUND on many frames, and look at the memory after a tenth of them and at the end."""
     wanted = 40 if settings.smoke else MEMORY_FRAMES
     backbone, is_random = ("tiny", False) if settings.smoke else ("dino_vits8", True)

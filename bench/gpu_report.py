@@ -16,6 +16,14 @@ class LeftOut(str):
     """What a section did not do, and why."""
 
 
+class Failure(str):
+    """A row that could not be made, and what went wrong."""
+
+
+Message = Row | LeftOut | Failure
+"""What a section yields."""
+
+
 @dataclass
 class Outcome:
     """What became of a section.
@@ -26,6 +34,7 @@ class Outcome:
         explanation: What the columns mean.
         rows: Its table.
         left_out: What is missing, in words.
+        failures: What went wrong without ending the section.
         error: Why it broke off, if it did.
         seconds: How long it took.
     """
@@ -35,6 +44,7 @@ class Outcome:
     explanation: str
     rows: list[Row] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     error: str | None = None
     seconds: float = 0.0
 
@@ -120,7 +130,9 @@ def format_report(about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
         lines += [_table(outcome.rows)] if outcome.rows else ["No rows."]
         if outcome.error:
             lines += ["", f"**Broke off:** {outcome.error}"]
-        lines += ["", *(f"- left out: {text}" for text in outcome.left_out)] if outcome.left_out else []
+        remarks = [f"- **failed:** {text}" for text in outcome.failures]
+        remarks += [f"- left out: {text}" for text in outcome.left_out]
+        lines += ["", *remarks] if remarks else []
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from gpu_correctness import SETTINGS, SMOKE_METHODS, Deadline, Settings, name_settings
-from gpu_report import LeftOut, Row
+from gpu_report import Failure, LeftOut, Message, Row
 
 from objloc_ros.benchmark.cases import FRAME, STAGES, Case, EngineOnly
 from objloc_ros.benchmark.run import PROMPTS, RANDOM, BenchLoader, measure
@@ -84,7 +84,7 @@ def list_subjects(settings: Settings) -> list[Subject]:
     ]
 
 
-def time_methods(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def time_methods(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Time images on the host to boxes and label map on the host, in a batch of one and of several.
 
     Other settings than the defaults are tried of FOUND only.
@@ -104,7 +104,7 @@ def time_methods(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftO
                     images = settings.draw_images(batch, subject.size)
                     yield first | {"batch": batch} | time_calls(pipeline, subject.method, images, settings, deadline)
             except Exception as error:  # noqa: BLE001 - the other rows are worth as much without this one
-                yield LeftOut(f"{' '.join(filter(None, first.values()))}: {type(error).__name__}: {error}")
+                yield Failure(f"{' '.join(filter(None, first.values()))}: {type(error).__name__}: {error}")
 
 
 def build(subject: Subject, settings: Settings, setting: dict[str, str], loader: Loader | None = None) -> Pipeline:
@@ -164,7 +164,7 @@ def time_calls(pipeline: Pipeline, method: str, images: Sequence[Image], setting
     return row
 
 
-def split_stages(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def split_stages(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Take a frame apart, waiting for the device after each stage, and set the stages beside their floors."""
     rounds = 1 if settings.smoke else 15
     for subject in list_subjects(settings):
@@ -177,7 +177,7 @@ def split_stages(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftO
         try:
             done = measure([case], {subject.size: node}, rounds=rounds, clip=subject.clip)
         except Exception as error:  # noqa: BLE001 - the other rows are worth as much without this one
-            yield LeftOut(f"stages of {' '.join(filter(None, first.values()))}: {type(error).__name__}: {error}")
+            yield Failure(f"stages of {' '.join(filter(None, first.values()))}: {type(error).__name__}: {error}")
             continue
         (result,) = done.rows
         row = first | {"frame ms": result.median(FRAME)}
@@ -188,7 +188,7 @@ def split_stages(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftO
         yield row
 
 
-def run_cameras(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+def run_cameras(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     """Have several cameras share one engine as `perception` does: at their rate, then as fast as they are answered."""
     backbones = [f"{RANDOM}tiny"] if settings.smoke else [f"{RANDOM}dino_vits8", f"{RANDOM}dino_vits16"]
     seconds = 0.5 if settings.smoke else CAMERAS_S

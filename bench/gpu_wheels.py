@@ -36,11 +36,25 @@ NEEDS = {
     "wcwidth": "wcwidth",
     "onnxruntime": "onnxruntime",
     "pytest": "pytest",
+    "skimage": "scikit-image",
+    "faster_coco_eval": "faster-coco-eval",
+    "py_sod_metrics": "pysodmetrics",
 }
-"""Distributions by the module that is imported of each; of those of the lower half `fetch` takes the small ones."""
+"""Distributions by the module that is imported of each; the golden cases' tests read the last ones."""
 
-FETCHED = ("array-api-compat", "timm", "open-clip-torch", "regex", "ftfy", "wcwidth", "safetensors", "threadpoolctl")
-"""Some megabytes in all; with `--all` whatever `NEEDS` lists but PyTorch's, some 200."""
+FETCHED = (
+    "array-api-compat",
+    "timm",
+    "open-clip-torch",
+    "regex",
+    "ftfy",
+    "wcwidth",
+    "safetensors",
+    "threadpoolctl",
+    "faster-coco-eval",
+    "pysodmetrics",
+)
+"""Some megabytes in all; `--all` fetches whatever `NEEDS` lists but PyTorch's."""
 
 PYTORCH = ("torch", "torchvision")
 ROOT = Path(__file__).resolve().parents[1]

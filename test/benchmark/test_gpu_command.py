@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import gpu
 import gpu_wheels
 from gpu_correctness import Deadline, Settings
-from gpu_report import AIMS, LeftOut, Outcome, Row, format_report, judge
+from gpu_report import AIMS, Failure, LeftOut, Message, Outcome, Row, format_report, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU_RUN = {"command": "python bench/gpu.py", "date": "2026-12-01", "gpu": None}
@@ -62,16 +62,26 @@ def test_a_run_on_a_cpu_judges_nothing() -> None:
 
 
 def test_a_report_says_what_broke_off_and_what_is_left_out() -> None:
-    outcome = Outcome("speed", "Speed", "Frames.", [{"a": 1.0}, {"b": None}], ["the rest"], "CUDA error", 2.0)
+    outcome = Outcome(
+        "speed", "Speed", "Frames.", [{"a": 1.0}, {"b": None}], ["the rest"], ["a row"], "CUDA error", 2.0
+    )
     text = format_report(CPU_RUN, [outcome])
-    for expected in ("**Broke off:** CUDA error", "- left out: the rest", "| a | b |", "| 1 | – |", "| – | – |"):
+    for expected in (
+        "**Broke off:** CUDA error",
+        "- **failed:** a row",
+        "- left out: the rest",
+        "| a | b |",
+        "| 1 | – |",
+        "| – | – |",
+    ):
         assert expected in text
 
 
 def rows_then(ending: str) -> object:
-    def run(settings: Settings, deadline: Deadline) -> Iterator[Row | LeftOut]:
+    def run(settings: Settings, deadline: Deadline) -> Iterator[Message]:
         yield {"row": 1}
         yield LeftOut("half of it")
+        yield Failure("the other half")
         if ending == "raise":
             raise RuntimeError("CUDA error: device-side assert")
         if ending == "die":
@@ -95,7 +105,8 @@ def test_a_section_that_breaks_keeps_its_rows(ending: str, error: str | None, mo
     monkeypatch.setattr(gpu, "GRACE_S", 1.0)
     monkeypatch.setitem(gpu.SECTIONS, "memory", gpu.Section("Memory", "", rows_then(ending)))
     outcome = gpu.run_apart("memory", SMOKE, 1.0 if ending == "hang" else 60.0)
-    assert (outcome.rows, outcome.left_out, outcome.error) == ([{"row": 1}], ["half of it"], error)
+    assert (outcome.rows, outcome.left_out, outcome.failures) == ([{"row": 1}], ["half of it"], ["the other half"])
+    assert outcome.error == error
 
 
 def test_what_a_section_leaves_of_its_time_is_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
