@@ -84,8 +84,8 @@ class PerceptionNode(LifecycleNode):
     """Life-cycle node around an adapter.
 
     Subscribes to its source of frames, mostly a camera, only while active, listened to, and enabled or asked for one
-    frame; keeps the newest frame; has the adapter process it in a worker thread; counts and explains every frame that is
-    not processed.
+    frame; keeps the newest frame; has the adapter process it in a worker thread; counts and explains every frame that
+    is not processed.
 
     Args:
         adapter: What the node runs; its alone.
