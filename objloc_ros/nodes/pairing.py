@@ -52,8 +52,9 @@ class Located:
 
     @property
     def header(self) -> Header:
-        """The depth image's header, to be copied and never changed."""
-        return self.depth.header
+        """Stamp of the image that the results are of, in the depth image's frame."""
+        image: Header = next(iter(self.results.values())).header
+        return Header(stamp=image.stamp, frame_id=self.depth.header.frame_id or image.frame_id)
 
 
 @dataclass
