@@ -9,9 +9,13 @@ from objloc_ros.nodes.conversions import mask_to_image
 from objloc_ros.nodes.messages import detections_to_msg, labels_to_msg
 from objloc_ros.nodes.messages_3d import POINT
 from objloc_ros.nodes.qos import make_latched_profile
+from objloc_ros.scenes.room import Room, default_camera
 from objloc_ros.types import CLASS_FREE, Detections
 
 NODE = "/locate"
+
+HALL = Room(default_camera(), height=1.0, pitch=0.3, wall=6.0, solids=())
+"""Where the camera stands that a locate node in a test knows the pose of."""
 
 
 class DepthPeer:
@@ -41,7 +45,7 @@ class DepthPeer:
         self.peer.publisher(type(msg), f"{self.namespace}/{topic}").publish(msg)
 
     def frame(
-        self, *, depth=None, info=None, boxes=(), labels=None, mask=None, encoding=None, depth_topic="depth", **ids
+        self, *, depth=None, info=None, boxes=(), labels=None, track=None, mask=None, encoding=None, depth_topic="depth"
     ):
         """Publish everything about one image; returns its stamp. What is None is left out."""
         header = Header(stamp=self.peer.stamp(), frame_id="camera")
@@ -56,7 +60,7 @@ class DepthPeer:
         if mask is not None:
             self.send("mask", mask_to_image(mask, header))
         if boxes is not None:
-            self.send("detections", make_detections(boxes, header, labels, ids.get("track")))
+            self.send("detections", make_detections(boxes, header, labels, track))
         return header.stamp
 
     def ask(self, wait_for, inbox=None, **frame):
@@ -91,6 +95,14 @@ def make_info(width, height, f, **changes):
     info.p = [f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0]
     for name, value in changes.items():
         setattr(info, name, value)
+    return info
+
+
+def describe_camera(camera):
+    """CameraInfo of a `CameraModel`."""
+    info = make_info(camera.width, camera.height, camera.fx, d=list(camera.distortion))
+    info.distortion_model = camera.distortion_model or "plumb_bob"
+    info.k = camera.matrix.ravel().tolist()
     return info
 
 
