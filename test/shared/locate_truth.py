@@ -33,10 +33,8 @@ class Scene:
         least = LEAST_PIXELS * camera.width * camera.height / (320 * 240)
         self.numbers = [number for number in range(1, len(counts)) if counts[number] >= least]
         self.boxes = [extent(self.view.identities == number) for number in self.numbers]
-        parts = [self._visible_box(number) for number in self.numbers]
-        self.truth = Boxes3D(
-            *(np.array([part[i] for part in parts]).reshape(-1, *s) for i, s in enumerate(((3,), (3,), (3, 3))))
-        )
+        centers, sizes, turns = zip(*map(self._visible_box, self.numbers), strict=True)
+        self.truth = Boxes3D(np.array(centers), np.array(sizes), np.array(turns))
 
     def _visible_box(self, number):
         """Centre, sizes and rotation of the box around the pixels of an object, along its own axes."""
