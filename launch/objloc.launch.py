@@ -96,7 +96,7 @@ def make_locate(
         if beside:
             raise ValueError(f"{' and '.join(beside)} is for the locate node, which depth starts: set depth, too")
         return []
-    depth, transport, _ = given["depth"].rstrip("/").partition("/compressedDepth")
+    depth, transport, _ = given["depth"].partition("/compressedDepth")
     depth = parse_topic(depth, "depth")
     mask = "instance_mask" if method == "discovery" else "mask"
     own = {name: settings[name] for name in ("autostart", "use_sim_time") if name in settings}
