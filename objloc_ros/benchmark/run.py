@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import CLIP_SPECS, find_clip_spec
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteSpec
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
 from objloc_ros.benchmark.results import CaseResult, Roofline

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from objloc_ros.backbones.clip import CLIP_NAMES, CLIP_SPECS
+from objloc_ros.backbones.onnx_file import SUFFIX
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
 from objloc_ros.engine.backbone import Backbone
@@ -101,7 +102,8 @@ class SharedLoader:
         alike: dict[str, Any] = {"options": (), "prompts": (), "templates": ()}
         if not any(method in IMAGE_METHODS for method in config.methods):
             alike |= {"short_side": None}  # the backbone's
-            alike |= {} if "detector" in config.methods else {"weights": None}  # where a detector may be, too
+            holds_heads = config.weights is not None and config.weights.suffix == SUFFIX
+            alike |= {} if holds_heads else {"weights": None}
         key = ("heads", replace(config, **alike))
         return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
@@ -146,7 +148,7 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
             config.backbone, path=config.head_weights, weights=config.weights, device=device
         )
     if prompted or "found" in config.methods:
-        found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
+        found = FoundHead(backbone=config.backbone, path=config.head_weights, weights=config.weights, device=device)
         heads["found"] = found
     for method in config.methods:
         if method in IMAGE_METHODS:

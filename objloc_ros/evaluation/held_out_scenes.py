@@ -21,7 +21,7 @@ from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
-from objloc_ros.methods.found import background_mask
+from objloc_ros.methods.found_network import background_mask
 from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
 from objloc_ros.metrics.base import VideoMetric
 from objloc_ros.metrics.steadiness import match_boxes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import SaliencyResult
 from objloc_ros.errors import ParameterError, WeightsError

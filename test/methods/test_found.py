@@ -10,16 +10,8 @@ import torch
 from scipy import ndimage
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.methods.found import (
-    FoundOptions,
-    background_mask,
-    background_seed,
-    corloc_box,
-    head_logits,
-    head_weights,
-    localise,
-    refine_mask,
-)
+from objloc_ros.methods.found import FoundOptions, corloc_box, localise, refine_mask
+from objloc_ros.methods.found_network import background_mask, background_seed, head_logits, head_weights
 from objloc_ros.ops.geometry import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,4 +245,3 @@ def test_options_name_the_value_they_refuse(option: str, value: object) -> None:
 )
 def test_corloc_box(rows: tuple, image_size: tuple, box: tuple | None) -> None:
     assert corloc_box(field(*rows), 8, image_size) == box
-    assert corloc_box(torch.from_numpy(field(*rows)), 8, image_size) == box

@@ -9,7 +9,8 @@ import pytest
 import torch
 from golden_cases import GOLDEN, find_cases, load_case, load_features, unpack_masks
 
-from objloc_ros.methods.found import FoundOptions, background_mask, background_seed, head_logits, head_weights, localise
+from objloc_ros.methods.found import FoundOptions, localise
+from objloc_ros.methods.found_network import background_mask, background_seed, head_logits, head_weights
 from objloc_ros.ops.geometry import plan
 
 
@@ -36,7 +37,7 @@ def test_head(path: Path) -> None:
     features = torch.from_numpy(case["features"].astype(np.float32))[None]
     weight, bias = torch.from_numpy(released["weight"]), torch.from_numpy(released["bias"])
     grid, size = tuple(case["grid"].tolist()), tuple(case["image_size"].tolist())
-    logits = head_logits(features, weight, bias, grid)[0]
+    logits = head_logits(features, weight, bias, grid)[0].numpy()
     np.testing.assert_allclose(logits, case["preds"], rtol=1e-5, atol=1e-4)
     geometry = plan(size, patch=int(case["patch"]), short_side=None)
     assert geometry.grid == grid

@@ -52,7 +52,7 @@ class DetectorHead:
     def see(self, features: Features) -> Dense:
         """Return what the network says about each patch."""
         if self._detector is None:
-            return Dense(**features.answers)
+            return Dense(**{name: features.answers[name] for name in Dense._fields if name in features.answers})
         dense: Dense = self._detector(features.keys.mT.unflatten(2, features.grid))
         return dense
 

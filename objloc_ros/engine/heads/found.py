@@ -6,11 +6,13 @@ from pathlib import Path
 
 import torch
 
+from objloc_ros.backbones.onnx_file import FOUND, has_found_head
 from objloc_ros.backbones.weights import load_found_head
 from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, SaliencyResult
 from objloc_ros.engine.timings import stage
-from objloc_ros.methods.found import FoundOptions, head_logits, localise
+from objloc_ros.methods.found import FoundOptions, localise
+from objloc_ros.methods.found_network import head_logits
 from objloc_ros.ops.geometry import boxes_to_source
 from objloc_ros.types import Detections, Features
 
@@ -20,15 +22,20 @@ class FoundHead:
 
     Args:
         backbone: Name of the backbone whose head is loaded.
-        path: File of the head's weights; None takes the registered one.
+        path: File of the head's weights; None takes that in the exported backbone, else the registered one.
+        weights: File of the backbone; None for the registered one.
         device: Where the head runs.
     """
 
     default_options = FoundOptions()
 
-    def __init__(self, *, backbone: str, path: str | Path | None, device: torch.device) -> None:
-        weight, bias = load_found_head(backbone, path=path)
-        self._weight, self._bias = weight.to(device), bias.to(device)
+    def __init__(
+        self, *, backbone: str, path: str | Path | None, device: torch.device, weights: Path | None = None
+    ) -> None:
+        self._weights: tuple[torch.Tensor, torch.Tensor] | None = None
+        if path is not None or not has_found_head(weights):
+            weight, bias = load_found_head(backbone, path=path)
+            self._weights = weight.to(device), bias.to(device)
 
     def reads_features(self, options: FoundOptions) -> bool:
         """Return True: FOUND's head reads keys."""
@@ -36,17 +43,19 @@ class FoundHead:
 
     def logits(self, features: Features) -> torch.Tensor:
         """Return raw answers float32 [B, h, w] on the patch grid, positive on objects."""
-        return head_logits(features.keys, self._weight, self._bias, features.grid)
+        if self._weights is None:
+            return features.answers[FOUND]
+        return head_logits(features.keys, *self._weights, features.grid)
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Return saliency, mask and boxes of each image."""
-        logits = self.logits(batch.require_features()).cpu()  # B h w
+        logits = self.logits(batch.require_features()).float().cpu().numpy()  # B h w
         results = []
         with stage("found.pixels", is_part=True):
             for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):
                 ignored = batch.ignored(geometry)
                 found = localise(image_logits, geometry=geometry, options=options, image=image, ignored=ignored)
                 detections = Detections.class_free(boxes_to_source(found.boxes, geometry), found.scores)
-                logits_map = lower_logits(image_logits.float().numpy(), geometry, batch.area)
+                logits_map = lower_logits(image_logits, geometry, batch.area)
                 results.append(SaliencyResult(detections, geometry, found.mask, found.saliency, logits_map))
         return results

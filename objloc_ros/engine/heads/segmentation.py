@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -185,7 +186,7 @@ class SegmentationHead:
         """Label the pixels of cosine maps float32 [B, 1 + P, h', w'] of these geometries."""
         saliencies: Sequence[Tensor | None] = [None] * len(cosine_maps)
         if options.background == "found":
-            logits = self._found.logits(batch.require_features()).cpu()  # B h w
+            logits = self._found.logits(batch.require_features()).float().cpu().numpy()  # B h w
             saliencies = [
                 self._resize_saliency(image_logits, found_geometry, geometry.resized)
                 for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
@@ -206,7 +207,7 @@ class SegmentationHead:
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
-    def _resize_saliency(self, logits: Tensor, geometry: Geometry, size: Size) -> Tensor:
+    def _resize_saliency(self, logits: npt.NDArray[np.float32], geometry: Geometry, size: Size) -> Tensor:
         """Bring FOUND's saliency of one image from its own size to another: float32 [h', w'] in [0, 1]."""
         saliency = cv2.resize(upsampled_saliency(logits, geometry), size[::-1], interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(saliency).to(self._device)
