@@ -8,37 +8,18 @@ Both are in `found_network`; here the answers become objects, without torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.bilateral import accepts, binary, solve
+from objloc_ros.methods.options import FoundOptions, Mode
 from objloc_ros.ops.geometry import Geometry, resize
 from objloc_ros.ops.regions import BoolMap, components
-from objloc_ros.options import Options, option
 from objloc_ros.types import Size
 
-Mode = Literal["multi", "single"]
-Post = Literal["none", "bilateral"]
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FoundOptions(Options):
-    """What becomes of the saliency map."""
-
-    threshold: float = option(0.5, "Saliency above which a pixel belongs to an object.", low=0, high=1)
-    mode: Mode = option("multi", "`single`: only the largest object; `multi`: every one.", choices=get_args(Mode))
-    post: Post = option(
-        "none",
-        "`bilateral` moves the mask to the edges of the image, at some cost, where the result still overlaps it.",
-        choices=get_args(Post),
-    )
-    min_area: float = option(0.001, "Smallest object, as a fraction of the image's area.", low=0, high=1)
-    max_detections: int = option(50, "Most objects in one frame; the best stay.", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -137,6 +118,8 @@ def refine_mask(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "mu
     """
     if not mask.any():
         return mask
+    from objloc_ros.ops.bilateral import accepts, binary, solve  # SciPy's; nobody else waits for it
+
     candidate = binary(solve(image, mask), keep="all" if mode == "multi" else "largest")
     return candidate if accepts(mask, candidate) else mask
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from golden_cases import GOLDEN, find_cases, load_case, load_features, unpack_masks
 
-from objloc_ros.methods.found import FoundOptions, localise
+from objloc_ros.methods.found import localise
 from objloc_ros.methods.found_network import background_mask, background_seed, head_logits, head_weights
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.ops.geometry import plan
 
 

@@ -18,16 +18,7 @@ from objloc_ros.backbones.lite_clip import LiteImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
-from objloc_ros.engine.heads.labelling import (
-    METHODS,
-    ClipDiyOptions,
-    DinoiserOptions,
-    MaskClipOptions,
-    SegmentationOptions,
-    choose_classes,
-    label_pixels,
-    unite_regions,
-)
+from objloc_ros.engine.heads.labelling import choose_classes, label_pixels, unite_regions
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
@@ -44,7 +35,15 @@ from objloc_ros.methods.clip_diy import (
 )
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import dense_features, value_features
-from objloc_ros.ops.geometry import Geometry, plan, to_input
+from objloc_ros.methods.options import (
+    SEGMENTATION,
+    ClipDiyOptions,
+    DinoiserOptions,
+    MaskClipOptions,
+    SegmentationOptions,
+)
+from objloc_ros.ops.geometry import Geometry, plan
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Image, Size, size_of
 
 
@@ -66,7 +65,7 @@ class SegmentationHead:
     """One open-vocabulary method.
 
     Args:
-        method: A key of `METHODS`.
+        method: A key of `SEGMENTATION`.
         towers: What it runs on.
         device: Where the towers are.
     """
@@ -81,7 +80,7 @@ class SegmentationHead:
         self._clip, self._found, self._dinoiser_head = towers
         self._device = device
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))
-        self.default_options = METHODS[method]()
+        self.default_options = SEGMENTATION[method]()
 
     def reads_features(self, options: SegmentationOptions) -> bool:
         """Return whether FOUND's map of the background or CLIP-DINOiser's untrained correlations are wanted."""
