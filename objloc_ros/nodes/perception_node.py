@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Float32
 from std_srvs.srv import SetBool, Trigger
@@ -120,6 +123,7 @@ class PerceptionNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/trigger", self._on_trigger)
         self._rest_soon = self.create_guard_condition(self._follow_demand)
+        self._guard_transitions()
         adapter.listen(self, self._log)
 
     def autostart(self) -> bool:
@@ -203,6 +207,26 @@ class PerceptionNode(LifecycleNode):
         finally:
             self._step = ""
         return getattr(super(), f"on_{name}")(state)
+
+    def _guard_transitions(self) -> None:
+        # rclpy lets the state machine's refusal escape from the callback, which would end the process.
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                service.callback = functools.partial(self._change_state, service.callback)
+
+    def _change_state(
+        self,
+        change: Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response],
+        request: ChangeState.Request,
+        response: ChangeState.Response,
+    ) -> ChangeState.Response:
+        try:
+            return change(request, response)
+        except rclpy_implementation.RCLError:
+            asked, (_, state) = request.transition, self._state_machine.current_state
+            self._log.warn("transition", f"refused transition {asked.label or asked.id}: the node is {state}")
+            response.success = False
+            return response
 
     def _load(self) -> None:
         host = Host(self.get_name(), self._outputs, self._log, self._report_step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -137,6 +138,8 @@ def run_groups(make_groups: Callable[[], list[list[Node]]], args: Sequence[str] 
         # At its end the interpreter gives signals back their deadly default, unless they are ignored.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        # It also has its collector walk some hundred thousand objects of torch's modules, more than once, for nothing.
+        gc.freeze()
 
 
 class _EventPipe:
