@@ -20,9 +20,9 @@ from gpu_report import Failure, LeftOut, Message, Row
 
 from objloc_ros.benchmark.run import PROMPTS, BenchLoader
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.options import describe
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Image, Size

@@ -17,10 +17,10 @@ from objloc_ros.benchmark.cases import FRAME, STAGES, Case, EngineOnly
 from objloc_ros.benchmark.run import PROMPTS, RANDOM, BenchLoader, measure
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.frame_stats import FrameStats, percentiles
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.latest_slot import LatestSlot
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.options import describe
 from objloc_ros.types import Image, Size
 
