@@ -1,7 +1,7 @@
 """Resolve every requirements file for every Python that ROS 2 comes with, without installing anything.
 
-A pinned version that has no wheel for one of them would be noticed by a user only. `make resolve` runs this; it needs an
-index (that of pip's configuration), uv, and a minute or two.
+A pinned version that has no wheel for one of them would be noticed by a user only. `make resolve` runs this; it needs
+an index (that of pip's configuration), uv, and a minute or two.
 """
 
 from __future__ import annotations
