@@ -6,6 +6,12 @@ python=$1
 need_gb=$2
 missing=""
 
+system="$(uname -s) on $(uname -m)"
+if [ "$system" != "Linux on x86_64" ]; then
+    echo "objloc_ros: no ROS 2 wheels for $system; \`objloc detect\` works there: docs/install.md, Without ROS" >&2
+    exit 1
+fi
+
 lacks() { missing="$missing$(printf '  - %-46s %s' "$1" "$2")\n"; }
 
 if ! command -v "$python" >/dev/null 2>&1; then
