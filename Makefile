@@ -108,6 +108,6 @@ $(VENV)/.package: $(VENV)/.interfaces setup.py setup.cfg package.xml launch conf
 	@ln -s $(CURDIR)/package.xml $(SHARE)/
 	@ln -s $(CURDIR)/launch/*.py $(SHARE)/launch/
 	@ln -s $(CURDIR)/config/*.* $(SHARE)/config/
-	@ln -sfn $(BIN)/{found,discovery,segmentation,perception,image_source,objloc} $(VENV)/lib/objloc_ros/
+	@ln -sfn $(BIN)/{found,discovery,segmentation,locate,perception,image_source,objloc} $(VENV)/lib/objloc_ros/
 	@cp resource/objloc_ros $(VENV)/share/ament_index/resource_index/packages/
 	@touch $@

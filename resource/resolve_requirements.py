@@ -25,13 +25,15 @@ LINUX = "x86_64-manylinux_2_28"
 CONSTRAINTS = {
     "requirements.txt": "constraints.txt",
     "requirements-detect.txt": "constraints-bare.txt",
+    "requirements-light.txt": "constraints-bare.txt",
     "requirements-bare.txt": "constraints-bare.txt",
     "requirements-evaluation.txt": "constraints-bare.txt",
     "requirements-dev.txt": "constraints-bare.txt",
 }
 """Each requirements file, with the constraints that docs/install.md and the Makefile give it."""
 
-PLATFORMS = {"requirements-detect.txt": (LINUX, "aarch64-manylinux_2_28", "aarch64-apple-darwin")}
+_ANYWHERE = (LINUX, "aarch64-manylinux_2_28", "aarch64-apple-darwin")
+PLATFORMS = dict.fromkeys(("requirements-detect.txt", "requirements-light.txt"), _ANYWHERE)
 """Of the files that are for more than x86-64 Linux."""
 
 MACOS = "14.0"
