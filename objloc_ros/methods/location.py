@@ -64,13 +64,12 @@ class LocationOptions(Options):
 
     min_range: float = option(0.1, "Depth below which measurements are left out, in metres.", low=0, high=100)
     max_range: float = option(10.0, "Depth above which measurements are left out, in metres.", low=0, high=1000)
-    min_points: int = option(30, "Fewest points of an object that is located.", low=3)
+    min_points: int = option(30, "Fewest points of an object that is located.", low=3, high=100_000)
     depth_step: float = option(
         0.03,
         "Relative change of depth from one pixel to the next above which they belong to different surfaces.",
-        low=0,
+        low=0.001,
         high=1,
-        exclusive=True,
     )
     box: Literal["oriented", "axis_aligned"] = option(
         "oriented",
