@@ -10,12 +10,13 @@ from golden_cases import find_cases, load_case, load_features
 from scipy.linalg import block_diag
 from stand_in import GPU, StandIn
 
-from objloc_ros.engine.heads.discovery import METHODS, DiscoveryHead
+from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.results import Batch
 from objloc_ros.errors import InputError
 from objloc_ros.methods.deep_spectral import deep_spectral
 from objloc_ros.methods.lost import lost
 from objloc_ros.methods.maskcut import maskcut
+from objloc_ros.methods.options import PATCH_METHODS
 from objloc_ros.methods.tokencut import tokencut
 from objloc_ros.ops import affinity, ncut, spectral
 from objloc_ros.ops.affinity import Affinity, binary_affinity, positive_affinity, to_host
@@ -200,7 +201,7 @@ def test_pairs_on_the_threshold_are_decided_with_one_wait(many, monkeypatch):
 
 @pytest.mark.parametrize("method", ["lost", "tokencut", "maskcut", "deep_spectral"])
 def test_scores_and_boxes_of_a_batch_wait_once_more(method):
-    options = METHODS[method][0](post="none")
+    options = PATCH_METHODS[method](post="none")
     head = DiscoveryHead(method)
     geometry = plan((8 * LARGE.shape[0] - 3, 8 * LARGE.shape[1]), patch=8, short_side=None)
     images = [np.zeros((*geometry.source, 3), np.uint8)] * 4
