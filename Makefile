@@ -1,6 +1,8 @@
 # make demo [IMAGE=photo.jpg|folder|video.mp4|0|scene]   see it work: camera, found, segmentation, recorder, over DDS
 # make test [ARGS="-k found"] [JOBS=1]             run the tests, two files at a time
 # make lint | resolve | bench [SMOKE=1] | setup | clean
+# make gpu [PYTHON=python3] [WHEELS=folder]        is the GPU right, and how fast: 8 minutes (docs/gpu.md)
+# make gpu-wheels WHEELS=folder [FOR=3.12]         fetches what make gpu needs on a machine without a network
 #
 # Each sets itself up in .venv on first use and costs nothing later: the demo in 5.5 GB, 3.3 of them CUDA's libraries
 # (make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu: PyTorch without them), the rest in 6.7 GB. For machines
@@ -13,6 +15,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 IMAGE ?=
 ARGS ?=
+WHEELS ?=
 JOBS ?= 2
 SMOKE ?=
 TORCH_INDEX ?=
@@ -36,7 +39,7 @@ export ROS_DOMAIN_ID
 export FASTRTPS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml
 export FASTDDS_DEFAULT_PROFILES_FILE := $(FASTRTPS_DEFAULT_PROFILES_FILE)
 
-.PHONY: demo test lint resolve bench setup clean
+.PHONY: demo test lint resolve bench gpu gpu-wheels setup clean
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -56,12 +59,25 @@ lint: setup
 resolve: setup
 	@$(BIN)/python resource/resolve_requirements.py
 
-BENCH := found discovery detector beside latency open_vocab exemplars exported rcnn evaluation bag fleet prelabel recurring
+BENCH := found discovery detector beside latency open_vocab exemplars locate exported rcnn evaluation bag fleet prelabel recurring
 
 # This repository's documented figures, then the installed command (bench/RESULTS.md says what each measures).
 bench: setup
 	@for script in $(BENCH); do $(BIN)/python bench/$$script.py $(if $(SMOKE),--smoke); done
+	@$(if $(SMOKE),$(BIN)/python bench/gpu.py --device cpu --smoke)
 	@$(BIN)/objloc bench $(if $(SMOKE),--smoke)
+
+# With PYTHON given, by that interpreter and its PyTorch, into which nothing is installed; else by .venv's.
+GPU_PYTHON := $(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
+GPU_SITE := $(CURDIR)/build/gpu_site
+gpu gpu-wheels: export PYTHONPATH := $(GPU_SITE):$(CURDIR)
+gpu: $(if $(filter file,$(origin PYTHON)),setup)
+	@$(if $(WHEELS),"$(GPU_PYTHON)" bench/gpu_wheels.py install "$(WHEELS)" $(GPU_SITE))
+	@"$(GPU_PYTHON)" bench/gpu.py $(ARGS)
+
+FOR ?= 3.12
+gpu-wheels:
+	@"$(PYTHON)" bench/gpu_wheels.py fetch "$(or $(WHEELS),$(error WHEELS must name a folder))" --for "$(FOR)" $(ARGS)
 
 clean:
 	rm -rf .venv build install log dist *.egg-info demo_output objloc_bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,7 +75,9 @@ CAMERA_FRAMES = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the matrix, the machine's settings, output and comparison."""
     add_axes(parser)
-    parser.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
+    parser.add_argument(
+        "--clip", default="tiny_clip", metavar="NAME", help="CLIP model, also random:NAME (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of an operation (default: torch's choice)")
     parser.add_argument("--smoke", action="store_true", help="a small matrix, seconds; other options still hold")
     parser.add_argument(
