@@ -21,6 +21,7 @@ from objloc_ros.bags.settings import DISCOVERY_VIDEO, PromptSet, number_sets, re
 from objloc_ros.bags.survey import count_images
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
+from objloc_ros.cli.missing import RUN_LENGTHS, require
 from objloc_ros.cli.options import (
     add_engine_options,
     add_flags,
@@ -31,12 +32,13 @@ from objloc_ros.cli.options import (
     parse_pipeline,
     run_shards,
 )
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Outcome, Shard, take_free_name
+from objloc_ros.methods.options import SEGMENTATION
 
 SOURCES = ".source.json"
 """In the folder of a run: which bags its results are of."""
@@ -186,6 +188,8 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: An option is out of range, or the folder is that of another run.
         WeightsError: Weights are missing or refused.
     """
+    if args.truth or args.ground_truth is not None:
+        require(RUN_LENGTHS)
     least, most = parse_limits(args.fail_under), parse_limits(args.fail_over)
     task, truth = parse_task(args), parse_truth(args).file
     shards = make_shards(args.bags, args.out)
@@ -202,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(reports, indent=1) if args.json else f"{tables}\n\nreports in {args.out}")
     broken = find_broken_limits(reports, least, most)
     for text in broken:
-        print(f"objloc: {text}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {text}"), file=sys.stderr)
     return BELOW if broken else int(bool(outcome.failed))
 
 

@@ -15,20 +15,17 @@ import cv2
 import numpy as np
 
 from objloc_ros.benchmark.results import describe_machine
+from objloc_ros.cli.dataset_options import add_dataset_parsers, parse_dataset, warn_of_count
 from objloc_ros.cli.evaluate_files import BELOW, format_metrics
 from objloc_ros.cli.options import (
-    add_dataset_parsers,
     add_engine_options,
     add_pipeline_options,
     find_failed_limits,
-    parse_dataset,
     parse_limits,
     parse_pipeline,
     run_shards,
-    warn_of_count,
 )
 from objloc_ros.data import Dataset
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.report.results import RESULT_FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, cut_shards, read_images, write_result
@@ -36,6 +33,8 @@ from objloc_ros.evaluation.tasks import class_map
 from objloc_ros.io.drawing import OUTLINE_COLOUR, draw_outline, overlay
 from objloc_ros.io.files import read_json, write_text
 from objloc_ros.io.media import read_image
+from objloc_ros.io.sanitize import sanitize_line
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.types import Image
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(result, indent=1) if args.json else f"{format_metrics(numbers)}\n\nwrote {folder}/report.html")
     failed = find_failed_limits(numbers, limits)
     for text in failed:
-        print(f"objloc: {text}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {text}"), file=sys.stderr)
     return BELOW if failed else int(bool(result["failed"]))
 
 
@@ -193,7 +192,7 @@ def run_report(args: argparse.Namespace) -> int:
         raise InputError(f"--json and --format {args.format} are two formats: choose one of them")
     results, refused = find_results(args.folder)
     for path, reason in refused.items():
-        print(f"objloc: not used: {path}: {reason}", file=sys.stderr)
+        print(sanitize_line(f"objloc: not used: {path}: {reason}"), file=sys.stderr)
     if not results:
         raise InputError(f"there is no usable {RESULT_FILE} below {args.folder}")
     text = _choose_format(args)(assemble(results, refused, others=args.published))

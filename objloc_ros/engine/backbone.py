@@ -15,7 +15,8 @@ from objloc_ros.backbones.vit import ViT
 from objloc_ros.engine.precision import choose_dtype, name_dtype
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
-from objloc_ros.ops.geometry import Geometry, normalise, plan, resize, upload
+from objloc_ros.ops.geometry import Geometry, plan, resize
+from objloc_ros.ops.inputs import normalise, upload
 from objloc_ros.types import Features, Image, Size, check_image, size_of
 
 

@@ -29,7 +29,8 @@ from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.fleet.objects import Fleet, FleetImage
 from objloc_ros.io.media import read_image
 from objloc_ros.jobs.shards import Outcome, Shard, claim_folder, cut_blocks
-from objloc_ros.ops.geometry import Geometry, normalise, plan, upload
+from objloc_ros.ops.geometry import Geometry, plan
+from objloc_ros.ops.inputs import normalise, upload
 from objloc_ros.types import Image, size_of
 from objloc_ros.version import __version__
 

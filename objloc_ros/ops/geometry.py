@@ -12,9 +12,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Grid, Size
@@ -91,62 +88,27 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
     return _shrink(pixels, geometry.resized)
 
 
-def to_input(
-    image_u8: npt.NDArray[np.uint8],
-    geometry: Geometry,
-    mean: Triple,
-    std: Triple,
-    device: torch.device | str,
-    *,
-    black: bool = False,
-) -> Tensor:
-    """Resize, upload and normalise one RGB image: the ViT's input.
+def normalise_array(
+    pixels_u8: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
+) -> npt.NDArray[np.float32]:
+    """Normalise and pad pixels uint8 [h', w', 3]: float32 [1, 3, Hp, Wp].
+
+    The 256 values per channel are looked up: an order of magnitude faster than arithmetic.
 
     Args:
-        image_u8: RGB uint8 [H, W, 3] of the geometry's source size.
+        pixels_u8: RGB, as `resize` returns them.
         geometry: From `plan`.
         mean: Channel means in [0, 1] units.
         std: Channel standard deviations in [0, 1] units.
-        device: Where the tensor shall live.
         black: Pad before normalisation, as CLIP-DINOiser does; else after it, as the methods on DINO do.
-
-    Returns:
-        float32 [1, 3, Hp, Wp]; outside the resized image zeros, or the values of black pixels.
     """
-    pixels = resize(image_u8, geometry)
-    on_cpu = torch.device(device).type == "cpu"
-    return normalise(pixels if on_cpu else upload(pixels, device), geometry, mean, std, black=black)
-
-
-def upload(pixels_u8: npt.NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    """Send pixels uint8 [h', w', 3] to a GPU: they travel as bytes and are normalised there."""
-    return torch.from_numpy(np.ascontiguousarray(pixels_u8)).to(device, non_blocking=True)
-
-
-def normalise(
-    pixels_u8: npt.NDArray[np.uint8] | Tensor, geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
-) -> Tensor:
-    """Normalise and pad pixels uint8 [h', w', 3], where they are: float32 [1, 3, Hp, Wp], see `to_input`.
-
-    Arrays and tensors look up the same 256 values per channel: on a CPU, that is an order of magnitude faster than
-    arithmetic on permuted tensors.
-    """
-    table = _lookup(mean, std)
     height, width = geometry.resized
-    if isinstance(pixels_u8, np.ndarray):
-        out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
-        for plane, values, target in zip(cv2.split(pixels_u8), table, out[0], strict=True):
-            if black:
-                target[:] = values[0]
-            target[:height, :width] = cv2.LUT(plane, values)
-        return torch.from_numpy(out)
-    below_right = (0, geometry.padded[1] - width, 0, geometry.padded[0] - height)
-    planes = pixels_u8.permute(2, 0, 1).int()  # 3 h' w'
-    if black:
-        planes = F.pad(planes, below_right)  # 3 Hp Wp
-    values = torch.from_numpy(table).to(planes.device)
-    normalised = torch.stack([values[c][planes[c]] for c in range(3)])
-    return (normalised if black else F.pad(normalised, below_right))[None]  # 1 3 Hp Wp
+    out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
+    for plane, values, target in zip(cv2.split(pixels_u8), lookup(mean, std), out[0], strict=True):
+        if black:
+            target[:] = values[0]
+        target[:height, :width] = cv2.LUT(plane, values)
+    return out
 
 
 def boxes_to_source(boxes: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
@@ -184,7 +146,7 @@ def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
-def _lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
+def lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
     """Return the normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     return (unit - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]

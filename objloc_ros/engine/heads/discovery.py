@@ -12,18 +12,27 @@ from torch import Tensor
 from objloc_ros.engine.ignored import cut_objects, look_away
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
-from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
-from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
-from objloc_ros.methods.lost import LostOptions, lost
-from objloc_ros.methods.maskcut import MaskCutOptions, maskcut
-from objloc_ros.methods.patch_object import PatchObject, separation
-from objloc_ros.methods.refinement import Post, refine
-from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
-from objloc_ros.methods.vote import VoteOptions, vote_objects
+from objloc_ros.methods.deep_spectral import deep_spectral
+from objloc_ros.methods.dino_seg import dino_seg
+from objloc_ros.methods.lost import lost
+from objloc_ros.methods.maskcut import maskcut
+from objloc_ros.methods.options import (
+    PATCH_METHODS,
+    DeepSpectralOptions,
+    DinoSegOptions,
+    LostOptions,
+    MaskCutOptions,
+    Post,
+    TokenCutOptions,
+    VoteOptions,
+)
+from objloc_ros.methods.patch_object import PatchObject, separations
+from objloc_ros.methods.refinement import refine
+from objloc_ros.methods.tokencut import tokencut
+from objloc_ros.methods.vote import vote_objects
 from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, resize
 from objloc_ros.ops.regions import BoolMap, extent
-from objloc_ros.options import Options
 from objloc_ros.types import Detections, Features, Image
 
 Objects = list[list[PatchObject]]
@@ -57,15 +66,15 @@ def _vote(features: Features, options: VoteOptions) -> Objects:
     return vote_objects(features, candidates=options.candidates, small_large=options.small_large)
 
 
-METHODS: dict[str, tuple[type[Options], Callable[[Features, Any], Objects]]] = {
-    "lost": (LostOptions, _lost),
-    "tokencut": (TokenCutOptions, _tokencut),
-    "deep_spectral": (DeepSpectralOptions, _deep_spectral),
-    "maskcut": (MaskCutOptions, _maskcut),
-    "dino_seg": (DinoSegOptions, _dino_seg),
-    "vote": (VoteOptions, _vote),
+METHODS: dict[str, Callable[[Features, Any], Objects]] = {
+    "lost": _lost,
+    "tokencut": _tokencut,
+    "deep_spectral": _deep_spectral,
+    "maskcut": _maskcut,
+    "dino_seg": _dino_seg,
+    "vote": _vote,
 }
-"""Methods of patch objects by name: their options, and how each reads a batch of features."""
+"""How each of `PATCH_METHODS` reads a batch of features."""
 
 
 class DiscoveryHead:
@@ -79,10 +88,10 @@ class DiscoveryHead:
     """
 
     def __init__(self, method: str) -> None:
-        options, self._find = METHODS[method]
+        self._find = METHODS[method]
         self._method = method
         self._crf = DEEP_SPECTRAL if method == "deep_spectral" else MASKCUT
-        self.default_options = options()
+        self.default_options: Any = PATCH_METHODS[method]()
 
     def reads_features(self, options: Any) -> bool:
         """Return True: every discovery method reads keys or attention."""
@@ -101,45 +110,43 @@ class DiscoveryHead:
             determined = [patch_object for patch_object in objects if not patch_object.degenerate]
             found = [memory.update(keys, features.grid, determined, several=several)]
         with stage(f"{self._method}.pixels", is_part=True):
-            results = [
-                score_objects(objects, keys, image, geometry, post=options.post, crf=self._crf)
-                for objects, keys, image, geometry in zip(
-                    found, features.keys, batch.images, batch.geometries, strict=True
-                )
-            ]
+            results = score_objects(
+                found, features.keys, batch.images, batch.geometries, post=options.post, crf=self._crf
+            )
             if batch.area:
                 return [cut_objects(result, batch.area.mask(result.geometry.resized)) for result in results]
             return results
 
 
 def score_objects(
-    objects: Sequence[PatchObject],
+    objects: Objects,
     keys: Tensor,
-    image: Image,
-    geometry: Geometry,
+    images: Sequence[Image],
+    geometries: Sequence[Geometry],
     *,
     post: Post = "none",
     crf: CrfOptions = MASKCUT,
-) -> InstanceResult:
-    """Score the objects of one image and bring them to pixels.
+) -> list[InstanceResult]:
+    """Score the objects of each image of a batch and bring them to pixels.
 
     Args:
         objects: Patch objects; those that are empty or not determined are left out.
-        keys: Features float32 [N, C], for the scores.
-        image: RGB uint8 [H, W, 3] of the source size, for the refinement.
-        geometry: How the image became the backbone's input.
+        keys: Features float32 [B, N, C], for the scores.
+        images: RGB uint8 [H, W, 3] of the source size, for the refinement.
+        geometries: How the images became the backbone's input.
         post: Refinement of the masks.
         crf: The model of the refinement "crf".
     """
-    determined = [found for found in objects if not found.degenerate and found.mask.any()]
-    separations = separation(keys, [found.mask for found in determined])
-    scores = np.array(
-        [sep if own.score is None else own.score for own, sep in zip(determined, separations, strict=True)]
-    )
-    masks = [_to_pixels(found, geometry) for found in determined]  # each h' w'
-    if post != "none":
-        masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
-    return paint_objects(masks, scores, ("object",) * len(masks), geometry)
+    determined = [[found for found in some if not found.degenerate and found.mask.any()] for some in objects]
+    standing_out = separations(keys, [[found.mask for found in some] for some in determined])
+    results = []
+    for found, separation, image, geometry in zip(determined, standing_out, images, geometries, strict=True):
+        scores = np.array([sep if own.score is None else own.score for own, sep in zip(found, separation, strict=True)])
+        masks = [_to_pixels(one, geometry) for one in found]  # each h' w'
+        if post != "none":
+            masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
+        results.append(paint_objects(masks, scores, ("object",) * len(masks), geometry))
+    return results
 
 
 def paint_objects(
@@ -166,6 +173,6 @@ def paint_objects(
 
 def _to_pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
     """Return the object's patches as pixels of the processed image, bool [h', w']."""
-    patches: npt.NDArray[np.bool_] = found.mask.cpu().numpy()
+    patches: npt.NDArray[np.bool_] = found.mask.numpy()
     height, width = geometry.resized
     return patches.repeat(geometry.patch, axis=0).repeat(geometry.patch, axis=1)[:height, :width]

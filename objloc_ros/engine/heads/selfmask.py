@@ -10,8 +10,10 @@ import torch
 from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, ImageHead, SaliencyResult
 from objloc_ros.engine.timings import stage
-from objloc_ros.methods.found import FoundOptions, localise_saliency
-from objloc_ros.ops.geometry import boxes_to_source, plan, to_input
+from objloc_ros.methods.found import localise_saliency
+from objloc_ros.methods.options import FoundOptions
+from objloc_ros.ops.geometry import boxes_to_source, plan
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Detections, Image, size_of
 
 if TYPE_CHECKING:  # imports timm, which a node's parameters need not wait for
