@@ -60,7 +60,7 @@ def reduced(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 def exactly(device: torch.device) -> Iterator[None]:
     """Have a network compute what is inside in float32, also where the rest of the pass is reduced."""
     # Without anything to switch off no trace is left in what is exported or compiled.
-    is_reduced = torch.is_autocast_enabled(device.type)
+    is_reduced = device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
     rounding = None if torch.compiler.is_compiling() else getattr(_this_thread, "rounding", None)
     if rounding is not None:
         rounding.is_paused = True

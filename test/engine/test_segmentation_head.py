@@ -181,4 +181,4 @@ def test_bfloat16_changes_little(weights):
         confidences.append([pipeline.run(picture(60, 80, 8))[method].confidence for method in BOTH])
     for one, other in zip(*confidences, strict=True):
         assert np.abs(one - other).max() > 0
-        assert np.abs(one - other).mean() < 0.03
+        assert np.abs(one - other).mean() < 0.05
