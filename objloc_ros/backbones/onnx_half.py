@@ -8,6 +8,9 @@ from typing import Any
 FACETS_OF_THE_PASS = {"keys", "queries", "values"}
 """What is computed up to here is float16; CLS attention and heads, which come after it, stay float32."""
 
+_DETOUR = "_cast_to_fp16"
+"""How the conversion names float32 values that it is about to cast."""
+
 
 def write_half(model: Any, file: Path) -> None:
     """Write a float32 ONNX model (`onnx.ModelProto`) with its pass in float16; inputs and outputs stay float32."""
@@ -29,12 +32,12 @@ def _drop_detours(graph: Any) -> None:
     """Let float32 values reach float32 operators as they are; the conversion sends them through float16."""
     import onnx
 
-    casts = {
-        node.output[0]: (node.input[0], node.attribute[0].i) for node in graph.node if node.op_type == "Cast"
-    }  # source and type
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            middle, kind = casts.get(name, ("", 0))
-            source, before = casts.get(middle, ("", 0))
-            if (before, kind) == (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT):
-                node.input[place] = source
+    casts = [node for node in graph.node if node.op_type == "Cast"]
+    detours = {
+        node.output[0]: node.input[0]
+        for node in casts
+        if node.attribute[0].i == onnx.TensorProto.FLOAT16 and node.input[0].endswith(_DETOUR)
+    }
+    for node in casts:
+        if node.attribute[0].i == onnx.TensorProto.FLOAT:
+            node.input[0] = detours.get(node.input[0], node.input[0])
