@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Grid, Size
@@ -80,73 +79,54 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
     """
     if image_u8.shape[:2] != geometry.source:
         raise InputError(f"expected an image of {geometry.source} rows x columns, got {image_u8.shape[:2]}")
-    if geometry.resized == geometry.source:
-        return image_u8
     pixels = image_u8
+    for size in steps(geometry):
+        pixels = _shrink(pixels, size)
+    return pixels
+
+
+def steps(geometry: Geometry) -> list[Size]:
+    """Return the sizes that an image passes on its way to the processed size, which is the last; none at native size.
+
+    Each step but the last halves both sides.
+    """
+    if geometry.resized == geometry.source:
+        return []
+    sizes, (height, width) = [], geometry.source
     while all(
         side % 2 == 0 and side // 2 >= 1.5 * wanted
-        for side, wanted in zip(pixels.shape[:2], geometry.resized, strict=True)
+        for side, wanted in zip((height, width), geometry.resized, strict=True)
     ):
-        pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
-    return _shrink(pixels, geometry.resized)
+        height, width = height // 2, width // 2
+        sizes.append((height, width))
+    return [*sizes, geometry.resized]
 
 
 def to_input(
-    image_u8: npt.NDArray[np.uint8],
-    geometry: Geometry,
-    mean: Triple,
-    std: Triple,
-    device: torch.device | str,
-    *,
-    black: bool = False,
+    image_u8: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
 ) -> Tensor:
-    """Resize, upload and normalise one RGB image: the ViT's input.
+    """Resize, normalise and pad one RGB image on the CPU: the ViT's input. On a device `DeviceInput` does it.
+
+    Pixels look up the same 256 values per channel, an order of magnitude faster than arithmetic on permuted tensors.
 
     Args:
         image_u8: RGB uint8 [H, W, 3] of the geometry's source size.
         geometry: From `plan`.
         mean: Channel means in [0, 1] units.
         std: Channel standard deviations in [0, 1] units.
-        device: Where the tensor shall live.
         black: Pad before normalisation, as CLIP-DINOiser does; else after it, as the methods on DINO do.
 
     Returns:
         float32 [1, 3, Hp, Wp]; outside the resized image zeros, or the values of black pixels.
     """
-    pixels = resize(image_u8, geometry)
-    on_cpu = torch.device(device).type == "cpu"
-    return normalise(pixels if on_cpu else upload(pixels, device), geometry, mean, std, black=black)
-
-
-def upload(pixels_u8: npt.NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    """Send pixels uint8 [h', w', 3] to a GPU: they travel as bytes and are normalised there."""
-    return torch.from_numpy(np.ascontiguousarray(pixels_u8)).to(device, non_blocking=True)
-
-
-def normalise(
-    pixels_u8: npt.NDArray[np.uint8] | Tensor, geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
-) -> Tensor:
-    """Normalise and pad pixels uint8 [h', w', 3], where they are: float32 [1, 3, Hp, Wp], see `to_input`.
-
-    Arrays and tensors look up the same 256 values per channel: on a CPU, that is an order of magnitude faster than
-    arithmetic on permuted tensors.
-    """
-    table = _lookup(mean, std)
+    table = normalised_bytes(mean, std)
     height, width = geometry.resized
-    if isinstance(pixels_u8, np.ndarray):
-        out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
-        for plane, values, target in zip(cv2.split(pixels_u8), table, out[0], strict=True):
-            if black:
-                target[:] = values[0]
-            target[:height, :width] = cv2.LUT(plane, values)
-        return torch.from_numpy(out)
-    below_right = (0, geometry.padded[1] - width, 0, geometry.padded[0] - height)
-    planes = pixels_u8.permute(2, 0, 1).int()  # 3 h' w'
-    if black:
-        planes = F.pad(planes, below_right)  # 3 Hp Wp
-    values = torch.from_numpy(table).to(planes.device)
-    normalised = torch.stack([values[c][planes[c]] for c in range(3)])
-    return (normalised if black else F.pad(normalised, below_right))[None]  # 1 3 Hp Wp
+    out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
+    for plane, values, target in zip(cv2.split(resize(image_u8, geometry)), table, out[0], strict=True):
+        if black:
+            target[:] = values[0]
+        target[:height, :width] = cv2.LUT(plane, values)
+    return torch.from_numpy(out)
 
 
 def boxes_to_source(boxes: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
@@ -184,7 +164,7 @@ def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
-def _lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
+def normalised_bytes(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
     """Return the normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     return (unit - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]

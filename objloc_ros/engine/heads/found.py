@@ -10,6 +10,7 @@ from objloc_ros.backbones.weights import load_found_head
 from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, SaliencyResult
 from objloc_ros.engine.timings import stage
+from objloc_ros.engine.transfers import transfers_of
 from objloc_ros.methods.found import FoundOptions, head_logits, localise
 from objloc_ros.ops.geometry import boxes_to_source
 from objloc_ros.types import Detections, Features
@@ -29,6 +30,7 @@ class FoundHead:
     def __init__(self, *, backbone: str, path: str | Path | None, device: torch.device) -> None:
         weight, bias = load_found_head(backbone, path=path)
         self._weight, self._bias = weight.to(device), bias.to(device)
+        self._transfers = transfers_of(device)
 
     def reads_features(self, options: FoundOptions) -> bool:
         """Return True: FOUND's head reads keys."""
@@ -39,8 +41,11 @@ class FoundHead:
         return head_logits(features.keys, self._weight, self._bias, features.grid)
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
-        """Return saliency, mask and boxes of each image."""
-        logits = self.logits(batch.require_features()).cpu()  # B h w
+        """Return saliency, mask and boxes of each image.
+
+        What leaves a device are the logits: fewer bytes than the mask at pixels has bits, and all the rest follows.
+        """
+        logits = self._transfers.fetch(self.logits(batch.require_features()))  # B h w
         results = []
         with stage("found.pixels", is_part=True):
             for image_logits, image, geometry in zip(logits, batch.images, batch.geometries, strict=True):
