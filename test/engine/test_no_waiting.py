@@ -87,8 +87,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, crossings: Crossings) -> Pipeline:
     transfers = DeviceTransfers(MetaLink(crossings.log))
     for place in ("backbone", "heads.found"):
         monkeypatch.setattr(f"objloc_ros.engine.{place}.transfers_of", lambda device: transfers)
-    backbone = Backbone(load_backbone("tiny", device=META), name="tiny", device=META, short_side=192)
-    backbone.device = CPU  # autocast knows no "meta"
+    backbone = Backbone(
+        load_backbone("tiny", device=META), name="tiny", device=CPU, short_side=192
+    )  # autocast knows no "meta"
     return Pipeline(backbone, {"found": FoundHead(backbone="tiny", path=None, device=META)})
 
 
