@@ -1,6 +1,6 @@
 # make demo [IMAGE=photo.jpg|folder|video.mp4|0|scene]   see it work: camera, found, segmentation, recorder, over DDS
 # make test [ARGS="-k found"] [JOBS=1]             run the tests, two files at a time
-# make lint | bench [SMOKE=1] | setup | clean
+# make lint | resolve | bench [SMOKE=1] | setup | clean
 #
 # Each sets itself up in .venv on first use (about 5 minutes, 6 GB) and costs nothing later. For machines without ROS;
 # on a ROS 2 machine use colcon (README).
@@ -34,7 +34,7 @@ export ROS_DOMAIN_ID
 export FASTRTPS_DEFAULT_PROFILES_FILE := $(CURDIR)/config/fastdds_shm.xml
 export FASTDDS_DEFAULT_PROFILES_FILE := $(FASTRTPS_DEFAULT_PROFILES_FILE)
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint resolve bench setup clean
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 
@@ -48,6 +48,10 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Every requirements file, for every Python of ROS 2; nothing is installed.
+resolve: setup
+	@$(BIN)/python resource/resolve_requirements.py
 
 BENCH := found discovery detector beside latency open_vocab exemplars exported rcnn evaluation bag fleet prelabel recurring
 

@@ -21,7 +21,7 @@ FLOORS: dict[str, set[str]] = {
     "options": {"errors"},
     "ops": {"types"},
     "io": {"types"},
-    "scenes": {"types"},
+    "scenes": {"ops"},
     "backbones": {"types"},
     "methods": {"ops", "backbones", "options"},
     "metrics": {"ops", "io"},

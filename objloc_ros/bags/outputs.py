@@ -15,6 +15,7 @@ from objloc_ros.bags.writer import BagWriter
 from objloc_ros.engine.frame_stats import jumps_back
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.io.media import write_movie
+from objloc_ros.io.sanitize import sanitize_path
 from objloc_ros.nodes.conversions import compressed_to_rgb, mask_to_image, rgb_to_compressed
 from objloc_ros.nodes.messages import detections_to_msg, labels_to_msg
 from objloc_ros.types import Image
@@ -83,7 +84,7 @@ def write_overlay_videos(bag: Path, folder: Path) -> list[Path]:
     videos = []
     for topic, stamps in stamps_by_topic.items():
         frames: Iterator[Image] = (compressed_to_rgb(message) for _, _, message in read_bag(bag, [topic]))
-        name = topic.removesuffix(f"/{OVERLAY}").strip("/").replace("/", "_")
+        name = sanitize_path(topic.removesuffix(f"/{OVERLAY}")).replace("/", "_")
         fps = float(np.clip(1e9 / stamps.period_ns, MIN_FPS, MAX_FPS))
         videos.append(write_movie(folder / f"overlay_{name}", frames, fps))
     return videos

@@ -36,6 +36,7 @@ from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Outcome, Shard, take_free_name
 
 SOURCES = ".source.json"
@@ -202,7 +203,7 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(reports, indent=1) if args.json else f"{tables}\n\nreports in {args.out}")
     broken = find_broken_limits(reports, least, most)
     for text in broken:
-        print(f"objloc: {text}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {text}"), file=sys.stderr)
     return BELOW if broken else int(bool(outcome.failed))
 
 

@@ -29,6 +29,7 @@ from objloc_ros.bags.writer import BagWriter
 from objloc_ros.cli.demo_report import format_table, read_run, summarise, write_pictures
 from objloc_ros.engine.prompts import check_prompts
 from objloc_ros.errors import InputError
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.nodes.frame_sources import parse_size
 from objloc_ros.types import DEFAULT_TEMPLATES, split_prompts
 
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         with handle_sigterm_as_interrupt():
             report = _run_demo(args, prompts)
     except ChildFailedError as error:
-        print(f"objloc demo: {error}", file=sys.stderr)
+        print(sanitize_line(f"objloc demo: {error}"), file=sys.stderr)
         return 1
     except OSError as error:
         raise InputError(f"cannot write to {args.out}: {error}") from error

@@ -24,6 +24,7 @@ from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import InputError
 from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, is_video, list_sources, read_image, write_image
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import take_free_name
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
@@ -268,7 +269,7 @@ def _try_file(run: DetectRun, path: Path, bar: tqdm[Any]) -> None:
         run.failures += 1
         run.outputs.fail(path, str(error))
         bar.update()
-        tqdm.write(f"objloc: {error}", file=sys.stderr)
+        tqdm.write(sanitize_line(f"objloc: {error}"), file=sys.stderr)
 
 
 def _detect_image(run: DetectRun, path: Path) -> None:

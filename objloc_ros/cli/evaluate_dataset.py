@@ -36,6 +36,7 @@ from objloc_ros.evaluation.tasks import class_map
 from objloc_ros.io.drawing import OUTLINE_COLOUR, draw_outline, overlay
 from objloc_ros.io.files import read_json, write_text
 from objloc_ros.io.media import read_image
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.types import Image
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(result, indent=1) if args.json else f"{format_metrics(numbers)}\n\nwrote {folder}/report.html")
     failed = find_failed_limits(numbers, limits)
     for text in failed:
-        print(f"objloc: {text}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {text}"), file=sys.stderr)
     return BELOW if failed else int(bool(result["failed"]))
 
 
@@ -193,7 +194,7 @@ def run_report(args: argparse.Namespace) -> int:
         raise InputError(f"--json and --format {args.format} are two formats: choose one of them")
     results, refused = find_results(args.folder)
     for path, reason in refused.items():
-        print(f"objloc: not used: {path}: {reason}", file=sys.stderr)
+        print(sanitize_line(f"objloc: not used: {path}: {reason}"), file=sys.stderr)
     if not results:
         raise InputError(f"there is no usable {RESULT_FILE} below {args.folder}")
     text = _choose_format(args)(assemble(results, refused, others=args.published))

@@ -24,6 +24,7 @@ from objloc_ros.data.coco_document import (
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.clusters import evaluate_clusters
 from objloc_ros.io.files import write_json
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.io.tables import text_table
 from objloc_ros.metrics import CorLoc, MeanIoU, Saliency, average_precision
 from objloc_ros.metrics.saliency import RULES, score
@@ -127,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.out, metrics)
     print(json.dumps(metrics, indent=1) if args.json else args.show(metrics))
     for text in failed:
-        print(f"objloc: {text}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {text}"), file=sys.stderr)
     return BELOW if failed else 0
 
 

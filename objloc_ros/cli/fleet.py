@@ -13,6 +13,7 @@ from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.fleet.descriptors import PARTS, Describe, DescribeTask, Descriptors, compute_descriptors
 from objloc_ros.fleet.objects import Fleet, read_fleet
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Shard
 
 NETWORKS = ("backbone", "weights", "device", "short_side")
@@ -82,7 +83,7 @@ def describe_fleet(args: argparse.Namespace) -> tuple[Fleet, Descriptors]:
 
         described = compute_descriptors(fleet, task, args.out / "descriptors", engine, on_done=count_images)
     for problem in filter(None, described.problems):
-        print(f"objloc: {problem}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {problem}"), file=sys.stderr)
     return fleet, described
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from objloc_ros.errors import ObjlocError
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.version import __version__
 
 FAILED = 2
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         return status
     except ObjlocError as error:
-        print(f"objloc: error: {error}", file=sys.stderr)
+        print(sanitize_line(f"objloc: error: {error}"), file=sys.stderr)
         return FAILED
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "objloc_ros":

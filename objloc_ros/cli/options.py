@@ -25,6 +25,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import ParameterError
 from objloc_ros.evaluation.report.published import find_benchmark
 from objloc_ros.evaluation.run import FILE_OPTIONS
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Outcome, Shard, ShardTask, run_here
 from objloc_ros.options import Option, Options, describe
 from objloc_ros.types import split_prompts
@@ -350,7 +351,7 @@ def run_shards(
         bar.update(sum((folder / shard.name).exists() for shard in shards))
         outcome = engine(shards, task, folder, on_done=lambda shard: bar.update())
     for name, reason in outcome.failed.items():
-        print(f"objloc: {unit} {name} failed: {reason}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {unit} {name} failed: {reason}"), file=sys.stderr)
     return outcome
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from objloc_ros.cli.options import Engine, add_engine_options, add_pipeline_options, choose_engine, parse_pipeline
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.errors import ParameterError
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Outcome, Shard, run_here
 from objloc_ros.prelabels.coco import Totals, write_coco
 from objloc_ros.prelabels.sources import BLOCK_IMAGES, SUFFIXES, count_frames, find_sources, find_twins, make_pieces
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     _print_summary(args, totals, failed)
     if twins := find_twins(sources.images):
         warning = f"CVAT will refuse images that differ only in their suffixes, as {twins[0]} and {twins[1]} do"
-        print(f"objloc: {warning}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {warning}"), file=sys.stderr)
     return int(bool(failed) or totals.failures > 0)
 
 
@@ -195,4 +196,4 @@ def _print_summary(args: argparse.Namespace, totals: Totals, failed: dict[str, s
         unusable = f"; {totals.failures} images unusable" if totals.failures else ""
         print(f"{totals.annotations} objects in {totals.images} images{tracks}: {args.out / PRELABELS}{unusable}")
     for name, reason in failed.items():
-        print(f"objloc: {name}: {reason}", file=sys.stderr)
+        print(sanitize_line(f"objloc: {name}: {reason}"), file=sys.stderr)

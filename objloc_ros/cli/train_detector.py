@@ -27,6 +27,7 @@ from objloc_ros.cli.train_labels import (
 from objloc_ros.cli.training_progress import TrainingProgress
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.io.files import write_atomically
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.methods.detector_file import DetectorInfo, load_detector, read_info, save_detector
 from objloc_ros.training.detector import DetectorLog, train_detector
 from objloc_ros.training.detector_data import DetectorTraining
@@ -140,6 +141,6 @@ def _tell(log: DetectorLog) -> None:
     if log.unreadable:
         print(f"{len(log.unreadable)} images could not be read and were left out:", file=sys.stderr)
         for reason in list(log.unreadable.values())[:SHOWN_FILES]:
-            print(f"  {reason}", file=sys.stderr)
+            print(sanitize_line(f"  {reason}"), file=sys.stderr)
     if log.skipped:
         print(f"{log.skipped} steps were skipped: their loss was not finite", file=sys.stderr)

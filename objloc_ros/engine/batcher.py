@@ -194,19 +194,25 @@ class DynamicBatcher(Generic[T, R]):
         try:
             results = self._run(batch[0].kind, [request.item for request in batch], exclusive)
         except self._out_of_memory as error:
-            self._shrink(batch, exclusive, error)
+            lack = error.with_traceback(None)  # whose frames hold what the call had allocated
         except Exception as error:  # noqa: BLE001 - goes to every caller of this batch, and the batcher goes on
             for request in batch:
                 request.done.set_exception(error)
+            return
         else:
             for request, result in zip(batch, results, strict=True):
                 request.done.set_result(result)
             self._good_batches += 1
             if self._good_batches >= MIN_GOOD_BATCHES and self._limit < self._max_batch:
                 self._good_batches, self._limit = 0, min(2 * self._limit, self._max_batch)
+            return
+        self._shrink(batch, exclusive, lack)
 
     def _shrink(self, batch: list[_Request[T, R]], exclusive: bool, error: BaseException) -> None:
-        """Run a batch that did not fit again in halves; fail a single item."""
+        """Run a batch that did not fit again in halves; fail a single item.
+
+        Not while the error is handled: Python then keeps the frames that raised it, and with them their memory.
+        """
         self._good_batches = 0
         if len(batch) == 1:
             self._limit = 1

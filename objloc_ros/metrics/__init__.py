@@ -2,7 +2,7 @@
 
 from objloc_ros.metrics.average_precision import AveragePrecision, ScoredImage, average_precision
 from objloc_ros.metrics.base import Mean, Metric
-from objloc_ros.metrics.boxes import CorLoc
+from objloc_ros.metrics.boxes import Boxes3D, CorLoc, box_iou_3d
 from objloc_ros.metrics.clusters import ClusterAP, ClusteredImage, class_ap, match_clusters
 from objloc_ros.metrics.rank_ap import RankAP, RankFigures
 from objloc_ros.metrics.saliency import Saliency
@@ -13,6 +13,7 @@ from objloc_ros.ops.boxes import Boxes, iou
 __all__ = [
     "AveragePrecision",
     "Boxes",
+    "Boxes3D",
     "ClusterAP",
     "ClusteredImage",
     "CorLoc",
@@ -26,6 +27,7 @@ __all__ = [
     "ScoredImage",
     "Steadiness",
     "average_precision",
+    "box_iou_3d",
     "class_ap",
     "iou",
     "match_clusters",

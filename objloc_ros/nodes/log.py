@@ -11,6 +11,7 @@ from typing import Any
 
 from objloc_ros.engine.frame_stats import StampAnomaly
 from objloc_ros.engine.latest_slot import FAILED, TOO_OLD
+from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.nodes.diagnostics import HARMLESS
 
 PERIOD_S = 60.0
@@ -76,6 +77,7 @@ class ThrottledLogger:
 
     def refuse(self, what: str, reason: str) -> None:
         """Log that something was refused, at most once a minute; the diagnostics show the latest reason."""
+        reason = sanitize_line(reason)
         self.last_error = f"{what}: {reason}"
         self.warn(what, f"refused {what}: {reason}")
 
@@ -85,8 +87,8 @@ class ThrottledLogger:
 
     def error(self, action: str, error: Exception, *, trace: bool) -> None:
         """Log that an action failed, with the trace where the error was not foreseen."""
-        self.last_error = f"{action}: {error!r}" if trace else f"{action}: {error}"
-        self._logger.error(f"cannot {action}: {_format_trace(error) if trace else error}")
+        self.last_error = sanitize_line(f"{action}: {error!r}" if trace else f"{action}: {error}")
+        self._logger.error(f"cannot {action}: {_format_trace(error) if trace else sanitize_line(str(error))}")
 
     def warn_of_anomaly(self, anomaly: StampAnomaly) -> None:
         """Log a warning about stamps that are unusual; about a stamp of zero only once."""
@@ -101,8 +103,9 @@ class ThrottledLogger:
             self.warn(cause, "frames are older than max_age_ms when their turn comes and are dropped")
             return
         foreseen = cause != FAILED
-        self.last_error = f"{cause}: {error}" if foreseen else f"{cause}: {error!r}"
-        self.warn(cause, f"dropped a frame ({cause}): {error if foreseen else _format_trace(error)}")
+        self.last_error = sanitize_line(f"{cause}: {error}" if foreseen else f"{cause}: {error!r}")
+        said = sanitize_line(str(error)) if foreseen else _format_trace(error)
+        self.warn(cause, f"dropped a frame ({cause}): {said}")
 
     def _warn(self, throttle: Throttle, cause: str, text: str) -> None:
         ready, left_out = throttle.ready(cause)

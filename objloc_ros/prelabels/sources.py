@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.media import BAG_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, read_image
+from objloc_ros.io.sanitize import sanitize_path
 from objloc_ros.jobs.shards import Shard, cut_blocks, take_free_name
 from objloc_ros.types import Image
 
@@ -261,6 +262,6 @@ def _read_bag(piece: Piece, topics: tuple[str, ...], suffix: str) -> Iterator[So
         for image in read_images(bag, choose_cameras(bag, topics or None)):
             number = counts[image.topic]
             counts[image.topic] += 1
-            name = str(Path(piece.name, image.topic.strip("/"), f"{number:06d}_{image.key}.{suffix}"))
+            name = str(Path(piece.name, sanitize_path(image.topic), f"{number:06d}_{image.key}.{suffix}"))
             about = {"bag": piece.files[0], "topic": image.topic, "frame": number, "stamp_ns": image.key}
             yield SourceFrame(name, image.image, image.problem, image.topic, image.key, about)

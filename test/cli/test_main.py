@@ -91,6 +91,14 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: objloc {name}" in capsys.readouterr().out
 
 
+def test_an_error_about_foreign_text_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["play", "no\x1b[2J\nsuch\udc80 bag"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.strip().isprintable()
+    assert "no\\x1b[2J\\nsuch\\udc80 bag" in err
+
+
 def test_help_is_quick_and_light() -> None:
     check = "assert 'torch' not in sys.modules"
     code = f"import sys; from objloc_ros.cli.main import main\ntry: main(['--help'])\nfinally: {check}"

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from faster_coco_eval import COCO
-from prelabel_making import COCO_FILE, bag, document, pictures, video
+from prelabel_making import COCO_FILE, bag, document, pictures, scene, video
+from std_msgs.msg import Header
 
+from objloc_ros.bags.writer import BagWriter
 from objloc_ros.io.media import write_image
+from objloc_ros.nodes.conversions import rgb_to_image
 from objloc_ros.types import Image
 
 
@@ -41,6 +45,22 @@ def test_bags_and_videos_that_cannot_be_read_are_named_and_the_others_go_on(prel
         assert f"objloc: {name}: cannot read " in err
     assert {image["bag"] for image in document(tmp_path / "out")["images"]} == {"good"}
     assert not any(name.startswith(".") for name in os.listdir(tmp_path / "out" / "parts"))
+
+
+def test_the_name_of_a_topic_leads_nowhere_else(prelabel, tmp_path: Path) -> None:
+    topic = "/../../../ESCAPED/\x1b[2J\n"
+    (tmp_path / "in").mkdir()
+    with BagWriter(tmp_path / "in" / "bag") as writer:
+        for number in range(2):
+            header = Header(stamp=Time(sec=100, nanosec=number * 100_000_000))
+            writer.write(topic, rgb_to_image(scene(), header), number)
+    assert prelabel() == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    images = document(tmp_path / "out")["images"]
+    assert {image["topic"] for image in images} == {topic}
+    for image in images:
+        assert image["file_name"].startswith("bag/ESCAPED/")
+        assert (tmp_path / "out" / "images" / image["file_name"]).is_file()
 
 
 @pytest.mark.parametrize(

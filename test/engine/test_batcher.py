@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -138,6 +139,79 @@ def test_a_device_without_room_gets_smaller_batches(make, device):
     assert [future.result(PATIENCE_S)[1] for future in futures] == list(range(6))
     assert max(len(items) for _, items in device.calls) <= 2
     assert batcher.limit <= 3
+
+
+def test_a_batch_that_did_not_fit_goes_in_halves_and_whole_again_later(device, make, monkeypatch):
+    """Eight cameras, room for three, then for all: nobody's answer is lost, another's, or later than its turn."""
+    monkeypatch.setattr("objloc_ros.engine.batcher.MIN_GOOD_BATCHES", 10)
+    batcher = make()
+
+    def ask_all(turn):
+        """All cameras at once, while the worker is busy."""
+        device.gate.clear()
+        device.entered.clear()
+        device.calls.clear()
+        first = occupied(batcher, device)
+        asked = [batcher.submit(f"camera{i}", "k", (turn, i)) for i in range(8)]
+        device.gate.set()
+        assert first.result(PATIENCE_S) == ("warm", 0)
+        assert [future.result(PATIENCE_S) for future in asked] == [("k", (turn, i)) for i in range(8)]
+        batches = [items for kind, items in device.calls if kind == "k"]
+        assert [item for items in batches for item in items] == [(turn, i) for i in range(8)]
+        return [len(items) for items in batches]
+
+    device.room = 3
+    assert ask_all("tight") == [2, 2, 2, 2]
+    assert batcher.limit == 2
+    device.room = 100
+    while batcher.limit == 2:
+        batcher.submit("first", "k", 0).result(PATIENCE_S)
+        assert len(device.calls) < 20
+    assert batcher.limit == 4
+    assert ask_all("roomier") == [4, 4]
+    while batcher.limit == 4:
+        batcher.submit("first", "k", 0).result(PATIENCE_S)
+        assert len(device.calls) < 20
+    assert ask_all("roomy") == [8]
+
+
+def test_what_a_failed_call_held_is_free_before_its_halves_run():
+    """Python keeps the frames of an error while it is handled, and with them the memory that the call had taken."""
+
+    class Memory:
+        pass
+
+    held, still_held = [], []
+
+    def run(kind, items, exclusive):
+        still_held.append([memory for memory in held if memory() is not None])
+        taken = Memory()
+        held.append(weakref.ref(taken))
+        if len(items) > room[0]:
+            raise MemoryError(f"no room for {len(items)} beside {taken}")
+        return items
+
+    room = [1]
+    entered, gate = threading.Event(), threading.Event()
+
+    def run_gated(kind, items, exclusive):
+        entered.set()
+        assert gate.wait(PATIENCE_S)
+        return run(kind, items, exclusive)
+
+    batcher = DynamicBatcher(run_gated)
+    futures = [batcher.submit("first", "k", 0)]
+    assert entered.wait(PATIENCE_S)
+    futures += [batcher.submit(f"camera{i}", "k", i) for i in range(1, 5)]
+    gate.set()
+    assert [future.result(PATIENCE_S) for future in futures] == list(range(5))
+    room[0] = 0
+    with pytest.raises(OutOfMemoryError, match="no room for 1"):
+        batcher.submit("first", "k", 0).result(PATIENCE_S)
+    assert len(held) == 9  # 1; 4, 2, 1, 1, 2, 1, 1; 1
+    assert not any(still_held)
+    assert all(memory() is None for memory in held)
+    assert batcher.stop(PATIENCE_S)
 
 
 def test_no_room_for_one_is_said_and_passes_when_memory_returns(make, device):

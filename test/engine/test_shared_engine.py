@@ -233,6 +233,44 @@ def test_out_of_memory_is_told_to_every_head_and_passes(make, monkeypatch):
     assert found.run(picture(2))["found"] is not None
 
 
+def test_a_pass_of_several_cameras_that_does_not_fit_is_halved_and_made_whole_again(make, monkeypatch):
+    """PyTorch's own error in the middle of the fourth camera's batch; the answers are those of each camera alone."""
+    monkeypatch.setattr("objloc_ros.engine.shared_backbone.batches_pay", lambda device: True)
+    monkeypatch.setattr("objloc_ros.engine.batcher.MIN_GOOD_BATCHES", 6)
+    cameras = [make(f"camera{number}") for number in range(4)]
+    alone = [cameras[0].run(picture(number))["found"].saliency for number in range(4)]
+    passes, room = Passes(cameras[0]), [2]
+
+    def run_out(module, inputs, output):
+        if len(inputs[0]) > room[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cameras[0].backbone.vit.register_forward_hook(run_out)
+
+    def ask_all():
+        """All cameras while a pass is running; returns the images of the passes that they led to."""
+        passes.batches.clear()
+        passes.entered.clear()
+        passes.gate.clear()
+        first = threading.Thread(target=lambda: cameras[0].run(picture(9)))
+        first.start()
+        assert passes.entered.wait(PATIENCE_S)
+        with monkeypatch.context() as patch:
+            open_after(patch, 4, passes.gate)
+            results = together(*(lambda n=n: cameras[n].run(picture(n))["found"].saliency for n in range(4)))
+        first.join()
+        for got, expected in zip(results, alone, strict=True):
+            np.testing.assert_allclose(got, expected, atol=1e-4)
+        return passes.batches[1:]
+
+    assert ask_all() == [4, 2, 2]
+    room[0] = 4
+    assert ask_all() == [2, 2]
+    for _ in range(2):
+        cameras[0].run(picture(9))
+    assert ask_all() == [4]
+
+
 def test_networks_are_loaded_once_and_go_with_the_last_pipeline(make):
     front, rear = make("front"), make("rear")
     assert front.backbone.vit is rear.backbone.vit

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_cases import decode_image, find_cases, load_case
+from golden_cases import decode_image, find_cases, load_case, to_device
 
 from objloc_ros.backbones.clip import CLIP_MEAN, CLIP_STD
 from objloc_ros.methods.clip_diy import (
@@ -27,9 +27,9 @@ NEAR = 1e-6
 def ours(case: dict[str, np.ndarray]) -> torch.Tensor:
     """The similarity maps from the original's window embeddings."""
     size, patches, stride = int(case["size"]), case["patch_sizes"].tolist(), int(case["stride"])
-    flat = torch.cat([torch.from_numpy(case[f"patch_embeds_{k}"].astype(np.float32)) for k in range(len(patches))])
+    flat = torch.cat([to_device(case[f"patch_embeds_{k}"].astype(np.float32)) for k in range(len(patches))])
     scales = split_windows(flat, int(case["batch"]), windows_per_row(size, patches, stride))
-    texts = torch.from_numpy(case["class_embeddings"])
+    texts = to_device(case["class_embeddings"])
     placement = "tiled" if case["interpolate"] else "nearest"
     return similarity(scales, texts, size=size, weights=case["weights"].tolist(), placement=placement, stride=stride)
 
@@ -37,7 +37,7 @@ def ours(case: dict[str, np.ndarray]) -> torch.Tensor:
 def apart(values: torch.Tensor) -> np.ndarray:
     """Pixels whose best class is not a matter of rounding."""
     first, second = values.topk(2, dim=1).values.unbind(1)
-    return (first - second > NEAR).numpy()
+    return (first - second > NEAR).numpy(force=True)
 
 
 def test_cases_differ_in_placement_and_batch() -> None:
@@ -52,20 +52,20 @@ def test_maps(path: Path) -> None:
     maps = ours(case)
     assert maps.shape == (int(case["batch"]), int(case["n_classes"]), int(case["size"]), int(case["size"]))
     assert case["logits_sub8"].std() > 1e-3
-    np.testing.assert_allclose(maps[:, :, ::8, ::8], case["logits_sub8"], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(maps[:, :, ::8, ::8].cpu(), case["logits_sub8"], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_classes(path: Path) -> None:
     case = load_case(path)
-    maps, saliency = ours(case), torch.from_numpy(case["saliency"].astype(np.float32))
+    maps, saliency = ours(case), to_device(case["saliency"].astype(np.float32))
     products = gate_by_saliency(maps, saliency)
     for name, values, classes in (
         ("clip_argmax", maps, maps.argmax(1)),
         ("fused_argmax_demo", products, fuse(maps, saliency)),
         ("fused_argmax_eval", products, fuse(maps, saliency)),
     ):
-        differs = classes.numpy() != case[name]
+        differs = classes.numpy(force=True) != case[name]
         assert not (differs & apart(values)).any(), name
         assert differs.sum() <= case["n_near_tie"], name
 
@@ -77,12 +77,12 @@ def test_windows(path: Path) -> None:
     size, stride = int(case["size"]), int(case["stride"])
     image = decode_image(case)
     assert image.shape == (size, size, 3)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    pixels = to_device(image).permute(2, 0, 1)[None]
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
     for k, patch in enumerate(case["patch_sizes"].tolist()):
         cut = resized_windows(pixels, 224, [patch], stride)
         assert len(cut) == case[f"crop_count_{k}"]
-        window = cut[int(case[f"crop_index_{k}"])].numpy()[:, ::2, ::2].astype(int)
+        window = cut[int(case[f"crop_index_{k}"])].numpy(force=True)[:, ::2, ::2].astype(int)
         expected = np.rint((case[f"crop_pixels_sub2_{k}"] * std + mean) * 255).astype(int)
         difference = np.abs(window - expected)
         assert difference.max() <= 2

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from golden_cases import Case, find_cases, load_case
+from golden_cases import DEVICE, Case, find_cases, load_case, to_device
 
 from objloc_ros.methods.rcnn import (
     ANCHOR_SIZES,
@@ -73,17 +73,19 @@ def drawn(request: pytest.FixtureRequest) -> Iterator[Drawn]:
     assert expected == [(name, tuple(tensor.shape)) for name, tensor in state.items()]
     network.load_state_dict(state, assign=True)
     with torch.inference_mode():
-        yield Drawn(request.param.stem, case, network.requires_grad_(False).eval())
+        yield Drawn(request.param.stem, case, network.requires_grad_(False).eval().to(DEVICE))
 
 
 @pytest.fixture(scope="module")
 def levels(drawn: Drawn) -> list[torch.Tensor]:
     image = np.ascontiguousarray(drawn.case["image"].transpose(1, 2, 0))
-    return drawn.network.compute_levels(prepare_image(image, image.shape[:2], 32 if drawn.network.spec.pyramid else 1))
+    return drawn.network.compute_levels(
+        prepare_image(image, image.shape[:2], 32 if drawn.network.spec.pyramid else 1).to(DEVICE)
+    )
 
 
 def check(value: torch.Tensor, expected: np.ndarray) -> None:
-    torch.testing.assert_close(value, torch.from_numpy(expected), **CLOSE)
+    torch.testing.assert_close(value.cpu(), torch.from_numpy(expected), **CLOSE)
 
 
 def test_the_network_is_known_by_the_names_of_its_tensors(drawn: Drawn) -> None:
@@ -111,7 +113,7 @@ def test_proposals(drawn: Drawn, levels: list[torch.Tensor]) -> None:
 
 
 def test_region_heads(drawn: Drawn, levels: list[torch.Tensor]) -> None:
-    boxes, heads = torch.from_numpy(drawn.case["boxes"]), drawn.network.roi_heads
+    boxes, heads = to_device(drawn.case["boxes"]), drawn.network.roi_heads
     if isinstance(heads, StageHeads):
         vectors = heads.describe(levels, boxes)
         check(vectors[:, ::16], drawn.case["roi_mean"])
@@ -127,8 +129,8 @@ def test_region_heads(drawn: Drawn, levels: list[torch.Tensor]) -> None:
 
 
 def test_masks(drawn: Drawn, levels: list[torch.Tensor]) -> None:
-    boxes, heads = torch.from_numpy(drawn.case["boxes"]), drawn.network.roi_heads
-    masks = heads.predict_masks(levels, boxes, torch.zeros(len(boxes), dtype=torch.int64))
+    boxes, heads = to_device(drawn.case["boxes"]), drawn.network.roi_heads
+    masks = heads.predict_masks(levels, boxes, torch.zeros(len(boxes), dtype=torch.int64, device=DEVICE))
     if isinstance(heads, PyramidHeads):
         assert masks is not None
         check(masks, 1 / (1 + np.exp(-drawn.case["mask_logits"][:, 0])))
@@ -144,18 +146,17 @@ def test_a_cascade_ends_in_the_originals_detections(path: Path) -> None:
     for number in range(images):
         rows = slice(number * count, (number + 1) * count)
         answers = [
-            (torch.from_numpy(case[f"scores{stage}"][rows]), torch.from_numpy(case[f"deltas{stage}"][rows]))
-            for stage in range(3)
+            (to_device(case[f"scores{stage}"][rows]), to_device(case[f"deltas{stage}"][rows])) for stage in range(3)
         ]
         height, width = case["sizes"][number].tolist()
-        proposals = torch.from_numpy(case["proposals"][number])
+        proposals = to_device(case["proposals"][number])
         regions = run_cascade(proposals, (height, width), [lambda boxes, answer=answer: answer for answer in answers])
         boxes, scores, classes = select_objects(
             regions, (height, width), threshold=0, nms_iou=float(case["nms"]), limit=int(case["top"])
         )
         last = first + int(case["count"][number])
-        torch.testing.assert_close(boxes, torch.from_numpy(case["boxes"][first:last]), rtol=0, atol=1e-4)
-        torch.testing.assert_close(scores, torch.from_numpy(case["scores"][first:last]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(boxes.cpu(), torch.from_numpy(case["boxes"][first:last]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(scores.cpu(), torch.from_numpy(case["scores"][first:last]), rtol=0, atol=1e-6)
         assert not classes.any()
         first = last
     assert first == len(case["boxes"])

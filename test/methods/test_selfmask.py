@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from golden_cases import find_cases, load_case
+from golden_cases import DEVICE, find_cases, load_case, to_device
 from safetensors.torch import load_file, save_file
 
 from objloc_ros.backbones.vit import SPECS, ViTSpec
@@ -33,7 +33,7 @@ def golden_network(case):
     expected = dict(zip(case["names"].tolist(), shapes, strict=True))
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
     model.load_state_dict({name: torch.from_numpy(golden_value(name, shape)) for name, shape in expected.items()})
-    return model
+    return model.to(DEVICE)
 
 
 @pytest.mark.parametrize("path", find_cases("selfmask_net"), ids=lambda path: path.stem)
@@ -42,15 +42,15 @@ def test_the_network_is_the_originals(path):
     case = load_case(path)
     model = golden_network(case)
     drawn = np.random.RandomState(int(case["image_seed"])).randn(*case["image_shape"]).astype(np.float16)
-    image = torch.from_numpy(case.get("image", drawn).astype(np.float32))
-    masks, objectness = model(image)
+    image = to_device(case.get("image", drawn).astype(np.float32))
+    masks, objectness = (answer.cpu() for answer in model(image))
     last = masks[0, -1]
     every = last.shape[1] // case["mask_last"].shape[1]
     np.testing.assert_allclose(last[:, ::every, ::every], case["mask_last"], atol=2e-5)
     np.testing.assert_allclose(masks[0].mean((2, 3)), case["mask_mean"], atol=2e-6)
     np.testing.assert_allclose(objectness[0, ..., 0], case["objectness"], atol=2e-6)
     best = last[objectness[0, -1, :, 0].argmax()]
-    np.testing.assert_allclose(model.predict(image)[0].sigmoid(), best, atol=2e-5)
+    np.testing.assert_allclose(model.predict(image)[0].sigmoid().cpu(), best, atol=2e-5)
 
 
 def test_positions_stay_for_as_many_patches_whatever_their_grid():
@@ -66,7 +66,7 @@ def test_sides_are_filled_with_zeros_up_to_the_patch():
     image = torch.randn(2, 3, 19, 30)
     filled = torch.zeros(2, 3, 24, 32)
     filled[..., :19, :30] = image
-    masks, objectness = model(image)
+    masks, objectness = (answer.cpu() for answer in model(image))
     assert (masks.shape, objectness.shape) == ((2, 1, 2, 6, 8), (2, 1, 2, 1))
     assert torch.equal(masks, model(filled).masks)
 

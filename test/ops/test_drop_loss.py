@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_cases import Case, find_cases, load_case
+from golden_cases import DEVICE, Case, find_cases, load_case, to_device
 from torchvision.ops import box_iou
 
 from objloc_ros.ops.box_codes import decode_boxes
@@ -18,13 +18,13 @@ STAGES = range(3)
 
 def decode(case: Case, stage: int) -> torch.Tensor:
     """Boxes that a stage predicts, not clipped: [B, n, 4]."""
-    boxes, codes = torch.from_numpy(case[f"boxes{stage}"]), torch.from_numpy(case[f"deltas{stage}"])
+    boxes, codes = to_device(case[f"boxes{stage}"]), to_device(case[f"deltas{stage}"])
     factor = stage + 1
     return decode_boxes(boxes.flatten(0, 1), codes, (10 * factor, 10 * factor, 5 * factor, 5 * factor)).view_as(boxes)
 
 
 def split_targets(case: Case) -> list[torch.Tensor]:
-    return list(torch.from_numpy(case["targets"]).split(case["counts"].tolist()))
+    return list(to_device(case["targets"]).split(case["counts"].tolist()))
 
 
 def weigh_literally(case: Case, stage: int) -> torch.Tensor:
@@ -34,11 +34,13 @@ def weigh_literally(case: Case, stage: int) -> torch.Tensor:
     """
     weights = []
     for boxes, start, targets in zip(
-        decode(case, stage), torch.from_numpy(case[f"boxes{stage}"]), split_targets(case), strict=True
+        decode(case, stage), to_device(case[f"boxes{stage}"]), split_targets(case), strict=True
     ):
         if not len(targets) and stage == 0:
-            return torch.ones(len(case[f"weights{stage}"]))
-        labels = targets[box_iou(start, targets).argmax(1)] if len(targets) else torch.zeros(len(boxes), 4)
+            return torch.ones(len(case[f"weights{stage}"]), device=DEVICE)
+        labels = (
+            targets[box_iou(start, targets).argmax(1)] if len(targets) else torch.zeros(len(boxes), 4, device=DEVICE)
+        )
         weights.append(drop_weights(boxes, labels[: len(labels[:100].unique(dim=0))]))
     return torch.cat(weights)
 
@@ -47,10 +49,10 @@ def weigh_literally(case: Case, stage: int) -> torch.Tensor:
 @pytest.mark.parametrize("path", find_cases("cutler_droploss"), ids=lambda path: path.stem)
 def test_the_original_drops_and_weighs_the_same(path: Path, stage: int) -> None:
     case = load_case(path)
-    weights = weigh_literally(case, stage) if case["drop"] else torch.ones(len(case[f"weights{stage}"]))
+    weights = weigh_literally(case, stage) if case["drop"] else torch.ones(len(case[f"weights{stage}"]), device=DEVICE)
     assert weights.tolist() == case[f"weights{stage}"].tolist()
-    classes = torch.from_numpy(case[f"classes{stage}"]).reshape(-1).long()
-    loss = weigh_classification(torch.from_numpy(case[f"scores{stage}"]), classes, weights)
+    classes = to_device(case[f"classes{stage}"]).reshape(-1).long()
+    loss = weigh_classification(to_device(case[f"scores{stage}"]), classes, weights)
     assert loss.item() == pytest.approx(float(case[f"loss_cls{stage}"]), abs=1e-6)
 
 

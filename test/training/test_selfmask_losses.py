@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from golden_cases import IS_ILL_POSED, find_cases, load_case
+from golden_cases import IS_ILL_POSED, find_cases, load_case, to_device
 
 from objloc_ros.methods.selfmask import Masks
 from objloc_ros.training.selfmask import dice_losses, ranking_loss, selfmask_loss
@@ -13,14 +13,14 @@ from objloc_ros.training.selfmask_data import decay_rate
 @pytest.mark.parametrize("path", find_cases("selfmask_loss"), ids=lambda path: path.stem)
 def test_losses_and_gradients_are_the_originals(path):
     case = load_case(path)
-    masks, objectness = (torch.from_numpy(case[name]).requires_grad_() for name in ("pred", "objectness"))
-    targets = torch.from_numpy(case["gt"])[:, 0].float()
+    masks, objectness = (to_device(case[name]).requires_grad_() for name in ("pred", "objectness"))
+    targets = to_device(case["gt"])[:, 0].float()
     loss = selfmask_loss(Masks(masks, objectness), targets, literal=True)
     loss.total.backward()
     assert loss.images == len(case["gt"])
     for ours, theirs in ((loss.total, "loss"), (loss.dice, "dice_sum"), (loss.ranking, "ranking_sum")):
         assert ours.item() == pytest.approx(case[theirs], rel=1e-5)
-    np.testing.assert_allclose(objectness.grad, case["grad_objectness"], atol=1e-6)
+    np.testing.assert_allclose(objectness.grad.cpu(), case["grad_objectness"], atol=1e-6)
     assert masks.grad.abs().sum().item() == pytest.approx(case["grad_pred_abs_sum"], rel=1e-5)
     mended = selfmask_loss(Masks(masks, objectness), targets).ranking
     assert mended.item() == pytest.approx(case["own_fixed_ranking_sum"], rel=1e-5)
@@ -28,8 +28,8 @@ def test_losses_and_gradients_are_the_originals(path):
     assert IS_ILL_POSED["selfmask_loss"](case) == (not taught.all())
     assert not masks.grad[~taught].any()
     dice = dice_losses(masks, targets)
-    np.testing.assert_allclose(dice.detach(), case["dice"], atol=1e-6)
-    np.testing.assert_array_equal(dice[taught, -1].argmin(1), case["best_query"][taught])
+    np.testing.assert_allclose(dice.detach().cpu(), case["dice"], atol=1e-6)
+    np.testing.assert_array_equal(dice.cpu()[taught, -1].argmin(1), case["best_query"][taught])
 
 
 def test_the_better_mask_must_have_the_higher_objectness():

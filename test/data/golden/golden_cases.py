@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,11 @@ MIN_EIGENVALUE_GAP, MIN_MARGIN = 1e-6, 1e-9
 """Closer eigenvalues, and entries closer to their mean (in standard deviations), are told apart by rounding only."""
 
 Case = dict[str, np.ndarray]
+
+DEVICE = torch.device(os.environ.get("OBJLOC_GOLDEN_DEVICE", "cpu"))
+"""Where methods that run on tensors get theirs; `bench/gpu.py` says "cuda"."""
+if DEVICE.type == "cuda":  # convolutions of 10-bit mantissas are not the originals'
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def find_cases(method: str) -> list[Path]:
@@ -32,10 +38,20 @@ def load_case(path: Path) -> Case:
         return {name: data[name] for name in data.files}
 
 
+def to_device(values: np.ndarray) -> torch.Tensor:
+    """Return an array as a tensor on the device that is tested, in its own type."""
+    return torch.from_numpy(values).to(DEVICE)
+
+
+def to_host(values: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Return what a method answers, wherever it is, as an array."""
+    return values if isinstance(values, np.ndarray) else values.numpy(force=True)
+
+
 def load_features(case: Case) -> torch.Tensor:
     """Load the patch features that a case was computed from: float32 [1, N, C]."""
     features = load_case(GOLDEN / "features" / f"case{int(case['features_case']):02d}.npz")["features"]
-    return torch.from_numpy(features.astype(np.float32))[None]
+    return to_device(features.astype(np.float32))[None]
 
 
 def decode_image(case: Case) -> np.ndarray:
