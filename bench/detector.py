@@ -44,7 +44,8 @@ from objloc_ros.evaluation.held_out_scenes import SEED, HeldOutScene, make_scene
 from objloc_ros.io.rle import encode
 from objloc_ros.io.tables import markdown_table
 from objloc_ros.methods.detector_file import find_detector, load_detector
-from objloc_ros.methods.token_detector import DetectorOptions, TokenDetector
+from objloc_ros.methods.options import DetectorOptions
+from objloc_ros.methods.token_detector import TokenDetector
 from objloc_ros.metrics import AveragePrecision, ScoredImage
 from objloc_ros.options import Options
 from objloc_ros.types import Features

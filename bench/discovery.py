@@ -26,8 +26,9 @@ from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.methods.deep_spectral import deep_spectral
 from objloc_ros.methods.lost import lost
 from objloc_ros.methods.maskcut import maskcut
+from objloc_ros.methods.options import Post
 from objloc_ros.methods.patch_object import PatchObject
-from objloc_ros.methods.refinement import Post, refine
+from objloc_ros.methods.refinement import refine
 from objloc_ros.methods.tokencut import tokencut
 from objloc_ros.scenes.video import drive_video
 from objloc_ros.types import Grid, Size

@@ -30,7 +30,7 @@ from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.frame_stats import FrameStats
 from objloc_ros.engine.latest_slot import LatestSlot
 from objloc_ros.engine.pipeline import Pipeline, load_pipeline
-from objloc_ros.methods.found import background_mask
+from objloc_ros.methods.found_network import background_mask
 from objloc_ros.ops.bilateral import solve
 from objloc_ros.scenes.video import drive_video
 

@@ -19,7 +19,7 @@ from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, Tokenizer
 from objloc_ros.backbones.registry import find_entry
 from objloc_ros.backbones.weights import KNOWN, VISUAL, load_backbone
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.found import load_found
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import EncodedPrompts
@@ -71,7 +71,7 @@ def build_model(name: str) -> Model:
 def build_towers(name: str, device: torch.device = CPU) -> Towers:
     """What the heads run on; CLIP-DINOiser's convolutions are random."""
     clip = build_model(name).image if name == "tiny_clip" else build_clip_image(name).eval()
-    found = FoundHead(backbone="tiny", path=None, device=device)
+    found = load_found("tiny", path=None, device=device)
     return Towers(clip.to(device), found, DinoiserHead(clip.spec.width).eval().to(device))
 
 

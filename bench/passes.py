@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.onnx_graph import GraphViT, with_graph
-from objloc_ros.backbones.vit import ViT, ViTSpec, build_vit
+from objloc_ros.backbones.specs import ViTSpec
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.benchmark.roofline import DeviceRates, MatrixProduct, count_vit
 from objloc_ros.io.tables import text_table
 from objloc_ros.types import Features

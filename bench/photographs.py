@@ -43,7 +43,7 @@ from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.drawing import OUTLINE_COLOUR, overlay
 from objloc_ros.io.media import read_image, write_image
 from objloc_ros.io.tables import text_table
-from objloc_ros.methods.refinement import Post
+from objloc_ros.methods.options import Post
 from objloc_ros.metrics import CorLoc, iou
 from objloc_ros.types import Image
 

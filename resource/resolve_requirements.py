@@ -1,7 +1,7 @@
 """Resolve every requirements file for every Python that ROS 2 comes with, without installing anything.
 
-A pinned version that has no wheel for one of them would be noticed by a user only. `make resolve` runs this; it needs an index
-(that of pip's configuration), uv, and a minute or two.
+A pinned version that has no wheel for one of them would be noticed by a user only. `make resolve` runs this; it needs
+an index (that of pip's configuration), uv, and a minute or two.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ LINUX = "x86_64-manylinux_2_28"
 CONSTRAINTS = {
     "requirements.txt": "constraints.txt",
     "requirements-detect.txt": "constraints-bare.txt",
+    "requirements-light.txt": "constraints-bare.txt",
     "requirements-bare.txt": "constraints-bare.txt",
     "requirements-evaluation.txt": "constraints-bare.txt",
     "requirements-dev.txt": "constraints-bare.txt",
 }
 """Each requirements file, with the constraints that docs/install.md and the Makefile give it."""
 
-PLATFORMS = {"requirements-detect.txt": (LINUX, "aarch64-manylinux_2_28", "aarch64-apple-darwin")}
+_ANYWHERE = (LINUX, "aarch64-manylinux_2_28", "aarch64-apple-darwin")
+PLATFORMS = dict.fromkeys(("requirements-detect.txt", "requirements-light.txt"), _ANYWHERE)
 """Of the files that are for more than x86-64 Linux."""
 
 MACOS = "14.0"

@@ -138,7 +138,9 @@ def test_light_modules_do_without_torch(path: Path) -> None:
         ("import objloc_ros.cli.main", {"torch", "cv2", "numpy", "rclpy"}),
         ("import objloc_ros.cli.weights", {"torch", "cv2", "rclpy"}),
         ("import objloc_ros.io.drawing, objloc_ros.io.media", {"torch", "rclpy"}),
-        ("import objloc_ros.engine.config", {"timm", "open_clip", "rclpy"}),
+        ("import objloc_ros.engine.config", {"torch", "scipy", "rclpy"}),
+        ("import objloc_ros.engine.pipeline, objloc_ros.engine.video_tracker", {"torch", "scipy", "rclpy"}),
+        ("import objloc_ros.cli.detect", {"torch", "scipy", "faster_coco_eval", "rclpy"}),
     ],
 )
 def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str]) -> None:
@@ -150,12 +152,12 @@ def test_a_fresh_interpreter_loads_nothing_heavy(statement: str, absent: set[str
 def test_nodes_judge_their_parameters_before_they_load_what_takes_seconds() -> None:
     pytest.importorskip("rclpy")
     test_a_fresh_interpreter_loads_nothing_heavy(
-        "import objloc_ros.nodes.found, objloc_ros.nodes.segmentation", {"timm", "open_clip"}
+        "import objloc_ros.nodes.found, objloc_ros.nodes.segmentation", {"torch", "timm", "open_clip"}
     )
 
 
 @pytest.mark.parametrize("name", ["load_pipeline", "VideoTracker"])
 def test_the_engine_is_reached_lazily_from_the_package(name: str) -> None:
-    before, after = ("'torch' not in sys.modules", "'torch' in sys.modules")
+    before, after = (f"'objloc_ros.engine' {state} sys.modules" for state in ("not in", "in"))
     code = f"import objloc_ros, sys; assert {before}; objloc_ros.{name}; assert {after}"
     subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, check=True)

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 from objloc_ros.backbones.attention import attend
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage, LiteSpec
 from objloc_ros.backbones.positions import Positions, sized_pos_embed
+from objloc_ros.backbones.specs import patch_grid
 from objloc_ros.backbones.stem import DeepStem
 from objloc_ros.backbones.timm_clip import TIMM_CLIP_SPECS, TimmClipSpec, TimmImage, build_timm_image
-from objloc_ros.backbones.vit import patch_grid
 from objloc_ros.errors import ParameterError
 from objloc_ros.types import Grid
 
@@ -164,11 +164,11 @@ class ClipImage(nn.Module):
             x, entering_mlp = run_block(block, x)
             if number == self.spec.layers - 2:
                 middle = entering_mlp
-        return ClipTokens(x.float(), middle[:, 1:].float(), patch_grid(images, self.patch))
+        return ClipTokens(x.float(), middle[:, 1:].float(), patch_grid(images.shape[-2:], self.patch))
 
     def _embedded(self, images: Tensor) -> Tensor:
         """Return the input of the first block, CLS first: [B, 1 + N, W]."""
-        position = self._positions(self.visual.positional_embedding[None], patch_grid(images, self.patch))
+        position = self._positions(self.visual.positional_embedding[None], patch_grid(images.shape[-2:], self.patch))
         patches = self.visual.conv1(images).flatten(2).transpose(1, 2)
         first = self.visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         embedded: Tensor = self.visual.ln_pre(torch.cat([first, patches], dim=1) + position)

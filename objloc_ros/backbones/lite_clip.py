@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objloc_ros.backbones.efficientnet import STAGES, EfficientNetLite0
-from objloc_ros.backbones.vit import patch_grid
+from objloc_ros.backbones.specs import patch_grid
 from objloc_ros.types import Grid
 
 LITE_CLIP = "lite_clip"
@@ -133,7 +133,7 @@ class LiteImage(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the classifier reads at each position: [B, 1280, H / 32, W / 32]."""
-        patch_grid(images, self.patch)
+        patch_grid(images.shape[-2:], self.patch)
         x = F.relu6(self.trunk.stem(images.contiguous(memory_format=torch.channels_last)))
         for number, stage in enumerate(self.trunk.stages):
             if number == LAST_STRIDED_STAGE:

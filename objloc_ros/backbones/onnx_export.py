@@ -24,10 +24,12 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from objloc_ros.backbones.onnx_file import FACETS, INPUT, AnswerShape, ExportedInfo
 from objloc_ros.backbones.onnx_graph import GRAPHS, list_weights
-from objloc_ros.backbones.onnx_runtime import FACETS, INPUT, AnswerShape, ExportedInfo, load_exported
+from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.rope import rope_turns
-from objloc_ros.backbones.vit import ViT, build_vit, patch_grid
+from objloc_ros.backbones.specs import patch_grid
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.types import Features, Grid, Size
@@ -80,13 +82,17 @@ class ExportedHead(NamedTuple):
         }
 
 
+def _answer(heads: Sequence[ExportedHead], features: Features) -> dict[str, Tensor]:
+    return {name: answer for head in heads for name, answer in head.answer(features).items()}
+
+
 def export_backbone(
     model: ViT,
     file: Path,
     *,
     backbone: str,
     weights_sha256: str,
-    head: ExportedHead | None = None,
+    heads: Sequence[ExportedHead] = (),
     size: Size | None = None,
     batch: int | None = None,
     progress: Callable[[str], None] = lambda stage: None,
@@ -96,9 +102,9 @@ def export_backbone(
     Args:
         model: The backbone, on the CPU and in eval mode.
         file: Where to write it; its folder must exist.
-        backbone: Name of the architecture, a key of `vit.SPECS`.
+        backbone: Name of the architecture, a key of `specs.SPECS`.
         weights_sha256: Hash of the weights file that the model was loaded from.
-        head: What else shall be in the file and read the backbone's keys.
+        heads: What else shall be in the file and read the backbone's keys; one at most says something about itself.
         size: Height and width in pixels to fix it to, multiples of the patch; None leaves both open.
         batch: Number of images to fix it to; None leaves it open.
         progress: Called with the name of each stage as it begins.
@@ -118,7 +124,7 @@ def export_backbone(
     if batch is not None and batch < 1:
         raise ParameterError(f"batch must be at least 1, got {batch}")
     if size is not None:
-        patch_grid(torch.empty(1, 3, *size), model.patch)
+        patch_grid(size, model.patch)
     info = ExportedInfo(
         backbone=backbone,
         patch=model.patch,
@@ -126,18 +132,18 @@ def export_backbone(
         std=model.std,
         weights_sha256=weights_sha256,
         fingerprint=fingerprint(model),
-        answers={} if head is None else head.shapes(model.embed_dim),
-        head={} if head is None else head.about,
+        answers={name: shape for head in heads for name, shape in head.shapes(model.embed_dim).items()},
+        head=next((head.about for head in heads if head.about), {}),
     )
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         progress("translate")
-        program = _translate(_Outputs(model, head), list(info.answers), size, batch)
+        program = _translate(_Outputs(model, heads), list(info.answers), size, batch)
         _describe(program.model, info)
         progress("write")
         program.save(partial, external_data=False)
         progress("compare")
-        differences = compare(model, partial, list(_inputs(model, size, batch)), head)
+        differences = compare(model, partial, list(_inputs(model, size, batch)), heads)
         partial.replace(file)
     except OSError as error:
         raise WeightsError(f"cannot write {file}: {error.strerror or error}") from error
@@ -150,7 +156,7 @@ def export_graph(name: str, file: Path) -> None:
     """Write the graph of an architecture, without its weights.
 
     Args:
-        name: A key of `vit.SPECS`.
+        name: A key of `specs.SPECS`.
         file: Where to write it.
 
     Raises:
@@ -161,7 +167,7 @@ def export_graph(name: str, file: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for value in model.vit.state_dict().values():  # all different, so that each is recognised
         value.copy_(torch.rand(value.shape, generator=generator))
-    program = _translate(_Outputs(model, None), [], None, None)
+    program = _translate(_Outputs(model), [], None, None)
     info = ExportedInfo(
         backbone=name, patch=model.patch, mean=model.mean, std=model.std, weights_sha256="", fingerprint=""
     )
@@ -213,7 +219,7 @@ def _check_packages() -> None:
 
 
 @torch.inference_mode()
-def compare(model: ViT, file: Path, inputs: list[Tensor], head: ExportedHead | None = None) -> list[Difference]:
+def compare(model: ViT, file: Path, inputs: list[Tensor], heads: Sequence[ExportedHead] = ()) -> list[Difference]:
     """Run both models on the same inputs.
 
     Raises:
@@ -224,7 +230,7 @@ def compare(model: ViT, file: Path, inputs: list[Tensor], head: ExportedHead | N
     for images in inputs:
         wanted, found = model(images), exported(images)
         errors = {name: _relative_error(getattr(found, name), getattr(wanted, name)) for name in FACETS}
-        answers = {} if head is None else head.answer(wanted)
+        answers = _answer(heads, wanted)
         errors |= {name: _relative_error(found.answers[name], answer) for name, answer in answers.items()}
         differences.append(Difference(tuple(images.shape), errors))
         for name, difference in errors.items():
@@ -241,12 +247,12 @@ class _Outputs(nn.Module):
 
     Args:
         model: The backbone.
-        head: What reads its keys.
+        heads: What reads its keys.
     """
 
-    def __init__(self, model: ViT, head: ExportedHead | None) -> None:
+    def __init__(self, model: ViT, heads: Sequence[ExportedHead] = ()) -> None:
         super().__init__()
-        self.head = None if head is None else head.network
+        self.heads = heads
         self.vit = _OpenViT(cast(Any, model.vit), model.spec)
         if model.spec.pos_embed == "rope":
             self.vit.positions = functools.partial(rope_turns, leads=model.spec.leads)
@@ -255,8 +261,7 @@ class _Outputs(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.vit(images)
-        answers = {} if self.head is None else ExportedHead(self.head, {}).answer(features)
-        return (*(getattr(features, name) for name in FACETS), *answers.values())
+        return (*(getattr(features, name) for name in FACETS), *_answer(self.heads, features).values())
 
 
 class _OpenViT(ViT):

@@ -19,8 +19,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from objloc_ros.backbones.onnx_runtime import CPU, facet_shapes, make_options, run_session
-from objloc_ros.backbones.vit import SPECS, ViT, patch_grid
+from objloc_ros.backbones.onnx_file import CPU, make_options
+from objloc_ros.backbones.onnx_runtime import facet_shapes, run_session
+from objloc_ros.backbones.specs import SPECS, patch_grid
+from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import WeightsError
 from objloc_ros.types import Features
 
@@ -48,7 +50,7 @@ class GraphViT(ViT):
         """Return the facets of the last block, see `ViT.forward`; on as many threads as torch has for the caller."""
         if images.device.type != "cpu" or torch.is_grad_enabled():
             return super().forward(images)
-        rows, columns = grid = patch_grid(images, self.patch)
+        rows, columns = grid = patch_grid(images.shape[-2:], self.patch)
         shapes = facet_shapes(self, len(images), rows * columns)
         session = self._start_session(torch.get_num_threads())
         return Features(**run_session(session, images.float().contiguous(), shapes), grid=grid, answers={})

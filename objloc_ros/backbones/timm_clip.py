@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objloc_ros.backbones.positions import Positions, antialiased_pos_embed
-from objloc_ros.backbones.vit import patch_grid
+from objloc_ros.backbones.specs import patch_grid
 from objloc_ros.types import Grid
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -161,7 +161,7 @@ class TimmImage(nn.Module):
         Raises:
             InputError: If a side is not a positive multiple of the patch size.
         """
-        grid = patch_grid(images, self.patch)
+        grid = patch_grid(images.shape[-2:], self.patch)
         trunk: Any = self.visual.trunk
         if self.spec.pool == "avg":
             features = trunk.forward_features(images).flatten(2).mT  # B N C

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from timm.layers import LayerNorm, PatchEmbed
@@ -25,100 +24,16 @@ from torch import Tensor, nn
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.positions import Positions, antialiased_pos_embed, dino_pos_embed, sized_pos_embed
 from objloc_ros.backbones.rope import RopeAttention, RopeBlock, RopePeriods, rope_turns, turn
+from objloc_ros.backbones.specs import IMAGENET_MEAN, IMAGENET_STD, SPECS, ViTSpec, patch_grid
 from objloc_ros.backbones.stem import PyramidStem
-from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.errors import ParameterError
 from objloc_ros.types import Features, Grid
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-ANY_SIZE = partial(PatchEmbed, strict_img_size=False)
-"""DINO's patch embedding, without timm's check that images have the base size."""
-
-
-@dataclass(frozen=True)
-class ViTSpec:
-    """Architecture of one backbone.
-
-    Args:
-        patch: Patch side in pixels.
-        embed_dim: Token width C.
-        depth: Number of blocks, the last of which is only projected.
-        n_heads: Attention heads.
-        base: Side in pixels of the square image that the position embedding was learned for.
-        pos_embed: "dino" for DINO's off-by-0.1 bicubic rule, "size" for plain size-based bicubic resampling,
-            "antialias" for that with antialiasing, "rope" for rotary positions, which are not learned.
-        registers: Tokens between CLS and patches, without a place.
-        layer_scale: Whether each block scales by channel what it adds.
-        norm_eps: Added to variances in layer norms.
-        stem: Builder of the patch embedding; DINO's is a single strided convolution.
-        short_side: Shorter image side in pixels that it works best at; None for the native resolution.
-        bfloat16: Whether a CPU with bfloat16 units runs its module so; its graph is float32, and faster.
-    """
-
-    patch: int
-    embed_dim: int
-    depth: int
-    n_heads: int
-    base: int = 224
-    pos_embed: Literal["dino", "size", "antialias", "rope"] = "dino"
-    registers: int = 0
-    layer_scale: bool = False
-    norm_eps: float = 1e-6
-    stem: Callable[..., nn.Module] = ANY_SIZE
-    short_side: int | None = None
-    bfloat16: bool = False
-
-    @property
-    def leads(self) -> int:
-        """Tokens before the patches."""
-        return 1 + self.registers
-
-
-def _dinov2(embed_dim: int, n_heads: int) -> ViTSpec:
-    return ViTSpec(patch=14, embed_dim=embed_dim, depth=12, n_heads=n_heads, base=518, layer_scale=True)
-
-
-def _dinov2_reg(embed_dim: int, n_heads: int) -> ViTSpec:
-    return replace(_dinov2(embed_dim, n_heads), registers=4, pos_embed="antialias")
-
-
-def _dinov3(embed_dim: int, n_heads: int) -> ViTSpec:
-    return ViTSpec(
-        patch=16,
-        embed_dim=embed_dim,
-        depth=12,
-        n_heads=n_heads,
-        pos_embed="rope",
-        registers=4,
-        layer_scale=True,
-        norm_eps=1e-5,
-    )
-
-
-SPECS: dict[str, ViTSpec] = {
-    "dino_vits16": ViTSpec(patch=16, embed_dim=384, depth=12, n_heads=6),
-    "dino_vits8": ViTSpec(patch=8, embed_dim=384, depth=12, n_heads=6),
-    "dino_vitb16": ViTSpec(patch=16, embed_dim=768, depth=12, n_heads=12),
-    "dino_vitb8": ViTSpec(patch=8, embed_dim=768, depth=12, n_heads=12),
-    "dinov2_vits14": _dinov2(384, 6),
-    "dinov2_vitb14": _dinov2(768, 12),
-    "dinov2_vits14_reg": _dinov2_reg(384, 6),
-    "dinov2_vitb14_reg": _dinov2_reg(768, 12),
-    "dinov3_vits16": _dinov3(384, 6),
-    "dinov3_vitb16": _dinov3(768, 12),
-    "tiny": ViTSpec(
-        patch=8,
-        embed_dim=160,
-        depth=1,
-        n_heads=5,
-        base=128,
-        pos_embed="size",
-        stem=PyramidStem,
-        short_side=192,
-        bfloat16=True,
-    ),
+STEMS: dict[str, Callable[..., nn.Module]] = {
+    "patch": partial(PatchEmbed, strict_img_size=False),  # without timm's check that images have the base size
+    "pyramid": PyramidStem,
 }
+"""Builders of the patch embeddings, see `ViTSpec.stem`."""
 
 
 class ViT(nn.Module):
@@ -159,7 +74,7 @@ class ViT(nn.Module):
         Raises:
             InputError: If a side is not a positive multiple of the patch size.
         """
-        grid = patch_grid(images, self.patch)
+        grid = patch_grid(images.shape[-2:], self.patch)
         *blocks, last = cast(Iterable[Block], self.vit.blocks)
         x = self._run_blocks(images, grid, blocks)  # B leads+N C
         q, k, v = self._project(last, x)  # each B leads+N C
@@ -193,7 +108,7 @@ class ViT(nn.Module):
         Raises:
             InputError: If a side is not a positive multiple of the patch size.
         """
-        grid = patch_grid(images, self.patch)
+        grid = patch_grid(images.shape[-2:], self.patch)
         x = self._run_blocks(images, grid, cast(Iterable[Block], self.vit.blocks))
         cls_token: Tensor = self.vit.norm(x[:, 0])
         return cls_token.float()
@@ -222,18 +137,6 @@ class ViT(nn.Module):
         if self.spec.pos_embed != "rope":
             return None
         return self.positions(cast(RopePeriods, self.vit.rope_embed).periods, grid)
-
-
-def patch_grid(images: Tensor, patch: int) -> Grid:
-    """Return patch rows and columns of a batch [B, 3, H, W].
-
-    Raises:
-        InputError: If a side is not a positive multiple of the patch size.
-    """
-    height, width = images.shape[-2:]
-    if height < patch or width < patch or height % patch or width % patch:
-        raise InputError(f"image sides must be positive multiples of the patch size {patch}, got {width}x{height}")
-    return height // patch, width // patch
 
 
 def attend_from_cls(q: Tensor, k: Tensor, leads: int = 1) -> Tensor:
@@ -277,7 +180,7 @@ def build_transformer(spec: ViTSpec) -> VisionTransformer:
         num_heads=spec.n_heads,
         num_classes=0,
         global_pool="",
-        embed_layer=spec.stem,
+        embed_layer=STEMS[spec.stem],
         norm_layer=partial(LayerNorm, eps=spec.norm_eps),
         init_values=1e-5 if spec.layer_scale else None,
         reg_tokens=spec.registers,

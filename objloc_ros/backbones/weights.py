@@ -34,11 +34,13 @@ from objloc_ros.backbones.dino_layouts import unify_layout
 from objloc_ros.backbones.gemma_tokens import GemmaTokenizer
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteImage
 from objloc_ros.backbones.lite_text import LiteText, NounTable
-from objloc_ros.backbones.onnx_runtime import SUFFIX, ExportedViT, load_exported
+from objloc_ros.backbones.onnx_file import SUFFIX
+from objloc_ros.backbones.onnx_runtime import ExportedViT, load_exported
 from objloc_ros.backbones.registry import REGISTRY, SIGLIP2_TOKENS, WeightsEntry, cache_dir, find_entry
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.store import check_file, describe_missing, fetch, verify
 from objloc_ros.backbones.timm_clip import TIMM_CLIP_SPECS, TimmClipSpec, TimmImage, build_timm_text
-from objloc_ros.backbones.vit import SPECS, ViT, build_vit
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.errors import ParameterError, WeightsError
 
 __all__ = ["REGISTRY", "WeightsEntry", "cache_dir", "fetch", "load_backbone", "load_found_head", "read_state", "verify"]
@@ -79,7 +81,7 @@ def load_backbone(name: str = "tiny", *, path: str | Path | None = None, device:
     """Load a backbone with its weights, frozen and in eval mode.
 
     Args:
-        name: Architecture, a key of `vit.SPECS`.
+        name: Architecture, a key of `specs.SPECS`.
         path: Weights file; None for the embedded or the fetched one. Accepts the DINO and timm layouts, bare or as a
             full training checkpoint (its teacher is taken), those of `dino_layouts`, and what `objloc export` wrote: a
             file ending in .onnx.
@@ -111,9 +113,9 @@ def fingerprint(backbone: ViT) -> str:
         WeightsError: An exported backbone's file does not say.
     """
     if isinstance(backbone, ExportedViT):
-        if not backbone.info.fingerprint:
-            raise WeightsError(f"{backbone.path} does not tell its weights from others: export it anew")
-        return backbone.info.fingerprint
+        if not backbone.model.info.fingerprint:
+            raise WeightsError(f"{backbone.model.path} does not tell its weights from others: export it anew")
+        return backbone.model.info.fingerprint
     digest = hashlib.sha256()
     for name, value in sorted(backbone.vit.state_dict().items()):
         digest.update(f"{name} {list(value.shape)}".encode())
@@ -125,7 +127,7 @@ def load_found_head(backbone: str, *, path: str | Path | None = None) -> tuple[T
     """Load FOUND's 1x1 convolution for a backbone: weight float32 [1, C, 1, 1] and bias float32 [1].
 
     Args:
-        backbone: Architecture whose keys the head reads, a key of `vit.SPECS`.
+        backbone: Architecture whose keys the head reads, a key of `specs.SPECS`.
         path: Weights file; None for the embedded or the fetched one. Accepts the released layout,
             `{"decoder": {"weight", "bias"}}`, and a flat `{"weight", "bias"}`.
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.engine.config import NODES, PipelineConfig
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.types import check_prompt_texts
 from objloc_ros.version import __version__
 

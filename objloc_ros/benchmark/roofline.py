@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from objloc_ros.backbones.attention import Attention
 from objloc_ros.backbones.clip import ClipSpec
 from objloc_ros.backbones.lite_clip import LiteImage, LiteSpec
-from objloc_ros.backbones.vit import ViT, ViTSpec, build_transformer
+from objloc_ros.backbones.specs import ViTSpec
+from objloc_ros.backbones.vit import ViT, build_transformer
 from objloc_ros.engine.timings import synchronize
 from objloc_ros.methods.clip_diy import windows_per_row
 from objloc_ros.methods.token_detector import WIDTH, TokenDetector

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from objloc_ros.backbones.clip import CLIP_SPECS, find_clip_spec
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteSpec
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
 from objloc_ros.benchmark.results import CaseResult, Roofline
@@ -37,13 +38,13 @@ from objloc_ros.engine.backbone import Backbone, has_bfloat16_units, resolve_dev
 from objloc_ros.engine.batcher import OutOfMemoryError
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.detector_file import DetectorInfo, save_detector
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.methods.token_detector import TokenDetector
 from objloc_ros.ops.geometry import plan
 from objloc_ros.options import describe
@@ -233,7 +234,7 @@ def _build(case: Case, loader: Loader, clip: str) -> Pipeline:
     if case.method in SEGMENTATION:
         pipeline.set_prompts(PROMPTS)
     # Cameras that wait for the device after each stage would wait for each other's work.
-    pipeline.fine_timings = case.cameras == 1 or pipeline.device.type == "cpu"
+    pipeline.fine_timings = case.cameras == 1 or pipeline.device == "cpu"
     return pipeline
 
 

@@ -31,13 +31,13 @@ from objloc_ros.cli.options import (
     parse_pipeline,
     run_shards,
 )
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.run import claim
 from objloc_ros.io.files import read_json, write_json
 from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import Outcome, Shard, take_free_name
+from objloc_ros.methods.options import SEGMENTATION
 
 SOURCES = ".source.json"
 """In the folder of a run: which bags its results are of."""

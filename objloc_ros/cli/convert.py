@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.cli.options import add_dataset_parsers, parse_dataset, warn_of_count
+from objloc_ros.cli.dataset_options import add_dataset_parsers, parse_dataset, warn_of_count
 from objloc_ros.data import to_coco
 from objloc_ros.io.files import write_json
 

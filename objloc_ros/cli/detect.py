@@ -16,8 +16,7 @@ from tqdm import tqdm
 from objloc_ros.cli.options import add_pipeline_options, parse_pipeline, warn_of_unknown_words
 from objloc_ros.data.coco_document import CocoRecords
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
-from objloc_ros.engine.loader import list_labels
+from objloc_ros.engine.labels import list_labels
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult, Result
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
@@ -26,6 +25,7 @@ from objloc_ros.io.contact_sheet import fit_image, make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, is_video, list_sources, read_image, write_image
 from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.jobs.shards import take_free_name
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.types import Detections, Image
 from objloc_ros.version import __version__
 

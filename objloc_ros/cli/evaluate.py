@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from objloc_ros.backbones.registry import is_present
@@ -14,7 +15,6 @@ from objloc_ros.backbones.weights import load_clip_image
 from objloc_ros.cli import evaluate_dataset, evaluate_files
 from objloc_ros.cli.options import add_flags, collect_networks
 from objloc_ros.engine.config import NETWORKS, PipelineConfig
-from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.errors import ParameterError
@@ -36,6 +36,7 @@ from objloc_ros.evaluation.held_out_scenes import (
     make_videos,
 )
 from objloc_ros.io.tables import markdown_table
+from objloc_ros.methods.options import PATCH_METHODS
 
 COLUMNS = {
     "lost": "LOST CorLoc",
@@ -138,7 +139,7 @@ def _evaluate_prompts(args: argparse.Namespace) -> int:
     methods = tuple(dict.fromkeys(method for method, _ in VARIANTS.values()))
     config = PipelineConfig(methods=methods, **collect_networks(args))
     pipeline = build_pipeline(config)
-    device = pipeline.device
+    device = torch.device(pipeline.device)
     bank = make_bank(args.seed)
     tower = load_clip_image(config.clip, path=config.clip_weights, device=device)
     encoder = PromptEncoder(config.clip, path=config.clip_weights, device=device)

@@ -15,20 +15,17 @@ import cv2
 import numpy as np
 
 from objloc_ros.benchmark.results import describe_machine
+from objloc_ros.cli.dataset_options import add_dataset_parsers, parse_dataset, warn_of_count
 from objloc_ros.cli.evaluate_files import BELOW, format_metrics
 from objloc_ros.cli.options import (
-    add_dataset_parsers,
     add_engine_options,
     add_pipeline_options,
     find_failed_limits,
-    parse_dataset,
     parse_limits,
     parse_pipeline,
     run_shards,
-    warn_of_count,
 )
 from objloc_ros.data import Dataset
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.evaluation.report.results import RESULT_FILE, parse_result
 from objloc_ros.evaluation.run import BLOCKS, Evaluation, claim, cut_shards, read_images, write_result
@@ -37,6 +34,7 @@ from objloc_ros.io.drawing import OUTLINE_COLOUR, draw_outline, overlay
 from objloc_ros.io.files import read_json, write_text
 from objloc_ros.io.media import read_image
 from objloc_ros.io.sanitize import sanitize_line
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.types import Image
 
 if TYPE_CHECKING:

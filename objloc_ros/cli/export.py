@@ -1,4 +1,4 @@
-"""`objloc export`: a backbone, and with it a detector, as an ONNX file, compared with eager before it is there."""
+"""`objloc export`: a backbone, and with it FOUND's head and a detector, as an ONNX file, compared with eager first."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, ExportedHead, export_backbone
-from objloc_ros.backbones.onnx_runtime import SUFFIX
-from objloc_ros.backbones.registry import find_entry
+from objloc_ros.backbones.onnx_file import SUFFIX
+from objloc_ros.backbones.registry import find_entry, is_present
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.store import hash_file
-from objloc_ros.backbones.vit import SPECS, ViT
-from objloc_ros.backbones.weights import load_backbone
+from objloc_ros.backbones.vit import ViT
+from objloc_ros.backbones.weights import load_backbone, load_found_head
 from objloc_ros.cli.weights import format_size
 from objloc_ros.errors import ParameterError
 from objloc_ros.io.tables import text_table
 from objloc_ros.methods.detector_file import find_detector, load_detector
+from objloc_ros.methods.found_network import FoundNetwork
 from objloc_ros.types import Size
 
 REGISTERED = Path()
@@ -29,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what to export and where to."""
     parser.add_argument("--backbone", default="tiny", choices=SPECS, help="architecture (default: tiny)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="its weights (default: the registered ones)")
+    parser.add_argument(
+        "--head-weights",
+        type=Path,
+        metavar="FILE",
+        help="FOUND's head, which goes into the file, too (default: the registered one, where it is on this machine)",
+    )
     parser.add_argument(
         "--detector",
         type=Path,
@@ -66,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.weights is not None and args.weights.suffix == SUFFIX:
         raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
     model = load_backbone(args.backbone, path=args.weights)
-    head = None if args.detector is None else _load_head(args, model)
+    heads = _load_heads(args, model)
     weights = find_entry(args.backbone).path if args.weights is None else args.weights.expanduser()
     with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
 
@@ -79,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             out,
             backbone=args.backbone,
             weights_sha256=hash_file(weights),
-            head=head,
+            heads=heads,
             size=args.size,
             batch=args.batch,
             progress=show_progress,
@@ -88,7 +96,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_head(args: argparse.Namespace, backbone: ViT) -> ExportedHead:
+def _load_heads(args: argparse.Namespace, backbone: ViT) -> list[ExportedHead]:
+    heads = []
+    if args.head_weights is not None or is_present(f"{args.backbone}_found_head"):
+        heads.append(ExportedHead(FoundNetwork(*load_found_head(args.backbone, path=args.head_weights)), {}))
+    if args.detector is not None:
+        heads.append(_load_detector(args, backbone))
+    return heads
+
+
+def _load_detector(args: argparse.Namespace, backbone: ViT) -> ExportedHead:
     detector, info = load_detector(find_detector(args.backbone, None if args.detector == REGISTERED else args.detector))
     info.check_backbone(args.backbone, backbone)
     return ExportedHead(detector, info.to_metadata())

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from objloc_ros.backbones.clip import CLIP_SPECS, ClipImage
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.weights import load_backbone, load_clip_image, load_found_head
 from objloc_ros.cli import train_detector, train_found, train_selfmask
 from objloc_ros.cli.options import add_flag, add_flags, collect_options

@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from objloc_ros.backbones.vit import SPECS, ViT
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import fingerprint, load_backbone
 from objloc_ros.cli.options import add_flags, collect_options
 from objloc_ros.cli.train_labels import (

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from objloc_ros.backbones.vit import SPECS, ViT
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import ViT
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.cli.options import add_flag, add_flags, collect_options
 from objloc_ros.cli.training_progress import TrainingProgress

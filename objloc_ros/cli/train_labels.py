@@ -18,12 +18,12 @@ from objloc_ros.cli.prelabel import label_pieces
 from objloc_ros.data.coco_document import PRELABELS
 from objloc_ros.engine.config import HEADS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.files import read_json, write_atomically
 from objloc_ros.io.media import write_image
 from objloc_ros.methods.detector_file import load_detector
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.prelabels.sources import find_sources, make_pieces
 from objloc_ros.prelabels.work import LabelTask
 from objloc_ros.scenes.compose import Bank

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.cli.options import add_flag, add_flags, collect_options
 from objloc_ros.cli.train_labels import (

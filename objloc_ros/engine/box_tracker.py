@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from objloc_ros.ops.boxes import iou
 from objloc_ros.types import Detections, Size
@@ -122,6 +121,8 @@ def _match(
     tracks: npt.NDArray[np.void], corners: Floats, labels: npt.NDArray[np.object_]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return places of tracks [n] and of the boxes [m] that continue them, pair by pair."""
+    from scipy.optimize import linear_sum_assignment  # SciPy is large, and most who run FOUND alone do not track
+
     centre, half = tracks["box"][:, :2], tracks["box"][:, 2:] / 2
     overlap = iou(np.concatenate([centre - half, centre + half], axis=1), corners)  # n m
     overlap[tracks["label"][:, None] != labels[None]] = 0

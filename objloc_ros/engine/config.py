@@ -7,12 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import FoundOptions
-from objloc_ros.methods.token_detector import DetectorOptions
+from objloc_ros.methods.options import PATCH_METHODS, SEGMENTATION, DetectorOptions, FoundOptions
 from objloc_ros.ops.areas import Area
 from objloc_ros.options import Options, describe, option
 from objloc_ros.types import DEFAULT_TEMPLATES, check_prompt_texts
@@ -20,7 +17,7 @@ from objloc_ros.version import __version__
 
 HEADS: dict[str, type[Options]] = {
     "found": FoundOptions,
-    **{method: options for method, (options, _) in PATCH_METHODS.items()},
+    **PATCH_METHODS,
     "detector": DetectorOptions,
     **{method: image_method.options for method, image_method in IMAGE_METHODS.items()},
     **SEGMENTATION,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy import ndimage
-from torch import Tensor
 
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import BoolMap, extent
 from objloc_ros.types import Features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MIN_DETECTION_LEFT = 0.5
 """Part of a detector's object that must lie outside, itself excluded: it saw the area, and found the object there."""
@@ -30,6 +31,8 @@ def look_away(features: Features, touched: Sequence[BoolMap]) -> Features:
         features: Of B images.
         touched: bool [h, w] of each image; one that is touched everywhere stays as it is.
     """
+    import torch
+
     nearest = np.stack([_find_nearest_outside(mask) for mask in touched])  # B N
     index = torch.from_numpy(nearest).to(features.keys.device)
 
@@ -47,6 +50,8 @@ def look_away(features: Features, touched: Sequence[BoolMap]) -> Features:
 
 def _find_nearest_outside(touched: BoolMap) -> npt.NDArray[np.int64]:
     """Return the row-major index of the nearest patch outside, for each patch: int64 [N], its own outside."""
+    from scipy import ndimage
+
     if touched.all():
         return np.arange(touched.size)
     rows, columns = ndimage.distance_transform_edt(touched, return_distances=False, return_indices=True)

@@ -6,28 +6,27 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from objloc_ros.backbones.clip import CLIP_NAMES, CLIP_SPECS
+from objloc_ros.backbones.onnx_file import SUFFIX
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.backbones.weights import load_backbone, load_clip_image
-from objloc_ros.engine.backbone import Backbone
+from objloc_ros.engine.backbone import Backbone, resolve_device
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.detector import load_detector_head
-from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
+from objloc_ros.engine.heads.detector import DetectorHead, load_detector_head
 from objloc_ros.engine.heads.discovery import DiscoveryHead
-from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.found import FoundHead, load_found
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.heads.segmentation import SegmentationHead, Towers
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.engine.shared_backbone import FeatureCache, PassBatcher, SharedBackbone
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import load_dinoiser_head
-from objloc_ros.methods.detector_file import find_detector, read_exported_detector, read_info
+from objloc_ros.methods.options import PATCH_METHODS, SEGMENTATION
 
 T = TypeVar("T")
 
@@ -101,7 +100,8 @@ class SharedLoader:
         alike: dict[str, Any] = {"options": (), "prompts": (), "templates": ()}
         if not any(method in IMAGE_METHODS for method in config.methods):
             alike |= {"short_side": None}  # the backbone's
-            alike |= {} if "detector" in config.methods else {"weights": None}  # where a detector may be, too
+            holds_heads = config.weights is not None and config.weights.suffix == SUFFIX
+            alike |= {} if holds_heads else {"weights": None}
         key = ("heads", replace(config, **alike))
         return self.get_or_make(key, lambda: _Heads(self._loader.load_heads(config)))
 
@@ -131,6 +131,43 @@ class _Client(Loader):
         return self._shared.load_encoder(config)
 
 
+class Networks(NamedTuple):
+    """What a pipeline runs.
+
+    Args:
+        backbone: None where no method reads one.
+        heads: By method.
+        encoder: Of prompts.
+        device: Where all of it is.
+    """
+
+    backbone: Backbone | None
+    heads: Mapping[str, Head]
+    encoder: PromptEncoder
+    device: torch.device
+
+
+def load_networks(config: PipelineConfig, loader: Loader | None = None) -> Networks:
+    """Load the networks of a configuration.
+
+    Args:
+        config: What to load.
+        loader: What loads them; None loads them for this pipeline alone.
+
+    Raises:
+        ParameterError: If a model or the device is unknown.
+        WeightsError: If weights are missing or refused.
+    """
+    device = resolve_device(config.device)
+    config = replace(config, device=str(device))
+    loader = loader or Loader()
+    backbone = loader.load_backbone(config) if config.needs_backbone else None
+    heads = loader.load_heads(config)
+    if backbone is not None and isinstance(detector := heads.get("detector"), DetectorHead):
+        detector.check_backbone(backbone)
+    return Networks(backbone, heads, loader.load_encoder(config), device)
+
+
 def build_heads(config: PipelineConfig) -> dict[str, Head]:
     """Build the heads of the methods; networks that several of them need are loaded once.
 
@@ -146,7 +183,7 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
             config.backbone, path=config.head_weights, weights=config.weights, device=device
         )
     if prompted or "found" in config.methods:
-        found = FoundHead(backbone=config.backbone, path=config.head_weights, device=device)
+        found = load_found(config.backbone, path=config.head_weights, weights=config.weights, device=device)
         heads["found"] = found
     for method in config.methods:
         if method in IMAGE_METHODS:
@@ -156,20 +193,6 @@ def build_heads(config: PipelineConfig) -> dict[str, Head]:
         towers = _load_towers(found, config, device, dinoiser="clip_dinoiser" in prompted)
         heads.update({method: SegmentationHead(method, towers, device) for method in prompted})
     return {method: heads[method] for method in config.methods}
-
-
-def list_labels(config: PipelineConfig, method: str) -> tuple[str, ...]:
-    """Return what the objects of a method may be called; no network is loaded.
-
-    Raises:
-        WeightsError: The file that says it is missing or refused.
-    """
-    if method in IMAGE_METHODS and (read := IMAGE_METHODS[method].read_labels) is not None:
-        return read(config.network or IMAGE_METHODS[method].network, config.weights)
-    if method == "detector":
-        exported = None if config.head_weights or not config.weights else read_exported_detector(config.weights)
-        return (exported or read_info(find_detector(config.backbone, config.head_weights))).classes
-    return config.prompts if method in SEGMENTATION else ("object",)
 
 
 def _load_towers(found: FoundHead, config: PipelineConfig, device: torch.device, *, dinoiser: bool) -> Towers:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
 
-from objloc_ros.engine.backbone import Backbone, resolve_device
+from objloc_ros.backbones.onnx_file import has_found_head
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.detector import DetectorHead
-from objloc_ros.engine.heads.discovery import DiscoveryHead
-from objloc_ros.engine.heads.exemplars import Box, show
-from objloc_ros.engine.loader import Loader
-from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
+from objloc_ros.engine.heads.found import open_found
 from objloc_ros.engine.results import Batch, Head, HeadResult, ImageHead, Result
-from objloc_ros.engine.temporal import Memory
 from objloc_ros.engine.timings import Stopwatch, stage
-from objloc_ros.errors import ParameterError
-from objloc_ros.methods.exemplar import Exemplar
+from objloc_ros.errors import ParameterError, WeightsError
+from objloc_ros.methods.options import PATCH_METHODS
 from objloc_ros.ops.areas import Area
 from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import DEFAULT_TEMPLATES, Image, LabelSet, Size, check_image, size_of
+
+if TYPE_CHECKING:  # torch's, which FOUND alone does without
+    import torch
+
+    from objloc_ros.engine.backbone import Backbone
+    from objloc_ros.engine.heads.exemplars import Box
+    from objloc_ros.engine.loader import Loader
+    from objloc_ros.engine.prompts import ActivePrompts, EncodedPrompts, PromptEncoder
+    from objloc_ros.engine.temporal import Memory
+    from objloc_ros.methods.exemplar import Exemplar
 
 NO_MEMORIES: Mapping[str, Memory] = MappingProxyType({})
 NO_EXEMPLARS: Mapping[str, Exemplar] = MappingProxyType({})
@@ -98,20 +104,45 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
         ParameterError: If a model or the device is unknown.
         WeightsError: If weights are missing or refused.
     """
-    device = resolve_device(config.device)
-    config = replace(config, device=str(device))
-    loader = loader or Loader()
-    backbone = loader.load_backbone(config) if config.needs_backbone else None
-    heads = loader.load_heads(config)
-    if backbone is not None and isinstance(detector := heads.get("detector"), DetectorHead):
-        detector.check_backbone(backbone)
-    pipeline = Pipeline(backbone, heads, loader.load_encoder(config), device=device)
+    if loader is None and config.methods == ("found",) and not config.head_weights and has_found_head(config.weights):
+        pipeline = _open_found(config)
+    else:
+        pipeline = _load_networks(config, loader)
     for method in config.methods:
         pipeline.configure(method, **config.given_options(method))
     pipeline.ignore = config.ignore
     if config.prompts:
         pipeline.set_prompts(config.prompts, config.templates)
     return pipeline
+
+
+def _open_found(config: PipelineConfig) -> Pipeline:
+    head = open_found(config.backbone, Path(config.weights or ""), config.device, config.short_side)
+    return Pipeline(None, {"found": head}, device=head.device)
+
+
+def _load_networks(config: PipelineConfig, loader: Loader | None) -> Pipeline:
+    try:
+        from objloc_ros.engine.loader import load_networks
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"without the Python module {error.name!r}, which is not installed, found alone runs, from weights that "
+            f"`objloc export` wrote with FOUND's head: got {', '.join(config.methods)} with weights "
+            f"{config.weights or 'registered'}; requirements.txt has what all else needs"
+        ) from error
+    networks = load_networks(config, loader)
+    return Pipeline(networks.backbone, networks.heads, networks.encoder, device=networks.device)
+
+
+@contextmanager
+def _without_gradients() -> Iterator[None]:
+    """Keep torch from recording what is done, if anything has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.inference_mode():
+        yield
 
 
 class Pipeline:
@@ -133,7 +164,7 @@ class Pipeline:
         heads: Mapping[str, Head],
         encoder: PromptEncoder | None = None,
         *,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         self._backbone = backbone
         self._device = device
@@ -237,6 +268,8 @@ class Pipeline:
         Raises:
             InputError: If the image is empty or not RGB uint8, or nothing of it is left around the box.
         """
+        from objloc_ros.engine.heads.exemplars import show
+
         features, (geometry,) = self.backbone.encode([image])
         return show(image, features, geometry, box)
 
@@ -264,9 +297,9 @@ class Pipeline:
         return head.short_side if isinstance(head, ImageHead) else self.backbone.short_side
 
     @property
-    def device(self) -> torch.device:
-        """Where the networks run."""
-        return self._device or self.backbone.device
+    def device(self) -> str:
+        """Where the networks run: "cpu", "cuda" or "cuda:N"."""
+        return str(self._device or self.backbone.device)
 
     def warm_up(self, source: Size, methods: Sequence[str] | None = None) -> None:
         """Run once on a grey image of this height and width, so that the first frame does not pay for it."""
@@ -287,7 +320,7 @@ class Pipeline:
         self, images: Sequence[Image], methods: Sequence[str] | None = None, *, key: Hashable | None = None
     ) -> list[Result]: ...
 
-    @torch.inference_mode()
+    @_without_gradients()
     def run(
         self,
         images: Image | Sequence[Image],
@@ -316,7 +349,8 @@ class Pipeline:
         """
         heads = self._heads if methods is None else {method: self._find_head(method) for method in methods}
         for method in memories:
-            if not isinstance(self._find_head(method), DiscoveryHead):
+            self._find_head(method)
+            if method not in PATCH_METHODS:
                 raise ParameterError(f"only discovery methods on a backbone follow a video, not {method!r}")
         # What is changed meanwhile holds for the next run.
         options, prompts, area = self._options, self._prompts, self._area

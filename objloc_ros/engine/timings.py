@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class Stopwatch:
@@ -29,7 +31,7 @@ class Stopwatch:
         times_ms: Milliseconds per image by stage; what comes again adds up.
     """
 
-    def __init__(self, images: int, device: torch.device | None = None) -> None:
+    def __init__(self, images: int, device: torch.device | str | None = None) -> None:
         self.times_ms: dict[str, float] = {}
         self.images, self.device = images, device
 
@@ -66,7 +68,9 @@ def stage(name: str, *, is_part: bool = False) -> Iterator[None]:
     stopwatch.times_ms[name] = stopwatch.times_ms.get(name, 0.0) + spent_ms
 
 
-def synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device | str) -> None:
     """Wait until a device has done what it was asked to; a CPU always has."""
-    if device.type == "cuda":
+    if str(device).startswith("cuda"):
+        import torch
+
         torch.cuda.synchronize(device)

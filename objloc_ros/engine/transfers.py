@@ -28,7 +28,8 @@ from torch import Tensor
 from objloc_ros.engine.timings import stage
 from objloc_ros.errors import ParameterError
 from objloc_ros.ops.device_input import DeviceInput
-from objloc_ros.ops.geometry import Geometry, Triple, to_input
+from objloc_ros.ops.geometry import Geometry, Triple
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Image
 
 SLOTS = 4
@@ -208,7 +209,7 @@ class Transfers(Protocol):
         *,
         black: bool = False,
     ) -> Tensor:
-        """Resize, normalise and pad images that share one padded size, see `geometry.to_input`.
+        """Resize, normalise and pad images that share one padded size, see `inputs.to_input`.
 
         Args:
             images: RGB uint8 [H, W, 3] each.

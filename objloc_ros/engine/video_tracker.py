@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from objloc_ros.engine.box_tracker import BoxTracker
 from objloc_ros.engine.config import DISCOVERY
 from objloc_ros.engine.frame_stats import VideoClock
-from objloc_ros.engine.heads.discovery import METHODS as PATCH_METHODS
 from objloc_ros.engine.results import HeadResult, Result
-from objloc_ros.engine.temporal import Memory
+from objloc_ros.methods.options import PATCH_METHODS
 from objloc_ros.options import Options, option
 from objloc_ros.types import Image, Size
 
 if TYPE_CHECKING:
     from objloc_ros.engine.pipeline import Pipeline
+    from objloc_ros.engine.temporal import Memory
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class VideoTracker:
         if stamp_ns is not None and self._clock.jumps_to(stamp_ns):
             self.reset()
         remembering = [method for method in self._methods if method in PATCH_METHODS and self.options.temporal]
-        self._memories = {method: self._memories.get(method, Memory()) for method in remembering}
+        self._memories = {
+            method: self._memories[method] if method in self._memories else _begin_memory() for method in remembering
+        }
         result = self._pipeline.run(image, self._methods, key=key, memories=self._memories)
         heads = {method: self._track(method, found, result.source) for method, found in result.heads.items()}
         return replace(result, heads=heads)
@@ -128,3 +130,9 @@ class VideoTracker:
             self._trackers[method].forget()
             return found
         return found.with_ids(self._trackers[method].update(found.detections, source))
+
+
+def _begin_memory() -> Memory:
+    from objloc_ros.engine.temporal import Memory  # torch's; FOUND does without
+
+    return Memory()

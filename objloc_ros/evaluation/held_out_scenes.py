@@ -21,12 +21,14 @@ from objloc_ros.engine.backbone import Backbone, Encoded
 from objloc_ros.engine.heads.discovery import METHODS, score_objects
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
-from objloc_ros.methods.found import background_mask
+from objloc_ros.methods.found_network import background_mask
+from objloc_ros.methods.options import PATCH_METHODS
 from objloc_ros.metrics import AveragePrecision, CorLoc, Mean, Metric, ScoredImage, Steadiness, iou
 from objloc_ros.metrics.base import VideoMetric
 from objloc_ros.metrics.steadiness import match_boxes
 from objloc_ros.ops.boxes import Boxes
-from objloc_ros.ops.geometry import Geometry, map_to_source, to_input
+from objloc_ros.ops.geometry import Geometry, map_to_source
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.ops.regions import BoolMap, mask_iou
 from objloc_ros.scenes.compose import Bank, Camera, random_scene, render
 from objloc_ros.scenes.motion import render_video
@@ -108,8 +110,9 @@ def evaluate_baselines(
         mean and standard deviation of each patch's colours, centred, for the methods that need no attention.
     """
     torch.manual_seed(0)
-    untrained = build_vit(pipeline.backbone.name).eval().to(pipeline.device)
-    random = Backbone(untrained, name="random", device=pipeline.device, short_side=pipeline.backbone.short_side)
+    backbone = pipeline.backbone
+    untrained = build_vit(backbone.name).eval().to(backbone.device)
+    random = Backbone(untrained, name="random", device=backbone.device, short_side=backbone.short_side)
     vit_metrics, colour_metrics = SceneMetrics(), SceneMetrics()
     for batch in batches(scenes, BATCH_IMAGES):
         images = [scene.image for scene in batch]
@@ -177,10 +180,10 @@ def _find_objects(
 ) -> list[dict[str, Detections]]:
     """Run all discovery methods: the detections of each image by method, of those that need no attention if asked."""
     detections: list[dict[str, Detections]] = [{} for _ in images]
-    for method, (options, find) in METHODS.items():
+    for method, find in METHODS.items():
         if method in ("dino_seg", "vote") and not attention:
             continue
-        for i, objects in enumerate(find(features, options())):
+        for i, objects in enumerate(find(features, PATCH_METHODS[method]())):
             found = score_objects(objects, features.keys[i], images[i], geometries[i])
             detections[i][method] = found.detections
     return detections

@@ -16,7 +16,7 @@ from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.errors import InputError
 from objloc_ros.io.rle import encode
-from objloc_ros.methods.found import FoundOptions
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.metrics import AveragePrecision, CorLoc, MeanIoU, Metric, RankAP, Saliency, ScoredImage, iou
 from objloc_ros.metrics.saliency import SaliencyScore, TruthRule, score
 from objloc_ros.metrics.semantic import confusion_matrix, resize_as_clip_diy

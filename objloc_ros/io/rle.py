@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import is_number
@@ -35,32 +34,32 @@ def to_rle(segmentation: Any, size: Size) -> Rle:
     if not isinstance(segmentation, list) or not all(_is_polygon(part) for part in segmentation):
         raise InputError("its segmentation is neither run lengths nor a list of polygons [x1, y1, x2, y2, ...]")
     drawn = [polygon for polygon in segmentation if len(polygon) >= 6]
-    return to_json(coco_mask.merge(coco_mask.frPyObjects(drawn, *size))) if drawn else encode_empty(size)
+    return to_json(_coco_mask().merge(_coco_mask().frPyObjects(drawn, *size))) if drawn else encode_empty(size)
 
 
 def merge(masks: Sequence[Rle]) -> Rle:
     """Return the union of one or more masks of one size."""
-    return to_json(coco_mask.merge(list(masks)))
+    return to_json(_coco_mask().merge(list(masks)))
 
 
 def count_pixels(mask: Mapping[str, Any]) -> int:
     """Return the number of pixels."""
-    return int(coco_mask.area(mask))
+    return int(_coco_mask().area(mask))
 
 
 def encode_empty(size: Size) -> Rle:
     """Return the run lengths of a mask without any pixel."""
-    return to_json(coco_mask.encode(np.zeros(size, np.uint8, order="F")))
+    return to_json(_coco_mask().encode(np.zeros(size, np.uint8, order="F")))
 
 
 def encode(mask: npt.NDArray[np.bool_]) -> Rle:
     """Return run lengths of a bool mask [H, W]."""
-    return to_json(coco_mask.encode(np.asfortranarray(mask).view(np.uint8)))
+    return to_json(_coco_mask().encode(np.asfortranarray(mask).view(np.uint8)))
 
 
 def decode(rle: Rle) -> npt.NDArray[np.bool_]:
     """Return the mask, bool [H, W]."""
-    return np.asarray(coco_mask.decode(rle)).astype(bool)
+    return np.asarray(_coco_mask().decode(rle)).astype(bool)
 
 
 def to_json(rle: Rle) -> Rle:
@@ -74,8 +73,8 @@ def _check_size(rle: dict[str, Any], size: Size) -> Rle:
     if rle.get("size") != list(size):
         raise InputError(f"its mask has {rle.get('size')} rows and columns, the image {list(size)}")
     try:
-        packed = coco_mask.frPyObjects(rle, *size) if isinstance(rle.get("counts"), list) else rle
-        coco_mask.decode(packed)
+        packed = _coco_mask().frPyObjects(rle, *size) if isinstance(rle.get("counts"), list) else rle
+        _coco_mask().decode(packed)
         return to_json(packed)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"its run lengths are damaged: {str(error).splitlines()[0]}") from error
@@ -87,3 +86,9 @@ def _is_polygon(part: Any) -> bool:
 
 def _is_coordinate(value: Any) -> bool:
     return is_number(value) and abs(value) <= FARTHEST
+
+
+def _coco_mask() -> Any:
+    from faster_coco_eval import mask  # only who has masks in documents needs it
+
+    return mask

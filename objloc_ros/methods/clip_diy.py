@@ -8,13 +8,13 @@ section 3.1); FOUND's saliency decides between the prompts and the background (s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.methods.options import Placement
 
 SIDE = 256
 """Images are resized to this square, whatever their aspect ratio."""
@@ -24,8 +24,6 @@ PATCH_SIZES = (256, 128, 64)
 
 STRIDE = 2
 """Windows of side P are P // STRIDE pixels apart: 1, 9 and 49 of them."""
-
-Placement = Literal["tiled", "centred", "nearest"]
 
 
 def windows(images: Tensor, patch_size: int, stride: int = STRIDE) -> Tensor:

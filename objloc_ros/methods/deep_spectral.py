@@ -13,25 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from objloc_ros.methods.options import DeepSpectralOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
 from objloc_ros.ops.regions import components
 from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
-from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class DeepSpectralOptions(Options):
-    """The choices of Deep Spectral Methods."""
-
-    n_vectors: int = option(
-        5, "Eigenvectors to compute, the constant one among them; the object is read from the second.", low=2
-    )
-    post: Post = post_option("none")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from objloc_ros.backbones.onnx_runtime import SUFFIX, read_exported_info
+from objloc_ros.backbones.onnx_file import SUFFIX, read_exported_info
 from objloc_ros.backbones.registry import REGISTRY
 from objloc_ros.backbones.store import check_file
 from objloc_ros.backbones.vit import ViT

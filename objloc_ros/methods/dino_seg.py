@@ -6,27 +6,15 @@ Self-Supervised Vision Transformers", ICCV 2021.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.methods.options import DinoSegOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.regions import components
-from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
-
-
-@dataclass(frozen=True)
-class DinoSegOptions(Options):
-    """DINO-seg's choices."""
-
-    head: int = option(4, "Index of the attention head, from 0.", low=0)
-    mass: float = option(0.6, "Part of the head's attention that the kept patches hold.", low=0, high=1, exclusive=True)
-    post: Post = post_option("none")
 
 
 @torch.no_grad()

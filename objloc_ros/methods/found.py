@@ -2,44 +2,24 @@
 
 The background is found first: the patch that draws the least attention, and everything that looks like it. A 1x1
 convolution trained on the complement (`objloc_ros.training.found_head`) then tells objects in one product per patch.
+Both are in `found_network`; here the answers become objects, without torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.bilateral import accepts, binary, solve
+from objloc_ros.methods.options import FoundOptions, Mode
 from objloc_ros.ops.geometry import Geometry, resize
 from objloc_ros.ops.regions import BoolMap, components
-from objloc_ros.options import Options, option
-from objloc_ros.types import Grid, Size
+from objloc_ros.types import Size
 
-Mode = Literal["multi", "single"]
-Post = Literal["none", "bilateral"]
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class FoundOptions(Options):
-    """What becomes of the saliency map."""
-
-    threshold: float = option(0.5, "Saliency above which a pixel belongs to an object.", low=0, high=1)
-    mode: Mode = option("multi", "`single`: only the largest object; `multi`: every one.", choices=get_args(Mode))
-    post: Post = option(
-        "none",
-        "`bilateral` moves the mask to the edges of the image, at some cost, where the result still overlaps it.",
-        choices=get_args(Post),
-    )
-    min_area: float = option(0.001, "Smallest object, as a fraction of the image's area.", low=0, high=1)
-    max_detections: int = option(50, "Most objects in one frame; the best stay.", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -59,94 +39,8 @@ class FoundResult:
     scores: Floats
 
 
-def head_weights(cls_attention: Tensor) -> Tensor:
-    """Weigh attention heads by how sparsely they attend: the fewer patches above the mean, the heavier.
-
-    Args:
-        cls_attention: float32 [B, heads, N], CLS column dropped, not re-normalised.
-
-    Returns:
-        float32 [B, heads]; a head without any patch above the mean weighs most.
-    """
-    mean = cls_attention.mean(dim=(1, 2), keepdim=True)
-    quantity = (cls_attention > mean).float().mean(dim=2) + 1e-10
-    return torch.log(quantity.sum(dim=1, keepdim=True) / quantity)
-
-
-def background_seed(cls_attention: Tensor, betas: Tensor) -> Tensor:
-    """Find the patch that draws the least weighted attention, the first among equals: int64 [B]."""
-    return (betas[:, :, None] * cls_attention).sum(dim=1).argmin(dim=1)
-
-
-def background_mask(
-    features: Tensor,
-    cls_attention: Tensor,
-    grid: Grid,
-    *,
-    n_heads: int,
-    threshold: float = 0.3,
-    betas: Tensor | None = None,
-) -> Tensor:
-    """Discover the background without training: the patches similar to the least attended one.
-
-    Only the seed's row of the similarity matrix is computed, and the weights are moved onto the seed and the norms.
-
-    Args:
-        features: Keys, float32 [B, N, C], heads concatenated.
-        cls_attention: float32 [B, heads, N], softmax over all tokens, CLS column dropped.
-        grid: Patch rows and columns (h, w), N = h * w.
-        n_heads: Number of heads.
-        threshold: Cosine above which a patch is background.
-        betas: Head weights [B, heads]; None for those of `head_weights`, ones to weigh all heads alike.
-
-    Returns:
-        bool [B, h, w], True on the background.
-
-    Raises:
-        InputError: If the shapes disagree.
-    """
-    batch, n, channels = features.shape
-    if n != grid[0] * grid[1] or cls_attention.shape != (batch, n_heads, n) or channels % n_heads:
-        raise InputError(
-            f"features {tuple(features.shape)} and cls_attention {tuple(cls_attention.shape)} "
-            f"do not fit a grid of {grid[0]}x{grid[1]} patches and {n_heads} heads"
-        )
-    betas = head_weights(cls_attention) if betas is None else betas
-    seed = background_seed(cls_attention, betas)
-    head_norms = torch.linalg.vector_norm(features.unflatten(2, (n_heads, -1)), dim=3)
-    norms = torch.linalg.vector_norm(head_norms * betas[:, None], dim=2).clamp_min(1e-12)
-    index = torch.arange(batch, device=features.device)
-    reference = features[index, seed] * betas.square().repeat_interleave(channels // n_heads, dim=1)
-    cosine = torch.bmm(features, reference[:, :, None])[:, :, 0] / (norms * norms[index, seed, None])
-    return (cosine > threshold).unflatten(1, grid)
-
-
-def head_logits(features: Tensor, weight: Tensor, bias: Tensor, grid: Grid) -> Tensor:
-    """Apply the 1x1 convolution to raw keys.
-
-    Args:
-        features: float32 [B, N, C]; neither weighted nor normalised.
-        weight: float32 [1, C, 1, 1].
-        bias: float32 [1].
-        grid: Patch rows and columns (h, w), N = h * w.
-
-    Returns:
-        float32 [B, h, w]; positive on objects.
-
-    Raises:
-        InputError: If the shapes disagree.
-    """
-    _, n, channels = features.shape
-    if n != grid[0] * grid[1] or weight.numel() != channels or bias.numel() != 1:
-        raise InputError(
-            f"features {tuple(features.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)} "
-            f"do not fit a grid of {grid[0]}x{grid[1]} patches"
-        )
-    return (features @ weight.flatten() + bias).unflatten(1, grid)
-
-
 def localise(
-    logits: Tensor | Floats,
+    logits: Floats,
     *,
     geometry: Geometry,
     options: FoundOptions,
@@ -158,7 +52,7 @@ def localise(
     The logits, not the saliency, are interpolated; the padding is cut off.
 
     Args:
-        logits: [h, w] on the patch grid, any device.
+        logits: [h, w] on the patch grid.
         geometry: How the image became the ViT's input.
         options: Threshold, selection and post-processing.
         image: RGB uint8 [H, W, 3] of the source size; only post="bilateral" looks at it.
@@ -203,13 +97,12 @@ def localise_saliency(
     return _report(saliency, mask, options)
 
 
-def upsampled_saliency(logits: Tensor | Floats, geometry: Geometry) -> Floats:
+def upsampled_saliency(logits: Floats, geometry: Geometry) -> Floats:
     """Interpolate logits [h, w] bilinearly to pixels, cut the padding off, squash: float32 [h', w'] in [0, 1]."""
-    coarse = logits.detach().float().cpu().numpy() if isinstance(logits, Tensor) else logits
-    if coarse.shape != geometry.grid:
-        raise InputError(f"expected logits of {geometry.grid} patch rows x columns, got {coarse.shape}")
+    if logits.shape != geometry.grid:
+        raise InputError(f"expected logits of {geometry.grid} patch rows x columns, got {logits.shape}")
     height, width = geometry.resized
-    fine = cv2.resize(coarse, geometry.padded[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
+    fine = cv2.resize(logits, geometry.padded[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
     odds = cv2.exp(-fine).reshape(height, width)
     saliency: Floats = np.reciprocal(odds + np.float32(1))
     return saliency
@@ -225,11 +118,13 @@ def refine_mask(mask: BoolMap, image: npt.NDArray[np.uint8], *, mode: Mode = "mu
     """
     if not mask.any():
         return mask
+    from objloc_ros.ops.bilateral import accepts, binary, solve  # SciPy's; nobody else waits for it
+
     candidate = binary(solve(image, mask), keep="all" if mode == "multi" else "largest")
     return candidate if accepts(mask, candidate) else mask
 
 
-def corloc_box(logits: Tensor | Floats, patch: int, image_size: Size) -> tuple[int, int, int, int] | None:
+def corloc_box(logits: Floats, patch: int, image_size: Size) -> tuple[int, int, int, int] | None:
     """Return the box of the largest region at patch resolution: the paper's single-object rule for CorLoc.
 
     Args:
@@ -240,7 +135,7 @@ def corloc_box(logits: Tensor | Floats, patch: int, image_size: Size) -> tuple[i
     Returns:
         (x1, y1, x2, y2) in pixels, max side exclusive; None where no patch is above 0.5 (a miss).
     """
-    regions = components(np.asarray(torch.as_tensor(logits).cpu().sigmoid() > 0.5))
+    regions = components(logits > 0)  # where their sigmoid is above 0.5
     if not len(regions):
         return None
     x1, y1, x2, y2 = (patch * int(side) for side in regions.boxes[regions.largest() - 1])

@@ -5,25 +5,14 @@ Siméoni et al., "Localizing Objects with Self-Supervised Transformers and no La
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from objloc_ros.methods.options import LostOptions
 from objloc_ros.methods.patch_object import PatchObject, unit_features
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
 from objloc_ros.ops.regions import component_at
-from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
-
-
-@dataclass(frozen=True)
-class LostOptions(Options):
-    """LOST's choices."""
-
-    k_patches: int = option(100, "Patches of lowest degree that may help to expand the seed.", low=1)
-    post: Post = post_option("none")
 
 
 @torch.no_grad()

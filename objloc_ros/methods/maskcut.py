@@ -5,19 +5,16 @@ Wang et al., "Cut and Learn for Unsupervised Object Detection and Instance Segme
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from objloc_ros.methods.options import MaskCutOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import Affinity, binary_affinity, exact_arithmetic, split_batch
 from objloc_ros.ops.ncut import Cut, argmax_first, bipartition
 from objloc_ros.ops.regions import BoolMap, component_at, mask_iou
-from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
 
 BACKGROUND_CORNERS = 3
@@ -25,16 +22,6 @@ BACKGROUND_CORNERS = 3
 
 MIN_AREA_FRACTION = 0.01
 """Later objects must cover more than this part of the grid."""
-
-
-@dataclass(frozen=True)
-class MaskCutOptions(Options):
-    """MaskCut's choices."""
-
-    n_masks: int = option(3, "Most objects to find.", low=1)
-    tau: float = option(0.15, "Cosine above which two patches are linked.", low=0, high=1)
-    eps: float = option(1e-5, "Weight of all other pairs of patches.", low=0, high=1, exclusive=True)
-    post: Post = post_option("crf")
 
 
 @torch.no_grad()

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from objloc_ros.methods.options import Post
 from objloc_ros.ops.bilateral import BilateralGrid, accepts, binary
 from objloc_ros.ops.crf import MASKCUT, CrfOptions, DenseCrf
 from objloc_ros.ops.regions import BoolMap
-from objloc_ros.options import option
-
-Post = Literal["none", "bilateral", "crf"]
-
-
-def post_option(default: Post) -> Post:
-    """Return the option of a method that chooses among the refinements."""
-    help = "`bilateral` (TokenCut's) and `crf` (MaskCut's) fit masks to the edges of the image, at some cost."
-    return option(default, help, choices=get_args(Post))
 
 
 def refine(

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objloc_ros.backbones.positions import Positions, sized_pos_embed
-from objloc_ros.backbones.vit import IMAGENET_MEAN, IMAGENET_STD, SPECS, ViTSpec, build_transformer
+from objloc_ros.backbones.specs import IMAGENET_MEAN, IMAGENET_STD, SPECS, ViTSpec
+from objloc_ros.backbones.vit import build_transformer
 from objloc_ros.backbones.weights import conform, find_verified, read_state
 from objloc_ros.errors import InputError, WeightsError
 from objloc_ros.types import Grid

@@ -10,7 +10,6 @@ ECCV 2020: the mask's filter is predicted per object); the mask's quadratic form
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.methods.refinement import Post, post_option
-from objloc_ros.options import Options, option
 
 WIDTH = 96
 """Channels of the trunk."""
@@ -50,17 +47,6 @@ PRIOR = 0.01
 
 _DILATIONS = (1, 2, 4)
 _GROUPS = 8
-
-
-@dataclass(frozen=True)
-class DetectorOptions(Options):
-    """What becomes of the network's answers."""
-
-    threshold: float = option(
-        0.3, "Least score of an object that is reported; average precision is best measured at 0.05.", low=0, high=1
-    )
-    max_detections: int = option(30, "Most objects in one frame; the best stay.", low=1, high=1000)
-    post: Post = post_option("none")
 
 
 class Dense(NamedTuple):

@@ -5,28 +5,15 @@ Wang et al., "Self-Supervised Transformers for Unsupervised Object Discovery usi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from objloc_ros.methods.options import TokenCutOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.ops.affinity import binary_affinity, exact_arithmetic, split_batch, thresholded_affinity
 from objloc_ros.ops.ncut import Cut, bipartition
 from objloc_ros.ops.regions import component_at
-from objloc_ros.options import Options, option
 from objloc_ros.types import Grid
-
-
-@dataclass(frozen=True)
-class TokenCutOptions(Options):
-    """TokenCut's choices."""
-
-    tau: float = option(0.2, "Cosine above which two patches are linked.", low=-1, high=1)
-    eps: float = option(1e-5, "Weight of all other pairs of patches.", low=0, high=1, exclusive=True)
-    binary: bool = option(True, "Links weigh 1; off, they weigh their cosine.")
-    post: Post = post_option("none")
 
 
 @torch.no_grad()

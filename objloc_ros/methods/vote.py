@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +17,16 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from objloc_ros.methods.deep_spectral import deep_spectral
-from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
+from objloc_ros.methods.dino_seg import dino_seg
 from objloc_ros.methods.lost import lost
 from objloc_ros.methods.maskcut import maskcut
+from objloc_ros.methods.options import Candidates, DinoSegOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.methods.refinement import Post, post_option
 from objloc_ros.methods.tokencut import tokencut
 from objloc_ros.ops.affinity import Affinity, exact_arithmetic, gram_strips, split_batch, to_array, to_numpy
 from objloc_ros.ops.regions import BoolMap, components
 from objloc_ros.ops.spectral import smallest_eigenpairs
 from objloc_ros.ops.voting import vote
-from objloc_ros.options import Options, option
 from objloc_ros.types import Features, Grid
 
 CLUSTERS = (2, 3, 4)
@@ -41,23 +38,6 @@ RESTARTS = 10
 
 MIN_PART_FRACTION = 0.01
 """Parts of the winner beside its largest one must cover more than this part of the grid, as MaskCut's objects must."""
-
-Candidates = Literal["all", "clusters"]
-
-
-@dataclass(frozen=True)
-class VoteOptions(Options):
-    """The choices of the vote."""
-
-    candidates: Candidates = option(
-        "all",
-        "`clusters`: the paper's, of the backbone's features alone; `all`: the objects of the other methods, too.",
-        choices=get_args(Candidates),
-    )
-    small_large: bool = option(
-        False, "Leave out candidates below 5 % of the image and those whose box covers over 95 % of it, too."
-    )
-    post: Post = post_option("none")
 
 
 def vote_objects(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import gc
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,8 +26,6 @@ from objloc_ros.nodes.outputs import Output, Outputs
 from objloc_ros.nodes.params import CAMERA, Table, Values, parameters
 
 if TYPE_CHECKING:
-    import torch
-
     from objloc_ros.engine.loader import Loader
     from objloc_ros.engine.pipeline import Pipeline
     from objloc_ros.engine.results import HeadResult
@@ -184,7 +183,7 @@ class MethodAdapter(abc.ABC):
 
     def describe(self, values: Values) -> dict[str, str]:
         """Return facts for the diagnostics: device, its memory, and the weights."""
-        device = "" if self._pipeline is None else str(self._pipeline.device)
+        device = "" if self._pipeline is None else self._pipeline.device
         facts = {"device": device, "device_memory_mb": f"{device_memory_mb(device):.0f}"}
         methods = self.choose_methods(values)
         facts["backbone"] = PipelineConfig.from_parameters(methods, values).name_network(methods[0])
@@ -266,10 +265,8 @@ def publish_result(result: HeadResult, rgb: RgbImage, header: Header, outputs: O
         outputs.publish("overlay/compressed", rgb_to_compressed(picture, header))
 
 
-def free_device_memory(device: torch.device) -> None:
+def free_device_memory(device: str) -> None:
     """Return a GPU's free memory, which PyTorch would keep for itself."""
-    if str(device).startswith("cuda"):
-        import torch
-
+    if device.startswith("cuda") and (torch := sys.modules.get("torch")):
         gc.collect()
         torch.cuda.empty_cache()

@@ -101,9 +101,9 @@ def format_facts(report: Report) -> dict[str, str]:
 
 
 def device_memory_mb(device: str) -> float:
-    """Return the memory in use, MiB: what the allocator holds on a CUDA device, the resident memory on a CPU."""
-    if device.startswith("cuda"):
-        return float(sys.modules["torch"].cuda.memory_reserved(device)) / 2**20
+    """Return the memory in use, MiB: what PyTorch holds on a CUDA device, else the process's resident memory."""
+    if device.startswith("cuda") and (torch := sys.modules.get("torch")):
+        return float(torch.cuda.memory_reserved(device)) / 2**20
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

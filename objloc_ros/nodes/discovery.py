@@ -12,7 +12,7 @@ from vision_msgs.msg import Detection2DArray
 from objloc_ros.backbones.registry import is_present
 from objloc_ros.engine.config import DISCOVERY, HEADS, PipelineConfig
 from objloc_ros.engine.video_tracker import VideoOptions
-from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.methods.options import MaskCutOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,

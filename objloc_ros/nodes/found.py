@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import Image
@@ -11,7 +12,8 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.config import NODES, PipelineConfig
-from objloc_ros.methods.found import FoundOptions
+from objloc_ros.errors import ParameterError
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -74,6 +76,13 @@ class FoundAdapter(VideoAdapter):
         """Return the method's options, which are FOUND's, and all of which are parameters of this node."""
         (method,) = self.choose_methods(values)
         return {method: {name: values[name] for name in describe(FoundOptions)}}
+
+    def check(self, values: Values) -> None:
+        """Refuse also what needs a package that a light installation may lack."""
+        super().check(values)
+        if (values["track"] or values["post"] != "none") and find_spec("scipy") is None:
+            asked = "track" if values["track"] else f"post: {values['post']}"
+            raise ParameterError(f"{asked} needs SciPy, which is not installed: pip install scipy")
 
     def configure(self, pipeline: Pipeline, values: Values) -> None:
         """Hand the method's options to a pipeline, and keep whether objects get ids."""

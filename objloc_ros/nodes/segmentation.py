@@ -13,8 +13,8 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.labelling import METHODS, SegmentationOptions
 from objloc_ros.errors import ObjlocError
+from objloc_ros.methods.options import SEGMENTATION, SegmentationOptions
 from objloc_ros.nodes import process
 from objloc_ros.nodes.adapter import (
     BACKBONE,
@@ -48,7 +48,7 @@ PARAMETERS = Table(
     *BACKBONE,
     IDLE_PRIORITY,
     *parameters(PipelineConfig, "head_weights", "clip", "clip_weights", "dinoiser_weights"),
-    Option("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(METHODS)),
+    Option("method", "clip_diy", "Open-vocabulary method.", live=True, choices=tuple(SEGMENTATION)),
     *parameters(PipelineConfig, "prompts", "templates", prompts=PROMPTS),
     EXEMPLARS,
     *parameters(SegmentationOptions),
@@ -75,7 +75,7 @@ class SegmentationAdapter(MethodAdapter):
         Output("label_info", LabelInfo, latched=True),
         *OVERLAYS,
     )
-    methods = tuple(METHODS)
+    methods = tuple(SEGMENTATION)
 
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         super().__init__(pipeline_factory)
@@ -91,7 +91,7 @@ class SegmentationAdapter(MethodAdapter):
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return what all methods have in common for each of them, so that each is ready when it is chosen."""
         options = {name: values[name] for name in describe(SegmentationOptions)}
-        return dict.fromkeys(METHODS, options)
+        return dict.fromkeys(SEGMENTATION, options)
 
     def check(self, values: Values) -> None:
         """Judge the networks, the prompts and the names of exemplars."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from objloc_ros.errors import InputError
-from objloc_ros.ops.geometry import Geometry, Triple, normalised_bytes, steps
+from objloc_ros.ops.geometry import Geometry, Triple, lookup, steps
 from objloc_ros.types import Size
 
 MAX_KEPT = 32
@@ -25,7 +25,7 @@ MAX_KEPT = 32
 
 
 class DeviceInput:
-    """`geometry.to_input` for a batch on a device.
+    """`inputs.to_input` for a batch on a device.
 
     Args:
         device: Where the images are.
@@ -54,7 +54,7 @@ class DeviceInput:
             InputError: If the images are not of the geometry's source size.
         """
         planes = self._resize(pixels_u8, geometry)  # B 3 h' w'
-        table = self._keep(("bytes", mean, std), lambda: normalised_bytes(mean, std))  # 3 256
+        table = self._keep(("bytes", mean, std), lambda: lookup(mean, std))  # 3 256
         channel = self._keep("channels", lambda: np.arange(3)[:, None, None] * 256)
         normalised = table.take(planes.long() + channel)
         if geometry.padded == geometry.resized:

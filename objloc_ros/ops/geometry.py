@@ -12,8 +12,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.types import Grid, Size
@@ -102,31 +100,27 @@ def steps(geometry: Geometry) -> list[Size]:
     return [*sizes, geometry.resized]
 
 
-def to_input(
-    image_u8: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
-) -> Tensor:
-    """Resize, normalise and pad one RGB image on the CPU: the ViT's input. On a device `DeviceInput` does it.
+def normalise_array(
+    pixels_u8: npt.NDArray[np.uint8], geometry: Geometry, mean: Triple, std: Triple, *, black: bool = False
+) -> npt.NDArray[np.float32]:
+    """Normalise and pad pixels uint8 [h', w', 3]: float32 [1, 3, Hp, Wp].
 
-    Pixels look up the same 256 values per channel, an order of magnitude faster than arithmetic on permuted tensors.
+    The 256 values per channel are looked up: an order of magnitude faster than arithmetic.
 
     Args:
-        image_u8: RGB uint8 [H, W, 3] of the geometry's source size.
+        pixels_u8: RGB, as `resize` returns them.
         geometry: From `plan`.
         mean: Channel means in [0, 1] units.
         std: Channel standard deviations in [0, 1] units.
         black: Pad before normalisation, as CLIP-DINOiser does; else after it, as the methods on DINO do.
-
-    Returns:
-        float32 [1, 3, Hp, Wp]; outside the resized image zeros, or the values of black pixels.
     """
-    table = normalised_bytes(mean, std)
     height, width = geometry.resized
     out = np.zeros((1, 3, *geometry.padded), dtype=np.float32)
-    for plane, values, target in zip(cv2.split(resize(image_u8, geometry)), table, out[0], strict=True):
+    for plane, values, target in zip(cv2.split(pixels_u8), lookup(mean, std), out[0], strict=True):
         if black:
             target[:] = values[0]
         target[:height, :width] = cv2.LUT(plane, values)
-    return torch.from_numpy(out)
+    return out
 
 
 def boxes_to_source(boxes: npt.NDArray[np.float32], geometry: Geometry) -> npt.NDArray[np.float32]:
@@ -164,7 +158,7 @@ def _shrink(pixels: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=8)
-def normalised_bytes(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
+def lookup(mean: Triple, std: Triple) -> npt.NDArray[np.float32]:
     """Return the normalised value of each byte, float32 [3, 256]: (v / 255 - mean) / std."""
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     return (unit - np.array(mean, dtype=np.float32)[:, None]) / np.array(std, dtype=np.float32)[:, None]

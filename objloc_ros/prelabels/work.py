@@ -21,7 +21,7 @@ import numpy as np
 from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.loader import list_labels
+from objloc_ros.engine.labels import list_labels
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import HeadResult
 from objloc_ros.engine.shared_backbone import use_threads

@@ -20,7 +20,8 @@ from torch import Tensor
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import write_atomically
-from objloc_ros.ops.geometry import plan, to_input
+from objloc_ros.ops.geometry import plan
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.training.detector_data import Item, PictureVariants, make_targets
 from objloc_ros.training.detector_losses import ObjectTargets, assign_patches
 from objloc_ros.types import size_of

@@ -24,7 +24,7 @@ from objloc_ros.backbones.clip import ClipImage
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods.clip_dinoiser import DinoiserHead, dino_correlations
-from objloc_ros.methods.found import head_logits
+from objloc_ros.methods.found_network import head_logits
 from objloc_ros.ops.regions import mask_iou
 from objloc_ros.training.dinoiser_data import DinoiserTraining, Pictures, pixel_batches
 from objloc_ros.types import Features, Grid

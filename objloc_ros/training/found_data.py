@@ -20,7 +20,7 @@ from torch import Tensor
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.methods.found import background_mask
+from objloc_ros.methods.found_network import background_mask
 from objloc_ros.ops.bilateral import BilateralGrid, accepts, binary
 from objloc_ros.ops.regions import BoolMap
 from objloc_ros.options import Options, option

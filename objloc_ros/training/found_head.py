@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import head_logits
+from objloc_ros.methods.found_network import head_logits
 from objloc_ros.ops.regions import BoolMap
 from objloc_ros.training.found_data import Batch, HeadTraining, Item, iterate_batches, refine_patches, start_worker
 

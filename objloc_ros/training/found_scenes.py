@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import background_mask, head_logits
+from objloc_ros.methods.found_network import background_mask, head_logits
 from objloc_ros.ops.regions import BoolMap, fill_holes
 from objloc_ros.options import Options, option
 from objloc_ros.scenes.compose import Bank

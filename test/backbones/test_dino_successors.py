@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
 from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.positions import antialiased_pos_embed, dino_pos_embed
-from objloc_ros.backbones.vit import SPECS, ViT, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import fingerprint, load_backbone, load_found_head
 from objloc_ros.errors import WeightsError
 

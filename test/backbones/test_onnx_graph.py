@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from objloc_ros.backbones import onnx_graph
+from objloc_ros.backbones.onnx_file import FACETS
 from objloc_ros.backbones.onnx_graph import GRAPHS, GraphViT, with_graph
-from objloc_ros.backbones.onnx_runtime import FACETS
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.errors import InputError, WeightsError
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
-from objloc_ros.backbones.onnx_runtime import CPU, CUDA, FACETS, TENSORRT, ExportedViT, choose_providers, load_exported
-from objloc_ros.backbones.vit import SPECS, ViT, ViTSpec, build_vit
+from objloc_ros.backbones.onnx_file import CPU, CUDA, FACETS, TENSORRT, choose_providers
+from objloc_ros.backbones.onnx_runtime import ExportedViT, load_exported
+from objloc_ros.backbones.specs import SPECS, ViTSpec
+from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import fingerprint, load_backbone
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
@@ -101,9 +103,9 @@ def test_an_exported_model_looks_like_the_eager_one_to_the_pipeline(tiny, tiny_f
         assert getattr(exported, name) == getattr(tiny, name)
     assert exported.spec.short_side == tiny.spec.short_side
     assert not exported.spec.bfloat16
-    assert exported.info.weights_sha256 == DIGEST
+    assert exported.model.info.weights_sha256 == DIGEST
     assert list(exported.parameters()) == []
-    assert exported._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+    assert exported.model.session.get_session_options().intra_op_num_threads == torch.get_num_threads()
 
 
 def test_found_sees_the_same_objects(tiny_file, monkeypatch):
@@ -220,7 +222,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(small_file, monkeypa
     ],
 )
 def test_execution_providers_follow_the_device(device, offered, tensorrt, chosen):
-    providers = choose_providers(torch.device(device), offered, tensorrt=tensorrt)
+    providers = choose_providers(device, offered, tensorrt=tensorrt)
     assert [name for name, _ in providers] == chosen
     index = torch.device(device).index or 0
     assert all(options["device_id"] == index for name, options in providers if name != CPU)
@@ -228,7 +230,7 @@ def test_execution_providers_follow_the_device(device, offered, tensorrt, chosen
 
 def test_a_device_that_onnxruntime_does_not_offer_is_refused():
     with pytest.raises(ParameterError, match=r"cannot run on 'cuda:1', it offers CPU.*onnxruntime-gpu"):
-        choose_providers(torch.device("cuda:1"), [CPU], tensorrt=False)
+        choose_providers("cuda:1", [CPU], tensorrt=False)
 
 
 def test_an_exported_backbone_has_the_eager_fingerprint(tiny, tiny_file, small, small_file):

@@ -9,7 +9,8 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from objloc_ros.backbones.positions import dino_pos_embed, sized_pos_embed
-from objloc_ros.backbones.vit import SPECS, attend_from_cls, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import attend_from_cls, build_vit
 from objloc_ros.errors import InputError, ParameterError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

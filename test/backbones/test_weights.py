@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from objloc_ros.backbones.registry import REGISTRY
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.store import record_hash
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.backbones.weights import load_backbone, load_found_head, read_state
 from objloc_ros.errors import ParameterError, WeightsError
 

@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image
 from objloc_ros.backbones.onnx_graph import list_weights
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.benchmark.roofline import (
     DeviceRates,
     GemmShape,

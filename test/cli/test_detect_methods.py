@@ -11,10 +11,10 @@ from objloc_ros.cli.main import main
 from objloc_ros.engine.config import HEADS, NODES
 from objloc_ros.engine.heads.discovery import METHODS
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.io.contact_sheet import make_contact_sheet
 from objloc_ros.io.media import VideoReader, VideoWriter, read_image, write_image
-from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
+from objloc_ros.methods.options import SEGMENTATION
+from objloc_ros.methods.tokencut import tokencut
 
 ON_BACKBONE = [method for method in HEADS if method not in IMAGE_METHODS]
 
@@ -111,7 +111,7 @@ def test_the_temporal_mode_keeps_what_a_frame_alone_would_miss(detect, tmp_path,
         seen = tokencut(features.keys, features.grid)
         return [[one] if next(frames) != 2 else [] for one in seen]
 
-    monkeypatch.setitem(METHODS, "tokencut", (TokenCutOptions, find))
+    monkeypatch.setitem(METHODS, "tokencut", find)
     with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
         for _ in range(4):
             writer.write(scene())

@@ -29,12 +29,12 @@ def test_export_and_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["export", "--weights", str(weights), "--batch", "dynamic", "--size", "16x24", "--out", str(out)]) == 0
     first, _, _, head, *rows = capsys.readouterr().out.splitlines()
     assert first == f"{out}: tiny, {out.stat().st_size / 1e6:.1f} MB"
-    assert head.split() == ["INPUT", "KEYS", "QUERIES", "VALUES", "CLS_ATTENTION"]
+    assert head.split() == ["INPUT", "KEYS", "QUERIES", "VALUES", "CLS_ATTENTION", "FOUND"]
     assert [row.split()[0] for row in rows] == ["1x3x16x24", "2x3x16x24"]
     assert all(float(cell) <= 1e-4 for row in rows for cell in row.split()[1:])
-    model = load_exported(out, backbone="tiny")
+    model = load_exported(out, backbone="tiny").model
     assert model.info.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert (model.fixed_batch, model.fixed_sides) == (None, [16, 24])
+    assert model.fixed == (None, 16, 24)
     assert str(Path(onnx_export.__file__).parents[2]).encode() not in out.read_bytes()
 
 
@@ -47,7 +47,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["input"] for row in facts["differences"]] == [[1, 3, 16, 24]] * 2
     assert max(row["keys"] for row in facts["differences"]) < 1e-5
     digest = hashlib.sha256(find_entry("tiny").path.read_bytes()).hexdigest()
-    assert load_exported(out).info.weights_sha256 == digest
+    assert load_exported(out).model.info.weights_sha256 == digest
 
 
 def test_a_detector_goes_into_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,9 @@ pytest.importorskip("rclpy")
 
 from objloc_ros.cli.options import add_flags, add_pipeline_options, collect_options, parse_pipeline
 from objloc_ros.engine.config import HEADS, NODES, PipelineConfig
-from objloc_ros.engine.heads.labelling import METHODS as SEGMENTATION
 from objloc_ros.engine.video_tracker import VideoOptions
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import FoundOptions
+from objloc_ros.methods.options import SEGMENTATION, FoundOptions
 from objloc_ros.nodes.parameter_docs import TABLES
 from objloc_ros.nodes.params import to_descriptor
 from objloc_ros.options import Option, describe

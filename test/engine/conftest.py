@@ -8,8 +8,8 @@ from segmentation_making import PROMPTS, normalised, picture
 import objloc_ros
 from objloc_ros.backbones.clip import build_clip_image, build_text_transformer
 from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, byte_pairs
-from objloc_ros.engine.heads.labelling import METHODS
 from objloc_ros.methods.maskclip import value_features
+from objloc_ros.methods.options import SEGMENTATION
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def load(weights, single):
     def make(*methods, prompts=PROMPTS, **options):
         pipeline = objloc_ros.load_pipeline(methods, device="cpu", clip_weights=weights)
         for method in methods:
-            if method in METHODS:
+            if method in SEGMENTATION:
                 pipeline.configure(method, **options)
         if prompts:
             pipeline.set_prompts(prompts)

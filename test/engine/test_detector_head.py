@@ -14,7 +14,8 @@ from objloc_ros.backbones.registry import find_entry
 from objloc_ros.cli.main import main
 from objloc_ros.engine.config import DISCOVERY, NODES, PipelineConfig
 from objloc_ros.engine.heads.detector import load_detector_head
-from objloc_ros.engine.loader import SharedLoader, list_labels
+from objloc_ros.engine.labels import list_labels
+from objloc_ros.engine.loader import SharedLoader
 from objloc_ros.engine.pipeline import build_pipeline, load_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.temporal import Memory

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 import objloc_ros
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.errors import WeightsError
 from objloc_ros.training.found_head import save_head
 

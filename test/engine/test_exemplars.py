@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from objloc_ros.engine.heads.labelling import METHODS
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.types import UNLABELLED
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
@@ -31,13 +31,13 @@ def scene(x, y, side=80, *, thing=True):
 
 @pytest.fixture(scope="module")
 def pipeline():
-    pipeline = load_pipeline(tuple(METHODS), "tiny", "cpu")
+    pipeline = load_pipeline(tuple(SEGMENTATION), "tiny", "cpu")
     exemplar = pipeline.learn_exemplar(scene(60, 60), BOX)
     pipeline.use_prompts(pipeline.encode_prompts(["red object", "blue object"], exemplars={"board": exemplar}))
     return pipeline
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SEGMENTATION)
 @pytest.mark.parametrize("background", ["found", "prompt", "none"])
 def test_every_method_finds_it_elsewhere(pipeline, method, background):
     assert pipeline.labels.names() == {0: "red object", 1: "blue object", 2: "board"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rcnn_making import CLUSTERS, PYRAMID, make_network
 
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.heads.rcnn import RcnnHead
 from objloc_ros.engine.heads.selfmask import SelfMaskHead

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.engine.heads.labelling import (
-    SegmentationOptions,
-    choose_classes,
-    find_regions,
-    label_pixels,
-    unite_regions,
-)
+from objloc_ros.engine.heads.labelling import choose_classes, find_regions, label_pixels, unite_regions
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.options import SegmentationOptions
 from objloc_ros.ops.geometry import Geometry
 from objloc_ros.types import UNLABELLED, LabelSet
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from objloc_ros.backbones.weights import load_backbone
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.found import load_found
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.transfers import DeviceTransfers
 
@@ -85,12 +85,12 @@ def crossings() -> Crossings:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, crossings: Crossings) -> Pipeline:
     transfers = DeviceTransfers(MetaLink(crossings.log))
-    for place in ("backbone", "heads.found"):
+    for place in ("backbone", "transfers"):
         monkeypatch.setattr(f"objloc_ros.engine.{place}.transfers_of", lambda device: transfers)
     backbone = Backbone(
         load_backbone("tiny", device=META), name="tiny", device=CPU, short_side=192
     )  # autocast knows no "meta"
-    return Pipeline(backbone, {"found": FoundHead(backbone="tiny", path=None, device=META)})
+    return Pipeline(backbone, {"found": load_found("tiny", path=None, device=META)})
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -7,7 +7,7 @@ import torch
 import objloc_ros
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.backbone import Backbone, resolve_device
-from objloc_ros.engine.heads.found import FoundHead
+from objloc_ros.engine.heads.found import load_found
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.errors import InputError, ParameterError, WeightsError
 from objloc_ros.evaluation.held_out_scenes import make_scenes
@@ -128,7 +128,7 @@ def test_device_auto_is_there():
 
 def test_native_resolution_is_the_default_of_dino(files, tmp_path):
     save_head(tmp_path / "head.safetensors", torch.randn(1, 384, 1, 1), torch.zeros(1))
-    head = FoundHead(backbone="dino_vits16", path=tmp_path / "head.safetensors", device=torch.device("cpu"))
+    head = load_found("dino_vits16", path=tmp_path / "head.safetensors", device=torch.device("cpu"))
     vit = build_vit("dino_vits16").eval()
     backbone = Backbone(vit, name="dino_vits16", device=torch.device("cpu"), short_side=vit.spec.short_side)
     pipeline = Pipeline(backbone, {"found": head})

@@ -10,12 +10,13 @@ import torch
 from rcnn_making import CLUSTERS, PYRAMID, make_network, save_checkpoint
 
 from objloc_ros.engine.config import PipelineConfig
-from objloc_ros.engine.heads.rcnn import RcnnHead, RcnnOptions, paste_mask, paste_objects
-from objloc_ros.engine.loader import list_labels
+from objloc_ros.engine.heads.rcnn import RcnnHead, paste_mask, paste_objects
+from objloc_ros.engine.labels import list_labels
 from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.results import InstanceResult
 from objloc_ros.engine.video_tracker import VideoOptions, VideoTracker
 from objloc_ros.errors import ParameterError
+from objloc_ros.methods.options import RcnnOptions
 from objloc_ros.methods.rcnn import RcnnObjects
 from objloc_ros.types import Size
 

@@ -7,9 +7,9 @@ import pytest
 from segmentation_making import BOTH, PROMPTS, picture, scene
 
 import objloc_ros
-from objloc_ros.engine.heads.labelling import ClipDiyOptions, MaskClipOptions
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
+from objloc_ros.methods.options import ClipDiyOptions, MaskClipOptions
 from objloc_ros.types import UNLABELLED
 
 

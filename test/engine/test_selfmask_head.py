@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.backbones.vit import SPECS
+from objloc_ros.backbones.specs import SPECS
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.engine.results import SaliencyResult
 from objloc_ros.errors import ParameterError, WeightsError
 from objloc_ros.methods.selfmask import SelfMask, load_selfmask, save_selfmask, upsample
-from objloc_ros.ops.geometry import plan, to_input
+from objloc_ros.ops.geometry import plan
+from objloc_ros.ops.inputs import to_input
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,7 @@ def test_found_sees_the_same_through_a_device(monkeypatch: pytest.MonkeyPatch, c
     images = [picture(n, (384, 512)) for n in range(count)]  # halved to 192 x 256: equal to the bit
     wanted = load_pipeline(("found",), device="cpu").run(images)
     shared = DeviceTransfers(StandIn(5, computes_at_once=True))
-    for place in ("backbone", "heads.found"):
+    for place in ("backbone", "transfers"):
         monkeypatch.setattr(f"objloc_ros.engine.{place}.transfers_of", lambda device: shared)
     for here, there in zip(wanted, load_pipeline(("found",), device="cpu").run(images), strict=True):
         assert np.array_equal(here["found"].saliency, there["found"].saliency)

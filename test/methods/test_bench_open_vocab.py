@@ -14,7 +14,8 @@ from objloc_ros.backbones.clip_text import SPECIAL_TOKENS, ClipText, Tokenizer, 
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.prompts import check_prompts
 from objloc_ros.methods.clip_diy import fuse, resized_windows, similarity, split_windows, windows_per_row
-from objloc_ros.ops.geometry import plan, to_input
+from objloc_ros.ops.geometry import plan
+from objloc_ros.ops.inputs import to_input
 from objloc_ros.scenes.video import drive_video
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

@@ -10,16 +10,9 @@ import torch
 from scipy import ndimage
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.methods.found import (
-    FoundOptions,
-    background_mask,
-    background_seed,
-    corloc_box,
-    head_logits,
-    head_weights,
-    localise,
-    refine_mask,
-)
+from objloc_ros.methods.found import corloc_box, localise, refine_mask
+from objloc_ros.methods.found_network import background_mask, background_seed, head_logits, head_weights
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.ops.geometry import plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +106,7 @@ def test_saliency_is_the_sigmoid_of_upsampled_logits(size: tuple, patch: int, sh
     logits = torch.randn(geometry.grid, generator=torch.Generator().manual_seed(0)) * 4
     up = torch.nn.functional.interpolate(logits[None, None], geometry.padded, mode="bilinear", align_corners=False)
     height, width = geometry.resized
-    result = localise(logits, geometry=geometry, options=EVERYTHING)
+    result = localise(logits.numpy(), geometry=geometry, options=EVERYTHING)
     np.testing.assert_allclose(result.saliency, up[0, 0, :height, :width].sigmoid(), rtol=0, atol=1e-5)
     assert result.mask.shape == geometry.resized
     assert (result.mask == (result.saliency > 0.5)).all()
@@ -253,4 +246,3 @@ def test_options_name_the_value_they_refuse(option: str, value: object) -> None:
 )
 def test_corloc_box(rows: tuple, image_size: tuple, box: tuple | None) -> None:
     assert corloc_box(field(*rows), 8, image_size) == box
-    assert corloc_box(torch.from_numpy(field(*rows)), 8, image_size) == box

@@ -9,7 +9,9 @@ import pytest
 import torch
 from golden_cases import GOLDEN, find_cases, load_case, load_features, to_device, unpack_masks
 
-from objloc_ros.methods.found import FoundOptions, background_mask, background_seed, head_logits, head_weights, localise
+from objloc_ros.methods.found import localise
+from objloc_ros.methods.found_network import background_mask, background_seed, head_logits, head_weights
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.ops.geometry import plan
 
 
@@ -36,8 +38,8 @@ def test_head(path: Path) -> None:
     features = to_device(case["features"].astype(np.float32))[None]
     weight, bias = to_device(released["weight"]), to_device(released["bias"])
     grid, size = tuple(case["grid"].tolist()), tuple(case["image_size"].tolist())
-    logits = head_logits(features, weight, bias, grid)[0]
-    np.testing.assert_allclose(logits.cpu(), case["preds"], rtol=1e-5, atol=1e-4)
+    logits = head_logits(features, weight, bias, grid)[0].cpu().numpy()
+    np.testing.assert_allclose(logits, case["preds"], rtol=1e-5, atol=1e-4)
     geometry = plan(size, patch=int(case["patch"]), short_side=None)
     assert geometry.grid == grid
     result = localise(logits, geometry=geometry, options=FoundOptions(min_area=0))

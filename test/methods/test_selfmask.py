@@ -9,7 +9,7 @@ import torch
 from golden_cases import DEVICE, find_cases, load_case, to_device
 from safetensors.torch import load_file, save_file
 
-from objloc_ros.backbones.vit import SPECS, ViTSpec
+from objloc_ros.backbones.specs import SPECS, ViTSpec
 from objloc_ros.errors import InputError, WeightsError
 from objloc_ros.methods.selfmask import SelfMask, keep_or_resample, load_selfmask, save_selfmask, upsample
 

@@ -10,8 +10,9 @@ import torch
 
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.methods import vote as module
+from objloc_ros.methods.options import VoteOptions
 from objloc_ros.methods.patch_object import PatchObject
-from objloc_ros.methods.vote import VoteOptions, spectral_candidates, vote_objects
+from objloc_ros.methods.vote import spectral_candidates, vote_objects
 from objloc_ros.types import Features
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,7 +12,8 @@ import torch
 from objloc_ros.errors import InputError
 from objloc_ros.ops import device_input as module
 from objloc_ros.ops.device_input import DeviceInput, area_weights, halve
-from objloc_ros.ops.geometry import Geometry, plan, steps, to_input
+from objloc_ros.ops.geometry import Geometry, plan, steps
+from objloc_ros.ops.inputs import to_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from objloc_ros.errors import InputError, ParameterError
-from objloc_ros.ops.geometry import boxes_to_source, map_to_source, plan, resize, to_input
+from objloc_ros.ops.geometry import boxes_to_source, map_to_source, plan, resize
+from objloc_ros.ops.inputs import to_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDES = st.integers(1, 700)

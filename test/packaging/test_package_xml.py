@@ -110,7 +110,19 @@ def test_what_evaluation_imports_is_required():
     assert set(EVALUATION.values()) <= packages_in("requirements-evaluation.txt")
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-evaluation.txt", "requirements-dev.txt"])
+def test_a_light_installation_has_the_versions_of_the_whole_one() -> None:
+    whole = {
+        line.partition(";")[0]
+        for file in ("requirements.txt", "requirements-detect.txt")
+        for line in (ROOT / file).read_text().splitlines()
+    }
+    light = [line for line in (ROOT / "requirements-light.txt").read_text().splitlines() if not line.startswith("#")]
+    assert set(light) <= whole
+
+
+@pytest.mark.parametrize(
+    "file", ["requirements.txt", "requirements-light.txt", "requirements-evaluation.txt", "requirements-dev.txt"]
+)
 def test_constraints_pin_every_requirement(file):
     pinned = packages_in("constraints.txt") | packages_in("constraints-bare.txt")
     assert packages_in(file) <= pinned

@@ -9,8 +9,8 @@ import pytest
 from waiting import PATIENCE_S
 
 pytest.importorskip("uv")
-import resolve_requirements  # noqa: E402
-from resolve_requirements import CONSTRAINTS, PYTHONS, Case, Result, judge, list_cases  # noqa: E402
+import resolve_requirements
+from resolve_requirements import CONSTRAINTS, PYTHONS, Case, Result, judge, list_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIMAGE = Result("", "Because scikit-image==0.25.2 has no usable wheels")

@@ -11,7 +11,7 @@ import numpy as np
 from gate import Gate
 
 from objloc_ros.engine.results import InstanceResult, Result
-from objloc_ros.methods.maskcut import MaskCutOptions
+from objloc_ros.methods.options import MaskCutOptions
 from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.discovery import DiscoveryAdapter
 from objloc_ros.nodes.perception_node import PerceptionNode

@@ -10,7 +10,7 @@ import numpy as np
 from gate import Gate
 
 from objloc_ros.engine.results import Result, SaliencyResult
-from objloc_ros.methods.found import FoundOptions
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.found import FoundAdapter
 from objloc_ros.nodes.perception_node import PerceptionNode

@@ -19,7 +19,7 @@ from objloc_ros.engine.heads.discovery import DiscoveryHead
 from objloc_ros.engine.heads.found import FoundHead
 from objloc_ros.engine.loader import Loader, SharedLoader
 from objloc_ros.engine.results import InstanceResult
-from objloc_ros.methods.token_detector import DetectorOptions
+from objloc_ros.methods.options import DetectorOptions
 from objloc_ros.nodes import diagnostics, perception, process
 from objloc_ros.types import Features
 

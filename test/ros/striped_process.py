@@ -14,9 +14,10 @@ import torch
 from gate import Gate
 
 from objloc_ros.engine.backbone import Backbone
-from objloc_ros.engine.heads.labelling import METHODS, label_pixels
+from objloc_ros.engine.heads.labelling import label_pixels
 from objloc_ros.engine.pipeline import Pipeline
 from objloc_ros.engine.prompts import PromptEncoder
+from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.nodes import diagnostics, process
 from objloc_ros.nodes.perception_node import PerceptionNode
 from objloc_ros.nodes.segmentation import SegmentationAdapter
@@ -27,7 +28,7 @@ CPU = torch.device("cpu")
 
 class StripedHead:
     def __init__(self, method, delay_s):
-        self.default_options, self.sure, self.delay_s = METHODS[method](), SURE[method], delay_s
+        self.default_options, self.sure, self.delay_s = SEGMENTATION[method](), SURE[method], delay_s
 
     def reads_features(self, options):
         return False
@@ -67,7 +68,7 @@ class SlowEncoder(PromptEncoder):
 
 def load(frame_s, encode_s):
     """A pipeline; no backbone, since no head reads its features."""
-    heads = {method: StripedHead(method, frame_s) for method in METHODS}
+    heads = {method: StripedHead(method, frame_s) for method in SEGMENTATION}
     vit = SimpleNamespace(patch=8, spec=SimpleNamespace(bfloat16=False))
     encoder = SlowEncoder(encode_s)
     return Pipeline(Backbone(vit, name="none", device=CPU, short_side=None), heads, encoder)

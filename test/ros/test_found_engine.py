@@ -10,7 +10,8 @@ pytest.importorskip("vision_msgs")
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
-from objloc_ros.backbones.vit import SPECS, build_vit
+from objloc_ros.backbones.specs import SPECS
+from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.pipeline import load_pipeline
 from objloc_ros.methods.selfmask import SelfMask, save_selfmask
 

@@ -10,7 +10,7 @@ import torch
 from detector_toy import ColourBackbone
 
 from objloc_ros.errors import ParameterError
-from objloc_ros.methods.found import background_mask, head_logits
+from objloc_ros.methods.found_network import background_mask, head_logits
 from objloc_ros.scenes.compose import Bank
 from objloc_ros.training import found_scenes
 from objloc_ros.training.found_scenes import (

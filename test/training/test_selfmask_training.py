@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from objloc_ros.backbones.vit import ViT, ViTSpec, build_transformer
+from objloc_ros.backbones.specs import ViTSpec
+from objloc_ros.backbones.vit import ViT, build_transformer
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import write_image
 from objloc_ros.io.rle import encode

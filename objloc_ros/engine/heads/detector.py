@@ -13,15 +13,9 @@ from objloc_ros.engine.ignored import MIN_DETECTION_LEFT, cut_objects
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.methods.detector_file import DetectorInfo, find_detector, load_detector, read_exported_detector
+from objloc_ros.methods.options import DetectorOptions
 from objloc_ros.methods.refinement import refine
-from objloc_ros.methods.token_detector import (
-    PIXELS_PER_PATCH,
-    Decoded,
-    Dense,
-    DetectorOptions,
-    TokenDetector,
-    decode,
-)
+from objloc_ros.methods.token_detector import PIXELS_PER_PATCH, Decoded, Dense, TokenDetector, decode
 from objloc_ros.ops.geometry import Geometry, resize
 from objloc_ros.ops.regions import BoolMap
 from objloc_ros.types import Features, Image
@@ -52,7 +46,7 @@ class DetectorHead:
     def see(self, features: Features) -> Dense:
         """Return what the network says about each patch."""
         if self._detector is None:
-            return Dense(**features.answers)
+            return Dense(**{name: features.answers[name] for name in Dense._fields if name in features.answers})
         dense: Dense = self._detector(features.keys.mT.unflatten(2, features.grid))
         return dense
 

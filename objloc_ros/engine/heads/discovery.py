@@ -12,18 +12,27 @@ from torch import Tensor
 from objloc_ros.engine.ignored import cut_objects, look_away
 from objloc_ros.engine.results import Batch, InstanceResult
 from objloc_ros.engine.timings import stage
-from objloc_ros.methods.deep_spectral import DeepSpectralOptions, deep_spectral
-from objloc_ros.methods.dino_seg import DinoSegOptions, dino_seg
-from objloc_ros.methods.lost import LostOptions, lost
-from objloc_ros.methods.maskcut import MaskCutOptions, maskcut
+from objloc_ros.methods.deep_spectral import deep_spectral
+from objloc_ros.methods.dino_seg import dino_seg
+from objloc_ros.methods.lost import lost
+from objloc_ros.methods.maskcut import maskcut
+from objloc_ros.methods.options import (
+    PATCH_METHODS,
+    DeepSpectralOptions,
+    DinoSegOptions,
+    LostOptions,
+    MaskCutOptions,
+    Post,
+    TokenCutOptions,
+    VoteOptions,
+)
 from objloc_ros.methods.patch_object import PatchObject, separation
-from objloc_ros.methods.refinement import Post, refine
-from objloc_ros.methods.tokencut import TokenCutOptions, tokencut
-from objloc_ros.methods.vote import VoteOptions, vote_objects
+from objloc_ros.methods.refinement import refine
+from objloc_ros.methods.tokencut import tokencut
+from objloc_ros.methods.vote import vote_objects
 from objloc_ros.ops.crf import DEEP_SPECTRAL, MASKCUT, CrfOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source, resize
 from objloc_ros.ops.regions import BoolMap, extent
-from objloc_ros.options import Options
 from objloc_ros.types import Detections, Features, Image
 
 Objects = list[list[PatchObject]]
@@ -57,15 +66,15 @@ def _vote(features: Features, options: VoteOptions) -> Objects:
     return vote_objects(features, candidates=options.candidates, small_large=options.small_large)
 
 
-METHODS: dict[str, tuple[type[Options], Callable[[Features, Any], Objects]]] = {
-    "lost": (LostOptions, _lost),
-    "tokencut": (TokenCutOptions, _tokencut),
-    "deep_spectral": (DeepSpectralOptions, _deep_spectral),
-    "maskcut": (MaskCutOptions, _maskcut),
-    "dino_seg": (DinoSegOptions, _dino_seg),
-    "vote": (VoteOptions, _vote),
+METHODS: dict[str, Callable[[Features, Any], Objects]] = {
+    "lost": _lost,
+    "tokencut": _tokencut,
+    "deep_spectral": _deep_spectral,
+    "maskcut": _maskcut,
+    "dino_seg": _dino_seg,
+    "vote": _vote,
 }
-"""Methods of patch objects by name: their options, and how each reads a batch of features."""
+"""How each of `PATCH_METHODS` reads a batch of features."""
 
 
 class DiscoveryHead:
@@ -79,10 +88,10 @@ class DiscoveryHead:
     """
 
     def __init__(self, method: str) -> None:
-        options, self._find = METHODS[method]
+        self._find = METHODS[method]
         self._method = method
         self._crf = DEEP_SPECTRAL if method == "deep_spectral" else MASKCUT
-        self.default_options = options()
+        self.default_options: Any = PATCH_METHODS[method]()
 
     def reads_features(self, options: Any) -> bool:
         """Return True: every discovery method reads keys or attention."""

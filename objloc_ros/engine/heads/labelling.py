@@ -2,86 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from objloc_ros.engine.results import SemanticResult
-from objloc_ros.methods.clip_diy import Placement, gate_by_saliency
+from objloc_ros.methods.clip_diy import gate_by_saliency
+from objloc_ros.methods.options import Background, SegmentationOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
 from objloc_ros.ops.regions import BoolMap, components
-from objloc_ros.options import Options, option
 from objloc_ros.types import BACKGROUND, UNLABELLED, Detections, Image, LabelSet
-
-Background = Literal["found", "prompt", "none"]
-Correlations = Literal["auto", "head", "dino"]
 
 LOGIT_SCALE = 100.0
 """CLIP's factor of cosines before the softmax."""
-
-
-@dataclass(frozen=True)
-class SegmentationOptions(Options):
-    """What the open-vocabulary methods have in common."""
-
-    background: Background = option(
-        "found",
-        "What stays unlabelled: where FOUND (or CLIP-DINOiser's own head) sees no object (`found`), where the word "
-        "background fits best (`prompt`), or nothing (`none`).",
-        choices=get_args(Background),
-    )
-    per_region: bool = option(
-        False,
-        "Give each connected region outside the background one label, that of the greatest mean probability in it, "
-        "instead of one to each pixel, and none to those below min_area.",
-    )
-    threshold: float = option(0.0, "Least confidence of a label.", low=0, high=1)
-    min_area: float = option(0.001, "Smallest reported region as a fraction of the image.", low=0, high=1)
-
-
-@dataclass(frozen=True)
-class ClipDiyOptions(SegmentationOptions):
-    """CLIP-DIY's choices."""
-
-    placement: Placement = option(
-        "centred",
-        "Where a window's answer belongs: `centred` at its centre, `tiled` as the original has it, `nearest` "
-        "tiled without interpolation.",
-        choices=get_args(Placement),
-    )
-
-
-@dataclass(frozen=True)
-class MaskClipOptions(SegmentationOptions):
-    """MaskCLIP's choices."""
-
-
-@dataclass(frozen=True)
-class DinoiserOptions(SegmentationOptions):
-    """CLIP-DINOiser's choices."""
-
-    gamma: float = option(0.2, "Correlations of patches below this are cut to 0.", low=0, high=1)
-    delta: float = option(
-        0.99, "A background pixel stays unlabelled if no prompt is more probable than this.", low=0, high=1
-    )
-    correlations: Correlations = option(
-        "auto",
-        "`head` takes those of the trained convolutions, `dino` those of the backbone's values without any training, "
-        "`auto` the head's if there is one.",
-        choices=get_args(Correlations),
-    )
-
-
-METHODS: dict[str, type[SegmentationOptions]] = {
-    "clip_diy": ClipDiyOptions,
-    "maskclip": MaskClipOptions,
-    "clip_dinoiser": DinoiserOptions,
-}
-"""Open-vocabulary methods by name, with their options."""
 
 
 def choose_classes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from torch.nn import functional as F
 from objloc_ros.engine.ignored import MIN_DETECTION_LEFT, cut_objects
 from objloc_ros.engine.results import Batch, ImageHead, InstanceResult
 from objloc_ros.engine.timings import stage
+from objloc_ros.methods.options import RcnnOptions
 from objloc_ros.ops.geometry import Geometry, boxes_to_source
-from objloc_ros.options import Options, option
 from objloc_ros.types import Detections, Image, Size, size_of
 
 if TYPE_CHECKING:  # imports torchvision, which a node's parameters need not wait for
@@ -26,29 +25,6 @@ Where = tuple[slice, slice]
 
 MASK_THRESHOLD = 0.5
 """Least probability of a pixel of a mask."""
-
-
-@dataclass(frozen=True)
-class RcnnOptions(Options):
-    """Which detections are reported."""
-
-    threshold: float | None = option(
-        None,
-        "Least score, itself excluded.",
-        kind=float,
-        low=0,
-        high=1,
-        unset="that of the network's paper, 0 or 0.01",
-    )
-    nms_iou: float | None = option(
-        None,
-        "Greatest IoU of two detections of a class; the better one stays.",
-        kind=float,
-        low=0,
-        high=1,
-        unset="that of the network's paper, 0.5 or 0.4",
-    )
-    max_detections: int = option(100, "Most objects in one frame; the best stay.", low=1, high=1000)
 
 
 class RcnnHead(ImageHead):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,16 +18,7 @@ from objloc_ros.backbones.lite_clip import LiteImage
 from objloc_ros.engine.backbone import has_bfloat16_units
 from objloc_ros.engine.heads.exemplars import mark_exemplars
 from objloc_ros.engine.heads.found import FoundHead
-from objloc_ros.engine.heads.labelling import (
-    METHODS,
-    ClipDiyOptions,
-    DinoiserOptions,
-    MaskClipOptions,
-    SegmentationOptions,
-    choose_classes,
-    label_pixels,
-    unite_regions,
-)
+from objloc_ros.engine.heads.labelling import choose_classes, label_pixels, unite_regions
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
@@ -44,6 +36,13 @@ from objloc_ros.methods.clip_diy import (
 )
 from objloc_ros.methods.found import upsampled_saliency
 from objloc_ros.methods.maskclip import dense_features, value_features
+from objloc_ros.methods.options import (
+    SEGMENTATION,
+    ClipDiyOptions,
+    DinoiserOptions,
+    MaskClipOptions,
+    SegmentationOptions,
+)
 from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import Image, Size, size_of
 
@@ -66,7 +65,7 @@ class SegmentationHead:
     """One open-vocabulary method.
 
     Args:
-        method: A key of `METHODS`.
+        method: A key of `SEGMENTATION`.
         towers: What it runs on.
         device: Where the towers are.
     """
@@ -81,7 +80,7 @@ class SegmentationHead:
         self._clip, self._found, self._dinoiser_head = towers
         self._device, self._transfers = device, transfers_of(device)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))
-        self.default_options = METHODS[method]()
+        self.default_options = SEGMENTATION[method]()
 
     def reads_features(self, options: SegmentationOptions) -> bool:
         """Return whether FOUND's map of the background or CLIP-DINOiser's untrained correlations are wanted."""
@@ -186,7 +185,7 @@ class SegmentationHead:
         """Label the pixels of cosine maps float32 [B, 1 + P, h', w'] of these geometries."""
         saliencies: Sequence[Tensor | None] = [None] * len(cosine_maps)
         if options.background == "found":
-            logits = self._found.logits(batch.require_features()).cpu()  # B h w
+            logits = self._found.logits(batch.require_features()).float().cpu().numpy()  # B h w
             saliencies = [
                 self._resize_saliency(image_logits, found_geometry, geometry.resized)
                 for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
@@ -207,7 +206,7 @@ class SegmentationHead:
             results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
         return results
 
-    def _resize_saliency(self, logits: Tensor, geometry: Geometry, size: Size) -> Tensor:
+    def _resize_saliency(self, logits: npt.NDArray[np.float32], geometry: Geometry, size: Size) -> Tensor:
         """Bring FOUND's saliency of one image from its own size to another: float32 [h', w'] in [0, 1]."""
         saliency = cv2.resize(upsampled_saliency(logits, geometry), size[::-1], interpolation=cv2.INTER_LINEAR)
         return torch.from_numpy(saliency).to(self._device)

@@ -11,7 +11,8 @@ from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, ImageHead, SaliencyResult
 from objloc_ros.engine.timings import stage
 from objloc_ros.engine.transfers import transfers_of
-from objloc_ros.methods.found import FoundOptions, localise_saliency
+from objloc_ros.methods.found import localise_saliency
+from objloc_ros.methods.options import FoundOptions
 from objloc_ros.ops.geometry import boxes_to_source, plan
 from objloc_ros.types import Detections, Image, size_of
 
