@@ -50,6 +50,7 @@ setup(
             "found = objloc_ros.nodes.found:main",
             "discovery = objloc_ros.nodes.discovery:main",
             "segmentation = objloc_ros.nodes.segmentation:main",
+            "locate = objloc_ros.nodes.locate:main",
             "perception = objloc_ros.nodes.perception:main",
             "image_source = objloc_ros.nodes.image_source:main",
         ],

@@ -2,6 +2,7 @@
 
 ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=found,segmentation prompts:="car, tree"
 ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw methods:=discovery method:=detector
+ros2 launch objloc_ros objloc.launch.py camera:=/front/image_raw depth:=/front/aligned_depth/image_raw
 
 The nodes live in the camera's namespace (here ``/front/found``), so that their topics do not depend on how processes
 are laid out. Empty arguments leave a setting to the parameter file.
@@ -29,6 +30,20 @@ ARGUMENTS = (
         "prompts",
         default_value="",
         description="What segmentation looks for, comma-separated: 'red car, traffic cone'.",
+    ),
+    DeclareLaunchArgument(
+        "depth",
+        default_value="",
+        description="Topic of depth images registered to the camera's, or its .../compressedDepth: starts a locate "
+        "node, which places the objects of the first method.",
+    ),
+    DeclareLaunchArgument(
+        "camera_info",
+        default_value="",
+        description="Topic that describes the depth images; empty: the one beside them.",
+    ),
+    DeclareLaunchArgument(
+        "target_frame", default_value="", description="Frame of the places, by tf2; empty: the depth images' own."
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes; empty: the camera's."),
     DeclareLaunchArgument(
@@ -68,14 +83,53 @@ def launch_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         for method in methods
     ]
+    nodes += make_locate(given, namespace, methods[0], settings)
     return [*launching.make_profile_actions(context, CONFIG / "fastdds_shm.xml"), *nodes]
 
 
-def parse_topic(text: str) -> str:
+def make_locate(
+    given: dict[str, str], namespace: str, method: str, settings: dict[str, str | bool]
+) -> list[LaunchDescriptionEntity]:
+    """Return the node that places the objects of a method's node; none without depth images."""
+    if not given["depth"]:
+        beside = [name for name in ("camera_info", "target_frame") if given[name]]
+        if beside:
+            raise ValueError(f"{' and '.join(beside)} is for the locate node, which depth starts: set depth, too")
+        return []
+    depth, transport, _ = given["depth"].partition("/compressedDepth")
+    depth = parse_topic(depth, "depth")
+    mask = "instance_mask" if method == "discovery" else "mask"
+    own = {name: settings[name] for name in ("autostart", "use_sim_time") if name in settings}
+    if transport:
+        own["depth_transport"] = "compressedDepth"
+    if given["target_frame"]:
+        own["target_frame"] = given["target_frame"]
+    return [
+        Node(
+            package="objloc_ros",
+            executable="locate",
+            name="locate",
+            namespace=namespace,
+            parameters=[launching.check_file(given["params_file"] or str(CONFIG / "locate.yaml")), own],
+            remappings=[
+                ("detections", f"{method}/detections"),
+                ("mask", f"{method}/{mask}"),
+                ("label_info", f"{method}/label_info"),
+                ("depth", depth),
+                ("depth/compressedDepth", f"{depth}/compressedDepth"),
+                ("camera_info", given["camera_info"] or f"{depth.rpartition('/')[0]}/camera_info"),
+            ],
+            output="screen",
+            **launching.read_process_options(given),
+        )
+    ]
+
+
+def parse_topic(text: str, argument: str = "camera") -> str:
     """Return the absolute name of an image topic: relative to the nodes' namespace it would hold that twice."""
     name = "/" + text.strip("/")
     if name == "/":
-        raise ValueError(f"camera must name an image topic such as /front/image_raw, got {text!r}")
+        raise ValueError(f"{argument} must name an image topic such as /front/image_raw, got {text!r}")
     return name
 
 

@@ -6,6 +6,12 @@ python=$1
 need_gb=$2
 missing=""
 
+system="$(uname -s) on $(uname -m)"
+if [ "$system" != "Linux on x86_64" ]; then
+    echo "objloc_ros: no ROS 2 wheels for $system; \`objloc detect\` works there: docs/install.md, Without ROS" >&2
+    exit 1
+fi
+
 lacks() { missing="$missing$(printf '  - %-46s %s' "$1" "$2")\n"; }
 
 if ! command -v "$python" >/dev/null 2>&1; then
@@ -25,7 +31,7 @@ command -v g++ >/dev/null 2>&1 || lacks "the C++ compiler g++" "(apt install g++
 
 free_gb=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1048576))
 [ "$free_gb" -ge "$need_gb" ] ||
-    lacks "disk: $need_gb GB free here, there are $free_gb GB" "(PyTorch and ROS take 6 GB, unpacking more)"
+    lacks "disk: $need_gb GB free here, there are $free_gb GB" "(PyTorch and ROS take 5.5 GB, without CUDA less; unpacking more)"
 
 if [ -n "$missing" ]; then
     printf 'objloc_ros cannot be set up yet. This machine lacks:\n%b' "$missing" >&2

@@ -39,7 +39,7 @@ FLOORS: dict[str, set[str]] = {
 }
 """The rooms of the package from the ground up, and those that each stands on; it may use what they stand on, too."""
 
-ROS = {"builtin_interfaces", "cv_bridge", "launch", "launch_ros", "rcl_interfaces", "rclpy", "std_srvs"}
+ROS = {"builtin_interfaces", "cv_bridge", "launch", "launch_ros", "rcl_interfaces", "rclpy", "std_srvs", "tf2_ros"}
 ROS_ALLOWED = ("nodes/", "bags/", "benchmark/ros.py")
 """Beside the nodes what reads, replays and writes bags, and what measures a node's part of a frame."""
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from objloc_ros.backbones.clip import CLIP_SPECS, find_clip_spec
+from objloc_ros.backbones.clip import CLIP_SPECS, build_clip_image, build_text_transformer, find_clip_spec
 from objloc_ros.backbones.lite_clip import LITE_CLIP, LiteSpec
 from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.vit import build_vit
-from objloc_ros.backbones.weights import fingerprint
+from objloc_ros.backbones.weights import VISUAL, fingerprint
 from objloc_ros.benchmark.cases import FRAME, Case, NodeStages, SkippedCase, time_call
 from objloc_ros.benchmark.results import CaseResult, Roofline
 from objloc_ros.benchmark.roofline import (
@@ -43,6 +43,7 @@ from objloc_ros.engine.pipeline import Pipeline, build_pipeline
 from objloc_ros.engine.prompts import PromptEncoder
 from objloc_ros.engine.results import Head
 from objloc_ros.errors import ParameterError, WeightsError
+from objloc_ros.methods.clip_dinoiser import DinoiserHead, save_dinoiser_head
 from objloc_ros.methods.detector_file import DetectorInfo, save_detector
 from objloc_ros.methods.options import SEGMENTATION
 from objloc_ros.methods.token_detector import TokenDetector
@@ -53,7 +54,8 @@ from objloc_ros.types import Size
 T = TypeVar("T")
 
 RANDOM = "random:"
-"""Before the name of a backbone: its architecture with random weights, on which the time of a pass does not depend."""
+"""Before the name of a backbone or a CLIP model: its architecture with random weights, on which the time of a pass does
+not depend."""
 
 
 def architecture(backbone: str) -> str:
@@ -74,10 +76,11 @@ class BenchLoader(Loader):
     Args:
         random: Give the backbone, and FOUND's head or the detector for it, random weights. The head then finds
             something in places, but what follows it depends on the weights.
+        random_clip: Give both towers of CLIP, and CLIP-DINOiser's head, random weights.
     """
 
-    def __init__(self, *, random: bool) -> None:
-        self._random = random
+    def __init__(self, *, random: bool, random_clip: bool = False) -> None:
+        self._random, self._random_clip = random, random_clip
         self._kept: dict[Hashable, Any] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="objloc-bench-")
 
@@ -100,10 +103,15 @@ class BenchLoader(Loader):
         if self._random:
             make = self._random_detector if "detector" in config.methods else self._random_head
             config = replace(config, head_weights=make(config))
+        if self._random_clip and any(method in SEGMENTATION for method in config.methods):
+            towers, head = self._random_towers(config.clip)
+            config = replace(config, clip_weights=towers, dinoiser_weights=head)
         return self._once(("heads", config), lambda: super(BenchLoader, self).load_heads(config))
 
     def load_encoder(self, config: PipelineConfig) -> PromptEncoder:
         """See `Loader.encoder`."""
+        if self._random_clip and any(method in SEGMENTATION for method in config.methods):
+            config = replace(config, clip_weights=self._random_towers(config.clip)[0])
         return self._once(
             ("encoder", config.clip, config.device), lambda: super(BenchLoader, self).load_encoder(config)
         )
@@ -127,6 +135,20 @@ class BenchLoader(Loader):
             )
             save_detector(path, detector, info)
         return path
+
+    def _random_towers(self, clip: str) -> tuple[Path, Path]:
+        """Two files, as CLIP and CLIP-DINOiser's head are read from nothing else."""
+        towers, head = (Path(self._folder.name) / f"{clip}{end}.safetensors" for end in ("", "_dinoiser"))
+        if not head.exists():
+            spec = find_clip_spec(clip)
+            if spec.compact:
+                raise ParameterError(f"{RANDOM}{clip} has no tokens: name it without {RANDOM}")
+            torch.manual_seed(0)
+            image, text = build_clip_image(clip), build_text_transformer(clip)
+            state = {f"{VISUAL}{name}": value for name, value in image.visual.state_dict().items()}
+            save_file(state | text.state_dict(), towers)
+            save_dinoiser_head(head, DinoiserHead(spec.width))
+        return towers, head
 
     def _random_head(self, config: PipelineConfig) -> Path:
         """A file, as FOUND's head is read from nothing else."""
@@ -178,7 +200,7 @@ def measure(
         cases: What to measure.
         nodes: The node's stages for each size.
         rounds: How often.
-        clip: CLIP model of the open-vocabulary methods.
+        clip: CLIP model of the open-vocabulary methods, after "random:" for random weights.
         progress: Called `rounds + 1` times for each case.
 
     Raises:
@@ -204,7 +226,11 @@ def _load_cases(
     cases: Sequence[Case], nodes: Mapping[Size, NodeStages], clip: str, progress: Callable[[], object]
 ) -> tuple[list[_LoadedCase], list[SkippedCase]]:
     """Load every case and run it once."""
-    loaders = {name: BenchLoader(random=name.startswith(RANDOM)) for name in {case.backbone for case in cases}}
+    random_clip, clip = clip.startswith(RANDOM), clip.removeprefix(RANDOM)
+    loaders = {
+        name: BenchLoader(random=name.startswith(RANDOM), random_clip=random_clip)
+        for name in {case.backbone for case in cases}
+    }
     loaded, skipped = [], []
     for case in cases:
         loader = loaders[case.backbone]

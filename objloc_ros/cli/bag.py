@@ -21,6 +21,7 @@ from objloc_ros.bags.settings import DISCOVERY_VIDEO, PromptSet, number_sets, re
 from objloc_ros.bags.survey import count_images
 from objloc_ros.bags.truth_sources import TruthSpec
 from objloc_ros.cli.evaluate_files import BELOW
+from objloc_ros.cli.missing import RUN_LENGTHS, require
 from objloc_ros.cli.options import (
     add_engine_options,
     add_flags,
@@ -187,6 +188,8 @@ def run(args: argparse.Namespace) -> int:
         ParameterError: An option is out of range, or the folder is that of another run.
         WeightsError: Weights are missing or refused.
     """
+    if args.truth or args.ground_truth is not None:
+        require(RUN_LENGTHS)
     least, most = parse_limits(args.fail_under), parse_limits(args.fail_over)
     task, truth = parse_task(args), parse_truth(args).file
     shards = make_shards(args.bags, args.out)

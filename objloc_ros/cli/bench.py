@@ -22,6 +22,7 @@ from objloc_ros.benchmark.cases import EngineOnly, NodeStages, make_matrix
 from objloc_ros.benchmark.report import draw, format_markdown, format_text
 from objloc_ros.benchmark.results import BenchmarkRun, Comparison, check_machines, compare, describe_machine, read_run
 from objloc_ros.benchmark.run import architecture, measure
+from objloc_ros.cli.missing import describe_missing
 from objloc_ros.engine.backbone import resolve_device
 from objloc_ros.engine.config import HEADS
 from objloc_ros.errors import InputError, ObjlocError, ParameterError
@@ -74,7 +75,9 @@ CAMERA_FRAMES = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the matrix, the machine's settings, output and comparison."""
     add_axes(parser)
-    parser.add_argument("--clip", default="tiny_clip", metavar="NAME", help="CLIP model (default: %(default)s)")
+    parser.add_argument(
+        "--clip", default="tiny_clip", metavar="NAME", help="CLIP model, also random:NAME (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of an operation (default: torch's choice)")
     parser.add_argument("--smoke", action="store_true", help="a small matrix, seconds; other options still hold")
     parser.add_argument(
@@ -218,7 +221,7 @@ def _write(folder: Path, done: BenchmarkRun, compared: Comparison | None) -> Non
     try:
         write_image(folder / "bench.png", draw(done))
     except ImportError as error:
-        print(f"objloc: no bench.png: {error}: pip install -r requirements-evaluation.txt", file=sys.stderr)
+        print(f"objloc: no bench.png: it needs {describe_missing(error.name or 'matplotlib')}", file=sys.stderr)
 
 
 def _print(done: BenchmarkRun, compared: Comparison | None, args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from objloc_ros.cli.missing import EVALUATION, RUN_LENGTHS, describe_missing, require
 from objloc_ros.errors import ObjlocError
 from objloc_ros.io.sanitize import sanitize_line
 from objloc_ros.version import __version__
@@ -19,10 +20,17 @@ INTERRUPTED = 130
 
 
 class Command(NamedTuple):
-    """A sub-command: the module with its `add_arguments(parser)` and `run(args) -> int`, and a line of help."""
+    """A sub-command.
+
+    Attributes:
+        module: Module with its `add_arguments(parser)` and `run(args) -> int`.
+        help: A line of help.
+        needs: Modules without which it would break off later.
+    """
 
     module: str
     help: str
+    needs: tuple[str, ...] = ()
 
 
 SUBCOMMANDS: dict[str, Command] = {
@@ -31,11 +39,15 @@ SUBCOMMANDS: dict[str, Command] = {
     "bag": Command("objloc_ros.cli.bag", "run methods on every frame of a bag, and compare them with the truth"),
     "play": Command("objloc_ros.cli.play", "send a bag's images again at their pace, with /clock"),
     "train": Command("objloc_ros.cli.train", "train the embedded model or a FOUND head"),
-    "evaluate": Command("objloc_ros.cli.evaluate", "measure quality"),
-    "convert": Command("objloc_ros.cli.convert", "write a data set as COCO JSON"),
-    "prelabel": Command("objloc_ros.cli.prelabel", "label images, videos and bags for people to correct"),
-    "recurring": Command("objloc_ros.cli.recurring", "rank what comes back in the recordings of pre-labelled objects"),
-    "cluster": Command("objloc_ros.cli.cluster", "sort pre-labelled objects into kinds that a detector learns"),
+    "evaluate": Command("objloc_ros.cli.evaluate", "measure quality", EVALUATION),
+    "convert": Command("objloc_ros.cli.convert", "write a data set as COCO JSON", RUN_LENGTHS),
+    "prelabel": Command("objloc_ros.cli.prelabel", "label images, videos and bags for people to correct", RUN_LENGTHS),
+    "recurring": Command(
+        "objloc_ros.cli.recurring", "rank what comes back in the recordings of pre-labelled objects", RUN_LENGTHS
+    ),
+    "cluster": Command(
+        "objloc_ros.cli.cluster", "sort pre-labelled objects into kinds that a detector learns", RUN_LENGTHS
+    ),
     "bench": Command("objloc_ros.cli.bench", "measure speed, stage by stage, and compare it with a saved run"),
     "export": Command("objloc_ros.cli.export", "write a backbone as an ONNX file that runs in its place"),
     "weights": Command("objloc_ros.cli.weights", "list, fetch and verify model weights"),
@@ -63,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "objloc_ros":
             raise
-        print(f"objloc: error: this command needs the Python module {error.name!r}: not installed", file=sys.stderr)
+        print(f"objloc: error: this command needs {describe_missing(error.name)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("objloc: interrupted", file=sys.stderr)
@@ -79,6 +91,7 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for name, command in SUBCOMMANDS.items():
         subparser = commands.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
         if name == chosen:
+            require(command.needs)
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)

@@ -26,10 +26,11 @@ class FrameDroppedError(ObjlocError):
 
     Args:
         cause: Short name under which the frame is counted.
+        message: What happened, in words for the log; the cause alone if empty.
     """
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
+    def __init__(self, cause: str, message: str = "") -> None:
+        super().__init__(message or cause)
         self.cause = cause
 
 
@@ -110,10 +111,10 @@ class LatestSlot(Generic[T]):
         if dropped is not None:
             self._drop(dropped, cause)
 
-    def skip(self) -> None:
-        """Count a frame as superseded that was given up before it got here."""
+    def skip(self, cause: str = SUPERSEDED) -> None:
+        """Count a frame that was given up before it got here."""
         self._stats.count_received()
-        self._stats.count_dropped(SUPERSEDED)
+        self._stats.count_dropped(cause)
 
     def stop(self, timeout: float = 10.0) -> bool:
         """Drop the waiting frame and let the one in work finish.

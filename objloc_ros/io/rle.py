@@ -47,6 +47,12 @@ def count_pixels(mask: Mapping[str, Any]) -> int:
     return int(_coco_mask().area(mask))
 
 
+def find_box(mask: Mapping[str, Any]) -> list[float]:
+    """Return the box around the pixels, [x, y, width, height]; all 0 without any."""
+    box: list[float] = _coco_mask().toBbox(mask).tolist()
+    return box
+
+
 def encode_empty(size: Size) -> Rle:
     """Return the run lengths of a mask without any pixel."""
     return to_json(_coco_mask().encode(np.zeros(size, np.uint8, order="F")))

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from faster_coco_eval import COCO, COCOeval_faster
 
 from objloc_ros.io.rle import count_pixels
 from objloc_ros.metrics.base import Metric
@@ -65,13 +64,16 @@ def average_precision(
     """
     if not results:
         return dict.fromkeys((*STAT_INDEX, "recall50"), 0.0)
+    import faster_coco_eval as coco  # what only finds objects does not need it
+
     with contextlib.redirect_stdout(io.StringIO()):
-        expected = COCO()
+        expected = coco.COCO()
         # Ids of our own: 0 would mean "matched with nothing" there, and annotations of one id would be one.
         numbered = [{**annotation, "id": i} for i, annotation in enumerate(truth["annotations"], start=1)]
         expected.dataset = {**truth, "annotations": numbered}
         expected.createIndex()
-        evaluation = COCOeval_faster(expected, expected.loadRes([dict(result) for result in results]), iou_type)
+        found = expected.loadRes([dict(result) for result in results])
+        evaluation = coco.COCOeval_faster(expected, found, iou_type)
         evaluation.params.useCats = int(not class_agnostic)
         evaluation.run()
     figures = {name: max(0.0, float(evaluation.stats[place])) for name, place in STAT_INDEX.items()}

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from py_sod_metrics import MAE, Emeasure, Fmeasure, Smeasure
 
 from objloc_ros.errors import InputError
 from objloc_ros.metrics.base import Metric
@@ -169,6 +168,8 @@ def _f_tokencut(right: npt.NDArray[Any], chosen: npt.NDArray[Any], wanted: int) 
 
 def _standard(prediction: npt.NDArray[np.floating], wanted: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Compute PySODMetrics' figures of one image: it takes 8-bit maps and stretches them to the full range."""
+    from py_sod_metrics import MAE, Emeasure, Fmeasure, Smeasure  # what only finds objects does not need it
+
     pixels, truth = np.rint(prediction * 255).astype(np.uint8), wanted.astype(np.uint8) * np.uint8(255)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a successor with the same numbers; of means over no pixels

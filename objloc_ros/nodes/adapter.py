@@ -1,4 +1,4 @@
-"""What a perception node runs: the methods of one pipeline, made before the node, and driven by it."""
+"""What a node runs: an adapter, made before the node and driven by it; most hold the methods of one pipeline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
@@ -17,7 +17,7 @@ from objloc_ros.engine.config import WEIGHTS, PipelineConfig
 from objloc_ros.engine.heads.image_methods import IMAGE_METHODS
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import ParameterError
-from objloc_ros.nodes.camera import Frame
+from objloc_ros.nodes.camera import Camera, Frame, Source, Stamped
 from objloc_ros.nodes.conversions import RgbImage, mask_to_image, rgb_to_compressed, rgb_to_image
 from objloc_ros.nodes.diagnostics import device_memory_mb
 from objloc_ros.nodes.log import ThrottledLogger
@@ -74,27 +74,90 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
     return pipeline.build_pipeline(config, loader)
 
 
-class MethodAdapter(abc.ABC):
-    """Methods of one pipeline as a `PerceptionNode` drives them.
+F = TypeVar("F", bound=Stamped)
 
-    Life cycle: `listen` once; `check` and `apply` at any time; `load`, then `process` for each frame, then `release`.
 
-    Args:
-        pipeline_factory: Builds the pipeline.
+class Adapter(abc.ABC, Generic[F]):
+    """What a `PerceptionNode` does with the frames of its source.
+
+    Life cycle: `open_source` and `listen` once; `check` and `apply` at any time; `load`, then `process` for each frame,
+    then `release`.
 
     Attributes:
         name: Default name of the node.
-        parameters: All parameters of the node, `BACKBONE` among them.
+        parameters: All parameters of the node.
         outputs: Its topics.
-        methods: Methods that the node can run.
         leads: Whether the node keeps its camera's rate, so that slower ones may follow it, see `Camera`.
     """
 
     name: ClassVar[str]
     parameters: ClassVar[Table]
     outputs: ClassVar[tuple[Output, ...]]
-    methods: ClassVar[tuple[str, ...]]
     leads: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def open_source(self, node: LifecycleNode, values: Values, log: ThrottledLogger) -> Source:
+        """Return where a node of its own gets its frames from."""
+
+    @abc.abstractmethod
+    def check(self, values: Values) -> None:
+        """Raise ParameterError unless this complete set of values, each good alone, can be applied; changes nothing."""
+
+    @abc.abstractmethod
+    def apply(self, values: Values) -> None:
+        """Take a complete, checked set of values over; it holds from the next frame on."""
+
+    @abc.abstractmethod
+    def load(self, values: Values, host: Host) -> None:
+        """Get ready for frames."""
+
+    @abc.abstractmethod
+    def process(self, frame: F, outputs: Outputs, wanted: frozenset[str]) -> None:
+        """Answer a frame and publish what is wanted; called in the worker thread.
+
+        Args:
+            frame: The source's. Messages carry its very header.
+            outputs: The node's publishers.
+            wanted: Names of the outputs that somebody subscribes to.
+
+        Raises:
+            InputError: The frame cannot be used.
+            FrameDroppedError: It is given up, or the node is no longer active.
+        """
+
+    @abc.abstractmethod
+    def describe(self, values: Values) -> dict[str, str]:
+        """Return facts for the diagnostics."""
+
+    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:
+        """Subscribe to what else the node takes in; called once, when the node is whole."""
+
+    def reset(self) -> None:
+        """Forget the frames so far, because the camera's time jumped back: the next one begins another recording."""
+
+    def free_memory(self) -> None:
+        """Drop what frames have left behind; harmless where there were no frames."""
+
+    def release(self) -> None:
+        """Drop what was loaded; harmless where nothing is."""
+
+    def pass_key(self, values: Values) -> Hashable:
+        """Return what nodes agree on that read the same backbone passes."""
+        return ()
+
+
+class MethodAdapter(Adapter[Frame]):
+    """Methods of one pipeline, for the images of a camera.
+
+    Args:
+        pipeline_factory: Builds the pipeline.
+
+    Attributes:
+        parameters: All parameters of the node, `BACKBONE` among them.
+        methods: Methods that the node can run.
+    """
+
+    methods: ClassVar[tuple[str, ...]]
 
     def __init__(self, pipeline_factory: PipelineFactory = build_pipeline) -> None:
         self._pipeline_factory = pipeline_factory
@@ -105,19 +168,9 @@ class MethodAdapter(abc.ABC):
     def method_options(self, values: Values) -> Mapping[str, Mapping[str, Any]]:
         """Return the options of each method that these values ask for."""
 
-    @abc.abstractmethod
-    def process(self, frame: Frame, outputs: Outputs, wanted: frozenset[str]) -> None:
-        """Run the chosen method on a frame and publish what is wanted; called in the worker thread.
-
-        Args:
-            frame: The camera's. Messages carry its very header.
-            outputs: The node's publishers.
-            wanted: Names of the outputs that somebody subscribes to.
-
-        Raises:
-            ImageMessageError: The message holds no usable image.
-            FrameDroppedError: The node is no longer active.
-        """
+    def open_source(self, node: LifecycleNode, values: Values, log: ThrottledLogger) -> Camera:
+        """Return the camera of the chosen transport."""
+        return Camera(node, values["image_transport"], log)
 
     def check(self, values: Values) -> None:
         """Raise ParameterError unless this complete set of values, each good alone, can be applied; changes nothing."""
@@ -128,9 +181,6 @@ class MethodAdapter(abc.ABC):
                 f"{values['method']} needs another network than the loaded one: clean the node up, set method, and "
                 "configure it again"
             )
-
-    def listen(self, node: LifecycleNode, log: ThrottledLogger) -> None:  # noqa: B027 - most methods only look
-        """Subscribe to what else the node takes in; called once, when the node is whole."""
 
     def apply(self, values: Values) -> None:
         """Take a complete, checked set of values over; it holds from the next frame on."""
@@ -166,9 +216,6 @@ class MethodAdapter(abc.ABC):
         pipeline.ignore = values["ignore"]
         for method, options in self.method_options(values).items():
             pipeline.configure(method, **options)
-
-    def reset(self) -> None:  # noqa: B027 - a method that takes each frame alone has nothing to forget
-        """Forget the frames so far, because the camera's time jumped back: the next one begins another recording."""
 
     def free_memory(self) -> None:
         """Drop what frames have left behind on the device; networks stay. Harmless where there were no frames."""

@@ -1,4 +1,4 @@
-"""The camera's side of perception nodes: a subscription that is open only while needed, and the frames it brings.
+"""The camera's side of perception nodes: subscriptions that are open only while needed, and the frames they bring.
 
 A camera serves one node, or all nodes of one process: they share its subscription and its decoded pixels.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeAlias
 
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -35,6 +36,15 @@ INTRODUCTION_S = 0.5
 
 SILENCE_S = 3.0
 """Publishers that send nothing for this long are worth a warning, seconds."""
+
+
+class Stamped(Protocol):
+    """What a node answers; its results carry its header."""
+
+    @property
+    def header(self) -> Header:
+        """Stamp and frame, to be copied and never changed."""
+        ...
 
 
 class Frame:
@@ -100,6 +110,125 @@ class Client(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where a node's frames come from."""
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic whose messages the node answers."""
+        ...
+
+    def add(self, client: Any) -> None:
+        """Serve a node as soon as it wants frames."""
+        ...
+
+    def follow_demand(self) -> None:
+        """Subscribe while a node wants frames; call it whenever one may have changed its mind."""
+        ...
+
+    def serves(self, client: Any) -> bool:
+        """Whether a node gets frames at present."""
+        ...
+
+    def find_problem(self) -> str:
+        """Return why no frames come, in words for the diagnostics; empty when they do or need not."""
+        ...
+
+
+class Feed:
+    """A subscription that is opened and closed, and can tell why nothing comes.
+
+    Args:
+        node: Owner of the subscription; overrides of its QoS are parameters of this node.
+        msg_type: Message class.
+        topic: Full topic name.
+        on_message: Called in the executor with each message.
+        log: Told about messages that do not come.
+        profile: What is asked for, unless overridden.
+
+    Raises:
+        ParameterError: An override of the QoS is impossible.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        msg_type: type,
+        topic: str,
+        on_message: Callable[[Any], None],
+        log: ThrottledLogger,
+        profile: QoSProfile,
+    ) -> None:
+        self.topic = topic
+        self._node, self._msg_type, self._on_message, self._log = node, msg_type, on_message, log
+        self._subscription: Any = None
+        # Overrides change the profile in place, so that it always tells what is really asked for.
+        self._profile = profile
+        self._incompatible_policy: Any = None
+        self._latest_s = self._incompatible_since_s = 0.0
+        # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
+        # is needed, so that they are listed, and a bad one stops the node at its start.
+        try:
+            self.open()
+        except (RuntimeError, InvalidQosOverridesError) as error:
+            raise ParameterError(f"QoS overrides of '{self.topic}': {error}") from error
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is subscribed."""
+        return self._subscription is not None
+
+    def open(self) -> None:
+        """Subscribe."""
+        self._incompatible_policy = None
+        self._latest_s = time.monotonic()
+        self._subscription = self._node.create_subscription(
+            self._msg_type,
+            self.topic,
+            self._receive,
+            self._profile,
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
+            qos_overriding_options=qos.allow_overrides(),
+        )
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_subscription(self._subscription)
+        self._subscription = None
+
+    def find_problem(self) -> str:
+        """Look for publishers that send nothing; call it about once a second.
+
+        Returns:
+            Why nothing comes, in words for the diagnostics; empty when it does or need not.
+        """
+        if self._subscription is None:
+            return ""
+        publishers = self._node.count_publishers(self.topic)
+        now_s = time.monotonic()
+        if self._incompatible_policy is not None and now_s - self._incompatible_since_s > INTRODUCTION_S:
+            text = qos.explain_incompatible_publisher(self._node, self.topic, self._profile, self._incompatible_policy)
+            self._log.warn("incompatible_qos", text)
+        silence_s = now_s - self._latest_s
+        if silence_s < SILENCE_S:
+            return ""
+        if not publishers:
+            return f"no publisher of '{self.topic}'"
+        if self._incompatible_policy is not None:
+            return f"incompatible QoS on '{self.topic}'"
+        self._log.warn("silent_publisher", qos.explain_silent_publisher(self.topic, publishers, silence_s))
+        return f"no frame from '{self.topic}' for {silence_s:.0f} s"
+
+    def _receive(self, msg: Any) -> None:
+        self._latest_s = time.monotonic()
+        self._on_message(msg)
+
+    def _on_incompatible(self, event: Any) -> None:
+        self._incompatible_policy = event.last_policy_kind
+        self._incompatible_since_s = time.monotonic()
+
+
 class Camera:
     """Subscribes to a camera while one of its clients wants frames, and hands them on.
 
@@ -122,23 +251,16 @@ class Camera:
     """
 
     def __init__(self, node: Node, transport: str, log: ThrottledLogger) -> None:
-        self.node, self._log = node, log
-        self._msg_type = TRANSPORTS[transport]
-        self.topic: str = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
+        self.node = node
+        topic = node.resolve_topic_name("image") + ("/compressed" if transport == "compressed" else "")
         self._clients: list[Client] = []
         self._served: tuple[Client, ...] = ()  # those that want frames; replaced as a whole, read by other threads
-        self._subscription: Any = None
-        # Overrides change the profile in place, so that it always tells what is really asked for.
-        self._profile = qos.make_camera_profile()
-        self._incompatible_policy: Any = None
-        self._latest_frame_s = self._incompatible_since_s = 0.0
-        # rclpy declares (and checks) the QoS overrides when a subscription is made: have that done before the first one
-        # is needed, so that they are listed, and a bad one stops the node at its start.
-        try:
-            self._subscribe()
-        except (RuntimeError, InvalidQosOverridesError) as error:
-            raise ParameterError(f"QoS overrides of '{self.topic}': {error}") from error
-        self._unsubscribe()
+        self._feed = Feed(node, TRANSPORTS[transport], topic, self._on_message, log, qos.make_camera_profile())
+
+    @property
+    def topic(self) -> str:
+        """Full name of the image topic."""
+        return self._feed.topic
 
     def add(self, client: Client) -> None:
         """Serve a node, too, as soon as it wants frames."""
@@ -147,10 +269,10 @@ class Camera:
     def follow_demand(self) -> None:
         """Subscribe while a client wants frames; call it whenever one may have changed its mind."""
         self._served = tuple(client for client in self._clients if client.wants_frames())
-        if self._served and self._subscription is None:
-            self._subscribe()
-        elif not self._served and self._subscription is not None:
-            self._unsubscribe()
+        if self._served and not self._feed.is_open:
+            self._feed.open()
+        elif not self._served and self._feed.is_open:
+            self._feed.close()
 
     def serves(self, client: Client) -> bool:
         """Whether a node gets frames at present."""
@@ -162,45 +284,9 @@ class Camera:
         Returns:
             Why no frames come, in words for the diagnostics; empty when they do or need not.
         """
-        if self._subscription is None:
-            return ""
-        publishers = self.node.count_publishers(self.topic)
-        now_s = time.monotonic()
-        if self._incompatible_policy is not None and now_s - self._incompatible_since_s > INTRODUCTION_S:
-            text = qos.explain_incompatible_publisher(self.node, self.topic, self._profile, self._incompatible_policy)
-            self._log.warn("incompatible_qos", text)
-        silence_s = now_s - self._latest_frame_s
-        if silence_s < SILENCE_S:
-            return ""
-        if not publishers:
-            return f"no publisher of '{self.topic}'"
-        if self._incompatible_policy is not None:
-            return f"incompatible QoS on '{self.topic}'"
-        self._log.warn("silent_publisher", qos.explain_silent_publisher(self.topic, publishers, silence_s))
-        return f"no frame from '{self.topic}' for {silence_s:.0f} s"
-
-    def _subscribe(self) -> None:
-        self._incompatible_policy = None
-        self._latest_frame_s = time.monotonic()
-        self._subscription = self.node.create_subscription(
-            self._msg_type,
-            self.topic,
-            self._on_message,
-            self._profile,
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible),
-            qos_overriding_options=qos.allow_overrides(),
-        )
-
-    def _unsubscribe(self) -> None:
-        self.node.destroy_subscription(self._subscription)
-        self._subscription = None
-
-    def _on_incompatible(self, event: Any) -> None:
-        self._incompatible_policy = event.last_policy_kind
-        self._incompatible_since_s = time.monotonic()
+        return self._feed.find_problem()
 
     def _on_message(self, msg: Image | CompressedImage) -> None:
-        self._latest_frame_s = time.monotonic()
         frame, served = Frame(msg), self._served
         leader = next((client for client in served if client.leads), None)
         followers = [] if leader is None else [c for c in served if c is not leader and c.pass_key == leader.pass_key]

@@ -201,15 +201,29 @@ def decode(
         ImageMessageError: See `check_layout`.
     """
     layout = check_layout(encoding, height, width, step, data.size)
+    rows = read_rows(data, layout, width=width, step=step, big_endian=big_endian)
+    pixels = rows.reshape(len(rows), width, layout.channels) if layout.channels > 1 else rows
+    rgb = layout.convert(pixels)
+    return rgb.copy() if np.shares_memory(rgb, data) else rgb
+
+
+def read_rows(data: npt.NDArray[np.uint8], layout: Encoding, *, width: int, step: int, big_endian: bool) -> Pixels:
+    """Return the samples of an image that fits its encoding, [rows, width * channels] of the encoding's dtype.
+
+    Args:
+        data: uint8 [n], the message's data.
+        layout: The encoding, as `check_layout` returned it.
+        width: Pixels in a row.
+        step: Bytes from one row to the next.
+        big_endian: Byte order of samples wider than a byte.
+    """
     itemsize = np.dtype(layout.dtype).itemsize
-    rows = data.reshape(-1, step)[:, : width * layout.channels * itemsize]
+    rows: Pixels = data.reshape(-1, step)[:, : width * layout.channels * itemsize]
     if itemsize > 1:
         rows = np.ascontiguousarray(rows).view(layout.dtype)
         if big_endian != (sys.byteorder == "big"):
             rows = rows.byteswap()
-    pixels = rows.reshape(len(rows), width, layout.channels) if layout.channels > 1 else rows
-    rgb = layout.convert(pixels)
-    return rgb.copy() if np.shares_memory(rgb, data) else rgb
+    return rows
 
 
 CV_BRIDGE_ENCODINGS = frozenset(
@@ -272,7 +286,7 @@ def compressed_to_rgb(msg: CompressedImage) -> RgbImage:
         ImageMessageError: Neither JPEG nor PNG, truncated, or not decodable.
     """
     data = np.frombuffer(msg.data, np.uint8)
-    _check_complete(data.tobytes(), msg.format)
+    check_complete(data.tobytes(), msg.format)
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -285,7 +299,7 @@ def compressed_to_rgb(msg: CompressedImage) -> RgbImage:
     return ENCODINGS[{1: "mono8", 3: "bgr8", 4: "bgra8"}[channels]].convert(pixels)
 
 
-def _check_complete(data: bytes, name: str) -> None:
+def check_complete(data: bytes, name: str) -> None:
     """OpenCV decodes a truncated JPEG to a partly grey picture: refuse data without their end marker."""
     if not data:
         raise ImageMessageError("decode", f"compressed image of format {name!r} holds 0 bytes")

@@ -23,6 +23,9 @@ NODE_ARGUMENTS = (
         description="Method of the one node: maskcut, detector, ...; see docs/parameters.md.",
     ),
     DeclareLaunchArgument(
+        "weights", default_value="", description="Path of the weights of the network that looks at the images."
+    ),
+    DeclareLaunchArgument(
         "head_weights", default_value="", description="Head of the one node: the file of a token detector, or of FOUND."
     ),
     DeclareLaunchArgument(
@@ -97,8 +100,9 @@ def read_settings(given: dict[str, str], nodes: Sequence[str]) -> dict[str, str 
             )
     texts = ("backbone", "device", "method", "image_transport")
     chosen: dict[str, str | bool] = {name: given[name] for name in texts if given[name]}
-    if given["head_weights"]:
-        chosen["head_weights"] = check_file(given["head_weights"], "head_weights")
+    for name in ("weights", "head_weights"):
+        if given[name]:
+            chosen[name] = check_file(given[name], name)
     for name in ("autostart", "use_sim_time"):
         if given[name]:
             chosen[name] = given[name] == "true"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 from objloc_ros.engine.config import HEADS
-from objloc_ros.nodes import image_source, perception
+from objloc_ros.nodes import image_source, locate, perception
 from objloc_ros.nodes.params import Table, to_yaml
 from objloc_ros.options import Options, describe
 
 TABLES: dict[str, Table] = {
     **{name: adapter.parameters for name, adapter in perception.ADAPTERS.items()},
+    "locate": locate.PARAMETERS,
     "perception": perception.PARAMETERS,
     "image_source": image_source.PARAMETERS,
 }

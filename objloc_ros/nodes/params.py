@@ -117,19 +117,23 @@ def to_descriptor(option: Option) -> ParameterDescriptor:
     return descriptor
 
 
-CAMERA = (
-    Option("autostart", True, "Configure and activate at start; off for a life-cycle manager."),
-    Option("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
-    Option(
-        "max_age_ms",
-        500.0,
-        "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
-        live=True,
-        low=0,
-        high=60_000,
-    ),
+AUTOSTART = Option("autostart", True, "Configure and activate at start; off for a life-cycle manager.")
+
+MAX_AGE = Option(
+    "max_age_ms",
+    500.0,
+    "Frames older than this when their turn comes are dropped, in milliseconds; 0 switches the limit off.",
+    live=True,
+    low=0,
+    high=60_000,
 )
-"""Of every perception node."""
+
+CAMERA = (
+    AUTOSTART,
+    Option("image_transport", "raw", "Subscribe to `image` or to `image/compressed`.", choices=tuple(TRANSPORTS)),
+    MAX_AGE,
+)
+"""Of every node that looks at images."""
 
 IDLE_PRIORITY = Option(
     "idle_priority",

@@ -1,4 +1,4 @@
-"""The one perception node: life cycle, parameters, one camera in, lazy results out, honest accounts."""
+"""The one perception node: life cycle, parameters, one source of frames in, lazy results out, honest accounts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from std_srvs.srv import SetBool, Trigger
 from objloc_ros.engine.frame_stats import AgeClock, Arrival, FrameStats, StampAnomaly
 from objloc_ros.engine.latest_slot import SHUTDOWN, FrameDroppedError, LatestSlot
 from objloc_ros.errors import ObjlocError
-from objloc_ros.nodes.adapter import Host, MethodAdapter
-from objloc_ros.nodes.camera import Camera, Frame, OnDone
+from objloc_ros.nodes.adapter import Adapter, Host
+from objloc_ros.nodes.camera import Camera, OnDone, Source, Stamped
 from objloc_ros.nodes.diagnostics import NOT_WANTED, DiagnosticsPublisher, Report
 from objloc_ros.nodes.log import ThrottledLogger
 from objloc_ros.nodes.messages import stamp_ns
@@ -36,14 +36,14 @@ class Job:
     """One frame on its way through a node.
 
     Args:
-        frame: The camera's.
+        frame: The source's.
         arrival: When it came.
         recording: Number of times that the stamps had jumped back when it came.
         requests: Number of times that a frame had been asked for when it came.
         on_done: Told when the node is done with it, if anybody wants to know.
     """
 
-    frame: Frame
+    frame: Stamped
     arrival: Arrival
     recording: int
     requests: int
@@ -84,14 +84,15 @@ class FrameRequests:
 
 
 class PerceptionNode(LifecycleNode):
-    """Life-cycle node around the methods of an adapter.
+    """Life-cycle node around an adapter.
 
-    Subscribes to its camera only while active, listened to, and enabled or asked for one frame; keeps the newest frame;
-    has the adapter process it in a worker thread; counts and explains every frame that is not processed.
+    Subscribes to its source of frames, mostly a camera, only while active, listened to, and enabled or asked for one
+    frame; keeps the newest frame; has the adapter process it in a worker thread; counts and explains every frame that
+    is not processed.
 
     Args:
         adapter: What the node runs; its alone.
-        find_camera: Returns the shared camera of an `image_transport`; None gives the node a camera of its own.
+        find_camera: Returns the shared camera of an `image_transport`; None gives the node a source of its own.
         options: Passed on to `rclpy.lifecycle.LifecycleNode`.
 
     Raises:
@@ -99,7 +100,7 @@ class PerceptionNode(LifecycleNode):
     """
 
     def __init__(
-        self, adapter: MethodAdapter, *, find_camera: Callable[[str], Camera] | None = None, **options: Any
+        self, adapter: Adapter[Any], *, find_camera: Callable[[str], Camera] | None = None, **options: Any
     ) -> None:
         super().__init__(adapter.name, **options)
         self.adapter = adapter
@@ -116,9 +117,12 @@ class PerceptionNode(LifecycleNode):
         values = self.parameters.values()
         self.pass_key = adapter.pass_key(values)
         self._outputs = Outputs(self, (*DEBUG_OUTPUTS, *adapter.outputs), self._follow_demand)
-        transport = values["image_transport"]
-        self._camera = Camera(self, transport, self._log) if find_camera is None else find_camera(transport)
-        self._camera.add(self)
+        self._source: Source
+        if find_camera is None:
+            self._source = adapter.open_source(self, values, self._log)
+        else:
+            self._source = find_camera(values["image_transport"])
+        self._source.add(self)
         self._diagnostics = DiagnosticsPublisher(self, self._report)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/trigger", self._on_trigger)
@@ -138,13 +142,13 @@ class PerceptionNode(LifecycleNode):
         return self._transition("configure", self._load, state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker, and subscribe to the camera as soon as somebody subscribes to the node."""
+        """Start the worker, and subscribe to the source as soon as somebody subscribes to the node."""
         result = self._transition("activate", self._start, state)
         self._follow_demand()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the camera and finish the frame in work."""
+        """Let go of the source and finish the frame in work."""
         return self._transition("deactivate", self._stop, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -169,11 +173,11 @@ class PerceptionNode(LifecycleNode):
         is_asked = self._enabled or self._requests.are_open()
         return self._slot is not None and is_asked and bool(self._outputs.wanted())
 
-    def receive(self, frame: Frame, on_done: OnDone | None = None) -> None:
+    def receive(self, frame: Stamped, on_done: OnDone | None = None) -> None:
         """Keep a frame for the worker, in place of one that still waits.
 
         Args:
-            frame: The camera's newest.
+            frame: The source's newest.
             on_done: Called, in whatever thread, when the node is done with the frame: with "" when it was answered,
                 else with the cause of its drop.
         """
@@ -193,6 +197,12 @@ class PerceptionNode(LifecycleNode):
         """Count a frame that was given up before it got here."""
         if self._slot is not None:
             self._slot.skip()
+
+    def miss(self, error: FrameDroppedError) -> None:
+        """Count a frame, and tell why, that something belonging to it has not come for."""
+        if self._slot is not None:
+            self._slot.skip(error.cause)
+            self._log.warn_of_drop(error.cause, error)
 
     def _transition(self, name: str, work: Callable[[], None], state: LifecycleState) -> TransitionCallbackReturn:
         # rclpy turns an exception in a transition into an error state without a word: log it here.
@@ -266,7 +276,7 @@ class PerceptionNode(LifecycleNode):
         self.adapter.free_memory()
 
     def _follow_demand(self) -> None:
-        self._camera.follow_demand()
+        self._source.follow_demand()
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -288,7 +298,7 @@ class PerceptionNode(LifecycleNode):
         self._requests.make()
         self._follow_demand()
         if self._outputs.wanted():
-            response.message = f"the next frame of '{self._camera.topic}' will be answered"
+            response.message = f"the next frame of '{self._source.topic}' will be answered"
         else:
             response.message = "nobody subscribes to an output: the first frame after somebody does will be answered"
         return response
@@ -328,7 +338,7 @@ class PerceptionNode(LifecycleNode):
     def _report(self) -> Report:
         self._follow_demand()
         frames, engine = self._stats.snapshot(), self.adapter.describe(self.parameters.values())
-        problem = self._camera.find_problem() if self._camera.serves(self) else ""
+        problem = self._source.find_problem() if self._source.serves(self) else ""
         return Report(self._state(), frames, engine, problem, self._log.last_error)
 
     def _state(self) -> str:
@@ -338,7 +348,7 @@ class PerceptionNode(LifecycleNode):
             return "not active"
         if not self._enabled:
             return "triggered" if self._requests.are_open() else "disabled"
-        return "running" if self._camera.serves(self) else "idle: nobody subscribes"
+        return "running" if self._source.serves(self) else "idle: nobody subscribes"
 
 
 def _max_age_ms(values: Values) -> float:

@@ -23,11 +23,11 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 """Where Fast DDS 2 and 3 look for the profile that makes room for images in shared memory."""
 
 
-def make_camera_profile() -> QoSProfile:
-    """Return what nodes ask of cameras: the newest frame only; BEST_EFFORT VOLATILE suits every publisher."""
+def make_camera_profile(depth: int = 1) -> QoSProfile:
+    """Return what nodes ask of cameras: the newest frames only; BEST_EFFORT VOLATILE suits every publisher."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
-        depth=1,
+        depth=depth,
         reliability=QoSReliabilityPolicy.BEST_EFFORT,
         durability=QoSDurabilityPolicy.VOLATILE,
     )

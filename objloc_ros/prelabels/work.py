@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.labels import list_labels
@@ -28,7 +27,7 @@ from objloc_ros.engine.shared_backbone import use_threads
 from objloc_ros.engine.video_tracker import VideoTracker
 from objloc_ros.errors import InputError, ParameterError
 from objloc_ros.io.media import write_image
-from objloc_ros.io.rle import encode
+from objloc_ros.io.rle import count_pixels, encode, find_box
 from objloc_ros.jobs.shards import Shard, claim_folder
 from objloc_ros.prelabels.parts import IMAGES, LABELS, LabelledImage, read_labelled_images
 from objloc_ros.prelabels.sources import SUFFIXES, Piece, SourceFrame, read_frames
@@ -198,9 +197,9 @@ def describe_objects(result: HeadResult) -> list[dict[str, Any]]:
     described = []
     for number, (label, score) in enumerate(zip(labels, scores, strict=True), 1):
         rle = encode(instances == number)
-        area = int(coco_mask.area(rle))
+        area = count_pixels(rle)
         if area:
-            bbox = [int(side) for side in coco_mask.toBbox(rle)]
+            bbox = [int(side) for side in find_box(rle)]
             about = {"label": label, "score": round(float(score), 4), "bbox": bbox, "area": area, "segmentation": rle}
             described.append(about if ids is None else about | {"track": int(ids[number - 1])})
     return described

@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from faster_coco_eval import mask as coco_mask
 
 from objloc_ros.data.coco_document import PRELABELS, Record, Truth, number_categories, read_truth, to_corners
 from objloc_ros.data.coco_index import parse_categories, parse_name
 from objloc_ros.errors import InputError
 from objloc_ros.io.files import find_duplicate, is_number, write_json
 from objloc_ros.io.media import read_image_size
-from objloc_ros.io.rle import Rle, count_pixels, decode, to_rle
+from objloc_ros.io.rle import Rle, count_pixels, decode, find_box, to_rle
 from objloc_ros.training.found_data import list_image_files
 from objloc_ros.types import Size
 
@@ -306,7 +305,7 @@ def _parse_mask(where: str, record: Record, size: Size) -> Rle | None:
 
 def _choose_box(where: str, record: Record, mask: Rle | None, size: Size) -> tuple[float, float, float, float]:
     """Return the box around a mask, or the annotation's own where it has no mask."""
-    x1, y1, x2, y2 = box = to_corners(record["bbox"] if mask is None else coco_mask.toBbox(mask).tolist())
+    x1, y1, x2, y2 = box = to_corners(record["bbox"] if mask is None else find_box(mask))
     _check_inside(where, box, size)
     clipped = max(x1, 0.0), max(y1, 0.0), min(x2, float(size[1])), min(y2, float(size[0]))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:

@@ -37,6 +37,15 @@ def test_the_preset_as_it_is(start, peer):
     assert launched.end() == 0
 
 
+def test_weights_reach_every_node(start, peer, tmp_path):
+    weights = tmp_path / "vit.safetensors"
+    weights.touch()
+    launched = start("cameras:=left, right", "methods:=found", f"weights:={weights}", "autostart:=false")
+    for camera in ("left", "right"):
+        assert parameters(peer, f"/{camera}/found", ["weights"], launched) == {"weights": str(weights)}
+    assert launched.end() == 0
+
+
 def test_arguments_reach_every_node_and_frames_become_detections(start, peer):
     launched = start("cameras:=left, right", "methods:=found", "device:=cpu")
     inboxes = {name: [] for name in ("left", "right")}

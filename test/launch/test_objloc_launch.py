@@ -1,6 +1,7 @@
 """The launch file of one camera."""
 
 import sys
+import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 pytest.importorskip("launch", reason="launch is not installed here")
 pytest.importorskip("launch_ros", reason="launch_ros is not installed here")
+import numpy as np
 import torch
 from launch import LaunchContext
 
@@ -15,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from launched import PROFILE, ROOT, call, parameters, wait_for
 from lifecycle_msgs.srv import GetState
 from safetensors.torch import save_file
-from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 from waiting import PATIENCE_S
 
 from objloc_ros.nodes import launching
@@ -91,6 +93,10 @@ def test_camera_frames_become_detections(start, peer, tmp_path):
         ("camera:=/", "camera must name an image topic such as /front/image_raw, got '/'"),
         ("params_file:=/nowhere.yaml", "params_file must be an existing file, got '/nowhere.yaml'"),
         ("autostart:=perhaps", '"autostart" provided value "perhaps" is not valid'),
+        ("weights:=/nowhere.safetensors", "weights must be an existing file, got '/nowhere.safetensors'"),
+        ("camera_info:=/front/camera_info", "camera_info is for the locate node, which depth starts: set depth, too"),
+        ("target_frame:=base_link", "target_frame is for the locate node, which depth starts: set depth, too"),
+        ("depth:=/", "depth must name an image topic such as /front/image_raw, got '/'"),
         ("head_weights:=/nowhere.safetensors", "head_weights must be an existing file, got '/nowhere.safetensors'"),
     ],
 )
@@ -99,6 +105,76 @@ def test_bad_arguments_start_nothing_and_say_why(start, argument, complaint):
     assert launched.process.wait(PATIENCE_S) == 1
     assert complaint in launched.log
     assert "process started" not in launched.log
+
+
+def test_weights_by_launch_argument(start, peer, tmp_path):
+    weights = tmp_path / "vit.safetensors"
+    weights.touch()
+    launched = start("methods:=found,discovery", f"weights:={weights}", "autostart:=false")
+    for node in ("found", "discovery"):
+        assert parameters(peer, f"/camera/{node}", ["weights"], launched) == {"weights": str(weights)}
+    assert launched.end() == 0
+
+
+def publish_forever(peer, topics):
+    """Publish messages of one stamp under their topics, again and again; returns what does so once."""
+    publishers = {topic: peer.create_publisher(type(msg), topic, 1) for topic, msg in topics.items()}
+
+    def publish():
+        stamp = peer.get_clock().now().to_msg()
+        for topic, msg in topics.items():
+            msg.header.stamp = stamp
+            publishers[topic].publish(msg)
+
+    return publish
+
+
+@pytest.mark.parametrize("method", ["found", "discovery"])
+def test_with_depth_the_objects_of_the_first_method_get_places(start, peer, tmp_path, method):
+    preset = tmp_path / "own.yaml"
+    quick = "{device: cpu, max_age_ms: 0.0, max_wait_ms: 2000.0, min_range: 0.5, temporal: false}"
+    preset.write_text(f"/**/{method}:\n  ros__parameters: {quick}\n/**/locate:\n  ros__parameters: {quick}\n")
+    launched = start(
+        "camera:=/front/image_raw", f"methods:={method}", "depth:=/front/aligned/image_raw", f"params_file:={preset}"
+    )
+    inbox = []
+    peer.create_subscription(Detection3DArray, "/front/locate/detections", inbox.append, 1)
+    pixels = np.full((96, 128, 3), 60, np.uint8)
+    pixels[30:70, 40:90] = (250, 60, 30)
+    depth = np.full((96, 128), 4000, np.uint16)
+    depth[30:70, 40:90] = 2000
+    info = CameraInfo(width=128, height=96, k=[100.0, 0, 63.5, 0, 100, 47.5, 0, 0, 1])
+    publish = publish_forever(
+        peer,
+        {
+            "/front/image_raw": Image(height=96, width=128, step=384, encoding="rgb8", data=pixels.tobytes()),
+            "/front/aligned/image_raw": Image(height=96, width=128, step=256, encoding="16UC1", data=depth.tobytes()),
+            "/front/aligned/camera_info": info,
+        },
+    )
+
+    def placed():
+        publish()
+        time.sleep(0.05)
+        return next((msg for msg in inbox if msg.detections), None)
+
+    (place,) = {round(item.bbox.center.position.z) for item in wait_for(placed, launched).detections}
+    assert place in (2, 4)
+    assert parameters(peer, "/front/locate", ["min_range", "depth_transport"], launched) == {
+        "min_range": 0.5,
+        "depth_transport": "raw",
+    }
+    assert launched.end() == 0
+
+
+def test_compressed_depth_is_taken_by_its_name(start, peer):
+    launched = start("depth:=/aligned/image_raw/compressedDepth", "camera_info:=/info", "autostart:=false")
+    assert parameters(peer, "/camera/locate", ["depth_transport", "inputs", "autostart"], launched) == {
+        "depth_transport": "compressedDepth",
+        "inputs": "both",
+        "autostart": False,
+    }
+    assert launched.end() == 0
 
 
 def test_two_nodes_take_their_own_presets(start, peer):

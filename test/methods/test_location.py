@@ -1,5 +1,6 @@
 """Objects in space, in rooms whose truth is known."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -46,6 +47,51 @@ def test_a_mask_too_large_shows_the_wall_which_is_not_the_object():
     np.testing.assert_allclose(found.centers[0], (0, 0, 1), atol=0.02)
 
 
+@pytest.mark.parametrize("kind", ["patches", "box"])
+def test_the_floor_below_and_the_wall_behind_are_not_the_object(kind):
+    room = Room(CAMERA, 0.8, 0.25, 4.0, (Solid("carton", (2.0, 0.1, 0.25), (0.4, 0.5, 0.5), 0.4),))
+    view = render_room(np.random.default_rng(0), room)
+    seen = view.identities == 1
+    if kind == "box":
+        rows, columns = (np.flatnonzero(seen.any(axis)) for axis in (1, 0))
+        region = rectangle((rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1), seen.shape)
+    else:
+        region = cv2.dilate(seen.astype(np.uint8), np.ones((17, 17), np.uint8)) > 0
+    assert (region & ~seen).sum() > 0.1 * seen.sum()
+    found = locate(view.depth_m, [region], CAMERA, OPTIONS, rotation=room.rotation, translation=room.translation)
+    own = (found.points[0] - room.solids[0].center) @ room.solids[0].rotation / (0.2, 0.25, 0.25)
+    assert np.abs(own).max() < 1.05
+    assert len(own) > 0.9 * seen.sum()
+    assert np.linalg.norm(found.centers[0] - room.solids[0].center) < 0.03  # its front, a side and its lid are seen
+
+
+def test_a_region_within_an_object_keeps_its_faces():
+    room = Room(CAMERA, 1.0, 0.3, 5.0, (Solid("carton", (1.8, 0, 0.3), (0.6, 0.6, 0.6), 0.6),))
+    view = render_room(np.random.default_rng(0), room)
+    core = cv2.erode((view.identities == 1).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    found = locate(view.depth_m, [core], CAMERA, OPTIONS)
+    assert len(found.points[0]) == core.sum()  # the planes around it are the carton's own
+
+
+def test_a_poster_is_a_part_of_its_wall():
+    found = locate(wall(1.5), [rectangle((10, 20), (10, 25))], PLAIN, OPTIONS)
+    assert len(found.points[0]) == 150
+
+
+def test_a_large_region_is_looked_at_in_every_second_row_and_column():
+    depth = np.full((240, 320), 3.0, np.float32)
+    depth[60:180, 100:220] = 1.0
+    found = locate(depth, [rectangle((50, 190), (90, 230), depth.shape)], CAMERA, OPTIONS)
+    assert len(found.points[0]) == 60 * 60
+    np.testing.assert_allclose(sorted(found.sizes[0]), (0, 120 / CAMERA.fx, 120 / CAMERA.fx), atol=0.02)
+
+
+def test_the_same_frame_gives_the_same_boxes():
+    depth = np.random.default_rng(0).uniform(0.9, 1.1, (30, 40)).astype(np.float32)
+    one, other = (locate(depth, [rectangle((5, 25), (5, 35))], PLAIN, OPTIONS) for _ in range(2))
+    np.testing.assert_array_equal(one.centers, other.centers)
+
+
 def test_a_reflection_and_holes_do_not_count():
     depth = wall(1.0)
     depth[5:10, 12:18] = 0.4
@@ -59,8 +105,9 @@ def test_a_reflection_and_holes_do_not_count():
 
 
 def test_a_long_object_seen_from_its_end_is_one():
-    rows = np.linspace(1.0, 3.0, 30, dtype=np.float32)[::-1, None]
-    found = locate(np.repeat(rows, 40, axis=1), [rectangle((0, 30), (10, 30))], PLAIN, LocationOptions(depth_step=0.08))
+    depth = wall(6.0)
+    depth[:, 14:26] = np.linspace(3.0, 1.0, 30, dtype=np.float32)[:, None]
+    found = locate(depth, [rectangle((0, 30), (10, 30))], PLAIN, LocationOptions(depth_step=0.08))
     assert found.sizes[0][:2].max() == pytest.approx(2.0, abs=0.15)
 
 

@@ -31,7 +31,7 @@ def test_presets_hold_declared_parameters_with_valid_values(preset):
         TABLES[node][name].check(value)
 
 
-@pytest.mark.parametrize("node", ["found", "discovery", "segmentation"])
+@pytest.mark.parametrize("node", ["found", "discovery", "segmentation", "locate"])
 def test_a_nodes_preset_is_its_defaults_written_out(node):
     pytest.importorskip("rclpy")
     from objloc_ros.nodes.parameter_docs import TABLES
@@ -67,11 +67,14 @@ def topics_in(name):
 
 def topics_of_nodes():
     """Every topic of the nodes of one camera, relative to its namespace."""
+    pytest.importorskip("visualization_msgs", reason="locate has no markers here")
+    from objloc_ros.nodes.locate import LocateAdapter
     from objloc_ros.nodes.perception import ADAPTERS
     from objloc_ros.nodes.perception_node import DEBUG_OUTPUTS
     from objloc_ros.nodes.prompt_topic import TOPIC
 
-    outputs = {f"{node}/{output.name}" for node in ADAPTERS for output in (*DEBUG_OUTPUTS, *ADAPTERS[node].outputs)}
+    nodes = {**ADAPTERS, "locate": LocateAdapter}
+    outputs = {f"{node}/{output.name}" for node in nodes for output in (*DEBUG_OUTPUTS, *nodes[node].outputs)}
     return outputs | {TOPIC.replace("~", "segmentation")}
 
 
@@ -81,6 +84,7 @@ def test_layouts_show_topics_of_the_nodes(name):
     shown = topics_in(name)
     assert shown <= topics_of_nodes()
     assert shown >= {"found/overlay", "found/mask", "segmentation/overlay", "segmentation/mask", "discovery/overlay"}
+    assert shown >= {"locate/markers", "locate/points"}
 
 
 def test_layouts_stand_in_the_optical_frame_of_the_demo_camera():
@@ -89,6 +93,7 @@ def test_layouts_stand_in_the_optical_frame_of_the_demo_camera():
 
     frame = PARAMETERS["frame_id"].default
     assert read_layout("objloc.rviz")["Visualization Manager"]["Global Options"]["Fixed Frame"] == frame
+    assert read_layout("foxglove.json")["configById"]["3D!objects"]["followTf"] == frame
 
 
 def test_rviz_takes_messages_best_effort():
@@ -109,7 +114,7 @@ def test_foxglove_layout_places_every_panel_once():
     document = read_layout("foxglove.json")
     assert sorted(panels_of(document["layout"])) == sorted(document["configById"])
     kinds = {panel.partition("!")[0] for panel in document["configById"]}
-    assert kinds >= {"Image", "Parameters", "Publish", "DiagnosticSummary", "RawMessages", "Plot"}
+    assert kinds >= {"Image", "3D", "Parameters", "Publish", "DiagnosticSummary", "RawMessages", "Plot"}
 
 
 def test_foxglove_knows_every_setting_of_its_panels():
@@ -123,12 +128,15 @@ def test_foxglove_knows_every_setting_of_its_panels():
 
     for panel, config in read_layout("foxglove.json")["configById"].items():
         kind = panel.partition("!")[0]
-        kind = {"DiagnosticSummary": "DiagnosticsSummary"}.get(kind, kind)
+        kind = {"3D": "ThreeDee", "DiagnosticSummary": "DiagnosticsSummary"}.get(kind, kind)
         if kind in ("Tab", "Parameters"):  # nothing of theirs can be set but titles and tabs
             assert set(config) <= beside
             continue
         assert unknown(config, getattr(layouts, f"{kind}Config")) == set(), panel
         assert unknown(config.get("imageMode", {}), layouts.ImageModeConfig) == set(), panel
+        assert unknown(config.get("cameraState", {}), layouts.ThreeDeeCameraState) == set(), panel
+        for settings in config.get("topics", {}).values():
+            assert unknown(settings, layouts.BaseRendererPointCloudTopicSettings) == set(), panel
         for series in config.get("paths", []):
             assert unknown(series, layouts.PlotSeries) == set(), panel
 

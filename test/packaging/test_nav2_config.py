@@ -35,6 +35,35 @@ CLASS_TYPE = {
     "samples_to_max_cost": int,
     "dominant_priority": bool,
 }
+# ros-navigation/navigation2, main at a3a9704, nav2_costmap_2d/plugins/voxel_layer.cpp and obstacle_layer.cpp
+VOXEL = {
+    "plugin": str,
+    "enabled": bool,
+    "footprint_clearing_enabled": bool,
+    "combination_method": int,
+    "origin_z": float,
+    "z_resolution": float,
+    "z_voxels": int,
+    "min_obstacle_height": float,
+    "max_obstacle_height": float,
+    "mark_threshold": int,
+    "observation_sources": str,
+}
+OBSTACLE_SOURCE = {
+    "topic": str,
+    "data_type": str,
+    "sensor_frame": str,
+    "marking": bool,
+    "clearing": bool,
+    "min_obstacle_height": float,
+    "max_obstacle_height": float,
+    "obstacle_max_range": float,
+    "obstacle_min_range": float,
+    "raytrace_max_range": float,
+    "raytrace_min_range": float,
+    "observation_persistence": float,
+    "expected_update_rate": float,
+}
 
 
 def read(name, layer):
@@ -61,6 +90,24 @@ def test_the_semantic_layer_declares_the_samples_parameters(name):
         assert all(0 <= costs[cost] <= 254 for cost in ("base_cost", "max_cost", "mark_confidence"))
     assert set(source) == set(SEMANTIC_SOURCE)
     check(source, SEMANTIC_SOURCE)
+
+
+def test_the_voxel_layer_declares_the_samples_parameters():
+    layer = read("voxel_locate.yaml", "objects_layer")
+    sources = {name: layer.pop(name) for name in layer["observation_sources"].split()}
+    check(layer, VOXEL)
+    for source in sources.values():
+        check(source, OBSTACLE_SOURCE)
+        assert source["data_type"] == "PointCloud2"
+        assert source["max_obstacle_height"] > 0  # 0, the default, would leave nothing
+    marking, clearing = sources["objects"], sources["depth"]
+    assert (marking["marking"], marking["clearing"], clearing["marking"], clearing["clearing"]) == (
+        True,
+        False,
+        False,
+        True,
+    )
+    assert clearing["raytrace_max_range"] > marking["obstacle_max_range"]
 
 
 def test_the_prompts_of_the_sample_are_its_classes_and_the_nodes_parameters():

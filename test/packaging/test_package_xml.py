@@ -24,6 +24,7 @@ KEYS = {name: f"python3-{name}" for name in ("numpy", "scipy", "tqdm", "yaml")} 
     "cv2": "python3-opencv",
     "PIL": "python3-pil",
     "sklearn": "python3-sklearn",
+    "tf2_ros": "tf2_ros_py",
 }
 # Draws the model card's pictures when the embedded model is trained; named in requirements-dev.txt.
 TRAINING_ONLY = {"skimage"}

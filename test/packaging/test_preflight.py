@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+LINUX = ("Linux", "x86_64")
+
 # A stand-in interpreter: exit statuses and answers to preflight's questions, told apart by what they mention.
 PYTHON = """#!/bin/sh
 case "$2" in
@@ -28,11 +30,23 @@ def machine(tmp_path):
     headers.mkdir()
     (headers / "Python.h").touch()
 
-    def check(*tools, need_gb=0, version="3.12", supported=0, venv=0, include=headers, python="python3"):
+    def check(
+        *tools,
+        need_gb=0,
+        version="3.12",
+        supported=0,
+        venv=0,
+        include=headers,
+        python="python3",
+        system=("Linux", "x86_64"),
+    ):
         bin_dir = tmp_path / "bin"
         bin_dir.mkdir()
         for tool in ("df", "awk", *tools):
             os.symlink(shutil.which(tool) or "/bin/true", bin_dir / tool)
+        uname = bin_dir / "uname"
+        uname.write_text("#!/bin/sh\ncase $1 in -s) echo {};; -m) echo {};; esac\n".format(*system))
+        uname.chmod(0o755)
         script = bin_dir / "python3"
         script.write_text(PYTHON.format(version=version, supported=supported, venv=venv, include=include))
         script.chmod(0o755)
@@ -64,6 +78,13 @@ def test_one_thing_missing_is_named(machine, tools, circumstances, expected):
     assert done.returncode == 1
     assert expected in done.stderr
     assert done.stderr.count("\n  - ") == 1
+
+
+@pytest.mark.parametrize("system", [("Darwin", "arm64"), ("Linux", "aarch64")])
+def test_where_there_are_no_ros_wheels_detect_is_offered_in_one_line(machine, system):
+    done = machine("gcc", "g++", system=system, need_gb=10**6)
+    expected = "objloc_ros: no ROS 2 wheels for {} on {}; `objloc detect` works there: docs/install.md, Without ROS\n"
+    assert (done.returncode, done.stderr) == (1, expected.format(*system))
 
 
 def test_everything_missing_is_named_at_once(machine):

@@ -22,6 +22,7 @@ IMPORTED = (
     "objloc_ros.engine.pipeline",
     "objloc_ros.nodes.perception",
     "objloc_ros.nodes.image_source",
+    "objloc_ros.nodes.locate",
     "objloc_ros.bags.player",
     "objloc_ros.cli.main",
 )
