@@ -65,7 +65,7 @@ SECTIONS = {
     ),
     "agreement": Section(
         "Device and CPU",
-        "The embedded model on frames of the procedural drive, on the device beside the CPU at its defaults. IoU: "
+        "The embedded model on frames of the procedural drive, on the device beside the CPU. IoU: "
         "pixels with the same label among those that either labels; equal boxes: as many, within half a pixel, of the "
         "same labels.",
         compare_with_cpu,

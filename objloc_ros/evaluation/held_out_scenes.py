@@ -183,9 +183,9 @@ def _find_objects(
     for method, find in METHODS.items():
         if method in ("dino_seg", "vote") and not attention:
             continue
-        for i, objects in enumerate(find(features, PATCH_METHODS[method]())):
-            found = score_objects(objects, features.keys[i], images[i], geometries[i])
-            detections[i][method] = found.detections
+        found = score_objects(find(features, PATCH_METHODS[method]()), features.keys, images, geometries)
+        for of_image, result in zip(detections, found, strict=True):
+            of_image[method] = result.detections
     return detections
 
 

