@@ -22,6 +22,7 @@ from objloc_ros.engine.heads.labelling import choose_classes, label_pixels, unit
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
+from objloc_ros.engine.transfers import transfers_of
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_diy import (
@@ -43,7 +44,6 @@ from objloc_ros.methods.options import (
     SegmentationOptions,
 )
 from objloc_ros.ops.geometry import Geometry, plan
-from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Image, Size, size_of
 
 
@@ -78,7 +78,7 @@ class SegmentationHead:
         }
         self._run = runs[method]
         self._clip, self._found, self._dinoiser_head = towers
-        self._device = device
+        self._device, self._transfers = device, transfers_of(device)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16_units(device))
         self.default_options = SEGMENTATION[method]()
 
@@ -227,7 +227,7 @@ class SegmentationHead:
         """Return the whole image as the tower takes it, float32 [1, 3, Hp, Wp], and how it came to be."""
         geometry = plan(size_of(image), patch=self._clip.patch, short_side=self._clip.spec.short_side)
         clip = self._clip
-        return to_input(image, geometry, clip.mean, clip.std, self._device, black=True), geometry
+        return self._transfers.prepare([image], [geometry], clip.mean, clip.std, black=True), geometry
 
 
 def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:
