@@ -243,7 +243,7 @@ def _frames(model: ViT, size: Size) -> Tensor:
 
 
 def _to_host(found: list[PatchObject] | list[list[PatchObject]]) -> list[Tensor]:
-    return [item.mask.cpu() for image in found for item in (image if isinstance(image, list) else [image])]
+    return [item.mask for image in found for item in (image if isinstance(image, list) else [image])]
 
 
 def _pixels(found: list[PatchObject], patch: int) -> np.ndarray:

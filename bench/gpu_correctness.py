@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -31,12 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("found", "lost", "tokencut", "maskcut", "deep_spectral", "detector", "clip_diy", "maskclip", "clip_dinoiser")
 SMOKE_METHODS = ("found", "tokencut", "detector", "maskclip")
 MEMORY_FRAMES = 2000
-SETTINGS: tuple[dict[str, str], ...] = tuple(
-    setting
-    for setting in ({}, {"precision": "float32"}, {"precision": "bfloat16"}, {"precision": "float16"})
-    if setting.keys() <= describe(PipelineConfig).keys()
-)
-"""Parameters of the networks that are tried; the first are the defaults."""
+PARAMETERS = frozenset(describe(PipelineConfig))
+"""What the networks can be told."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,13 @@ class Settings:
         """Wait for the device."""
         if self.device != "cpu":
             torch.cuda.synchronize(self.device)
+
+
+def list_settings(device: str, known: Collection[str] = PARAMETERS) -> list[dict[str, str]]:
+    """List the parameters of networks that are tried, the defaults first; CPUs have no float16."""
+    precisions = ("float32", "bfloat16") if device == "cpu" else ("float32", "bfloat16", "float16")
+    tried = [{}, *({"precision": name} for name in precisions)]
+    return [setting for setting in tried if setting.keys() <= set(known)]
 
 
 class Deadline:
@@ -131,14 +134,14 @@ def compare_with_cpu(settings: Settings, deadline: Deadline) -> Iterator[Message
     images = settings.draw_images(2 if settings.smoke else 8)
     for method in SMOKE_METHODS if settings.smoke else METHODS:
         expected: list[HeadResult] | None = None
-        for setting in SETTINGS:
+        for setting in list_settings(settings.device):
             what = f"{method} {name_settings(setting)}".strip()
             if not deadline.allows(1.0):
                 yield LeftOut(f"agreement of {what}: the time was up")
                 continue
             try:
                 if expected is None:
-                    reference = _load(method, "cpu", {})
+                    reference = _load(method, "cpu", {"precision": "float32"} if "precision" in PARAMETERS else {})
                     expected = [reference.run(image)[method] for image in images]
                 pipeline = _load(method, settings.device, setting)
                 singles = [pipeline.run(image)[method] for image in images]

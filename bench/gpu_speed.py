@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from gpu_correctness import SETTINGS, SMOKE_METHODS, Deadline, Settings, name_settings
+from gpu_correctness import SMOKE_METHODS, Deadline, Settings, list_settings, name_settings
 from gpu_report import Failure, LeftOut, Message, Row
 
 from objloc_ros.benchmark.cases import FRAME, STAGES, Case, EngineOnly
@@ -90,7 +90,7 @@ def time_methods(settings: Settings, deadline: Deadline) -> Iterator[Message]:
     Other settings than the defaults are tried of FOUND only.
     """
     for subject in list_subjects(settings):
-        for setting in SETTINGS if subject.method == "found" else SETTINGS[:1]:
+        for setting in list_settings(settings.device) if subject.method == "found" else [{}]:
             first = subject.describe(setting)
             if not deadline.allows(2.0):
                 yield LeftOut(f"{' '.join(filter(None, first.values()))}: the time was up")

@@ -101,6 +101,7 @@ class Memory:
         if not self._known or self._features is None:
             return []
         similarity, nearest = (unit @ self._features.T).topk(min(VOTING_PATCHES, len(unit)), dim=1)  # each N k
+        similarity, nearest = similarity.cpu(), nearest.cpu()
         labels = torch.stack([known.found.mask.flatten() for known in self._known], dim=1).float()  # N objects
         weights = (similarity / VOTE_TEMPERATURE).softmax(1)
         votes = torch.einsum("nk,nko->on", weights, labels[nearest])  # objects N
@@ -153,6 +154,6 @@ def _overlap(known: Tensor, found: Tensor) -> float:
 
 def _select_largest_region(mask: Tensor) -> Tensor:
     """Return the largest 4-connected region of a mask: bool [h, w]."""
-    patches = mask.cpu().numpy()
+    patches = mask.numpy()
     regions = components(patches)
-    return torch.from_numpy(np.asarray((regions.labels == regions.largest()) & patches)).to(mask.device)
+    return torch.from_numpy(np.asarray((regions.labels == regions.largest()) & patches))

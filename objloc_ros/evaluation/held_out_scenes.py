@@ -183,9 +183,9 @@ def _find_objects(
     for method, find in METHODS.items():
         if method in ("dino_seg", "vote") and not attention:
             continue
-        for i, objects in enumerate(find(features, PATCH_METHODS[method]())):
-            found = score_objects(objects, features.keys[i], images[i], geometries[i])
-            detections[i][method] = found.detections
+        found = score_objects(find(features, PATCH_METHODS[method]()), features.keys, images, geometries)
+        for of_image, result in zip(detections, found, strict=True):
+            of_image[method] = result.detections
     return detections
 
 
@@ -210,7 +210,7 @@ def _replace_keys(features: Features, keys: Tensor) -> Features:
 def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
     """Compute mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
-    pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
+    pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std)
     patches = torch.nn.functional.unfold(pixels, geometry.patch, stride=geometry.patch).unflatten(1, (3, -1))
     return torch.cat([patches.mean(2), patches.std(2)], dim=1).transpose(1, 2)
 

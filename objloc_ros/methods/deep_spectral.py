@@ -15,7 +15,7 @@ from torch import Tensor
 
 from objloc_ros.methods.options import DeepSpectralOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
-from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_numpy
+from objloc_ros.ops.affinity import exact_arithmetic, positive_affinity, split_batch, to_host
 from objloc_ros.ops.regions import components
 from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 from objloc_ros.types import Grid
@@ -25,7 +25,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SpectralResult:
-    """The eigenvectors of one image.
+    """The eigenvectors of one image, in the host's memory.
 
     Args:
         eigenvalues: float32 [K], ascending from 0.
@@ -47,15 +47,15 @@ class SpectralResult:
         Its seed is the patch of its largest entry. As in the original, an empty segment stands for the whole image,
         unless it is empty because nothing is determined.
         """
-        segment = self.segment.cpu().numpy()
+        segment = self.segment.numpy()
         if not segment.any():
             if self.degenerate:
-                return nothing(segment.shape, self.segment.device)
+                return nothing(segment.shape)
             segment = ~segment
         parts = components(segment, connectivity=8)
         mask = (parts.labels == parts.largest()) & segment
-        seed = int(np.where(mask.ravel(), self.eigenvectors[1].cpu().numpy(), -np.inf).argmax())
-        return PatchObject(torch.from_numpy(mask).to(self.segment.device), seed, self.degenerate)
+        seed = int(np.where(mask.ravel(), self.eigenvectors[1].numpy(), -np.inf).argmax())
+        return PatchObject(torch.from_numpy(mask), seed, self.degenerate)
 
 
 @torch.no_grad()
@@ -81,20 +81,21 @@ def deep_spectral(features: Tensor, grid: Grid, *, n_vectors: int = 5) -> list[S
     DeepSpectralOptions.check(n_vectors=n_vectors)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
-        return [_nothing(grid, features.device) for _ in features]
+        return [_nothing(grid) for _ in features]
     results = []
     for part in split_batch(features):
         graph = positive_affinity(part)
         pairs = smallest_eigenpairs(graph, n_vectors - 1)
-        degrees = to_numpy(graph.degrees)
-        if (np.abs(to_numpy(pairs.vectors)[:, 0]) <= to_numpy(pairs.errors)[:, 0])[degrees > 0].any():
-            pairs = refined_eigenpairs(graph, pairs)  # the sign of some entry is open
-        images = map(Eigenpairs._make, zip(*map(to_numpy, pairs), strict=True))
-        results += [_result(image, row, grid, features.device) for image, row in zip(images, degrees, strict=True)]
+        degrees, *fields = to_host(graph.degrees, *pairs)
+        found = Eigenpairs(*fields)
+        if (np.abs(found.vectors[:, 0]) <= found.errors[:, 0])[degrees > 0].any():
+            found = Eigenpairs(*to_host(*refined_eigenpairs(graph, pairs)))  # the sign of some entry is open
+        images = map(Eigenpairs._make, zip(*found, strict=True))
+        results += [_result(image, row, grid) for image, row in zip(images, degrees, strict=True)]
     return results
 
 
-def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device) -> SpectralResult:
+def _result(pairs: Eigenpairs, degrees: Values, grid: Grid) -> SpectralResult:
     """Orient the eigenvectors and read the segment, of one image: fields without the batch's axis."""
     linked = degrees > 0
     vectors = pairs.vectors * linked
@@ -103,20 +104,18 @@ def _result(pairs: Eigenpairs, degrees: Values, grid: Grid, device: torch.device
     constant = linked / np.sqrt(degrees.sum()).clip(1e-12)
     flat = pairs.values[0] > 1 - EIGENVALUE_TOL
     return SpectralResult(
-        eigenvalues=_tensor(np.concatenate(([0.0], pairs.values)), device),
-        eigenvectors=_tensor(np.concatenate((constant[None], vectors)), device),
-        segment=torch.from_numpy((vectors[0] > pairs.errors[0]).reshape(grid) & ~flat).to(device),
+        eigenvalues=_tensor(np.concatenate(([0.0], pairs.values))),
+        eigenvectors=_tensor(np.concatenate((constant[None], vectors))),
+        segment=torch.from_numpy((vectors[0] > pairs.errors[0]).reshape(grid) & ~flat),
         degenerate=bool(pairs.gaps[0] < EIGENVALUE_TOL or flat),
     )
 
 
-def _nothing(grid: Grid, device: torch.device) -> SpectralResult:
+def _nothing(grid: Grid) -> SpectralResult:
     """Return what a single patch has: the constant eigenvector."""
-    constant = torch.ones(1, 1, device=device)
-    return SpectralResult(
-        constant[0] * 0, constant, torch.zeros(grid, dtype=torch.bool, device=device), degenerate=True
-    )
+    constant = torch.ones(1, 1)
+    return SpectralResult(constant[0] * 0, constant, torch.zeros(grid, dtype=torch.bool), degenerate=True)
 
 
-def _tensor(values: Values, device: torch.device) -> Tensor:
-    return torch.from_numpy(values).float().to(device)
+def _tensor(values: Values) -> Tensor:
+    return torch.from_numpy(values).float()

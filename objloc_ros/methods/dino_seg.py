@@ -48,12 +48,12 @@ def dino_seg(
     attention = cls_attention[:, head].double()
     if not (torch.isfinite(attention).all() and (attention >= 0).all()):
         raise InputError("attention holds NaN, infinite or negative values")
-    return [_locate(row.cpu().numpy(), grid, mass, compat, cls_attention.device) for row in attention]
+    return [_locate(row, grid, mass, compat) for row in attention.cpu().numpy()]
 
 
-def _locate(attention: np.ndarray, grid: Grid, mass: float, compat: bool, device: torch.device) -> PatchObject:
+def _locate(attention: np.ndarray, grid: Grid, mass: float, compat: bool) -> PatchObject:
     if attention.min() == attention.max():
-        return nothing(grid, device)
+        return nothing(grid)
     order = np.argsort(attention, kind="stable")
     kept = np.empty(len(attention), bool)
     kept[order] = np.cumsum(attention[order]) > (1 - mass) * attention.sum()
@@ -61,7 +61,7 @@ def _locate(attention: np.ndarray, grid: Grid, mass: float, compat: bool, device
     label = _original_choice(parts.labels) if compat else parts.largest()
     mask = parts.labels == label
     seed = int(np.where(mask.ravel(), attention, -1).argmax())
-    return PatchObject(torch.from_numpy(mask).to(device), seed)
+    return PatchObject(torch.from_numpy(mask), seed)
 
 
 def _original_choice(labels: np.ndarray) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from objloc_ros.methods.options import LostOptions
 from objloc_ros.methods.patch_object import PatchObject, unit_features
-from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip
+from objloc_ros.ops.affinity import exact_arithmetic, gram_strips, split_batch, threshold_strip, to_host
 from objloc_ros.ops.regions import component_at
 from objloc_ros.types import Grid
 
@@ -38,8 +38,11 @@ def lost(features: Tensor, grid: Grid, *, k_patches: int = 100) -> list[PatchObj
         ParameterError: If `k_patches` is below 1.
     """
     LostOptions.check(k_patches=k_patches)
-    degree = (row for part in split_batch(unit_features(features, grid)) for row in degrees(part))
-    return [_locate(keys, row, grid, k_patches) for keys, row in zip(features.double(), degree, strict=True)]
+    found: list[PatchObject] = []
+    for part in split_batch(unit_features(features, grid)):
+        keys = features[len(found) : len(found) + len(part)].double()
+        found += _locate(keys, degrees(part), grid, k_patches)
+    return found
 
 
 def degrees(features: Tensor) -> Tensor:
@@ -61,11 +64,15 @@ def degrees(features: Tensor) -> Tensor:
     return counts - (torch.linalg.vector_norm(features, dim=2) > 0).float()
 
 
-def _locate(keys: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> PatchObject:
-    lowest = torch.argsort(degree, stable=True)[:k_patches]
-    seed = int(lowest[0])
-    voters = lowest[keys[lowest] @ keys[seed] > 0]
-    votes = keys @ keys[voters].sum(0)  # N
-    mask = torch.from_numpy(component_at((votes > 0).view(grid).cpu().numpy(), seed)).to(keys.device)  # h w
-    alike = bool((degree == len(degree) - 1).all())
-    return PatchObject(mask, seed, degenerate=alike or not len(voters))
+def _locate(keys: Tensor, degree: Tensor, grid: Grid, k_patches: int) -> list[PatchObject]:
+    """Grow the seed of each image: keys float64 [B, N, C], degree float32 [B, N]."""
+    lowest = torch.argsort(degree, dim=1, stable=True)[:, :k_patches]  # B k
+    helpers = keys.gather(1, lowest[:, :, None].expand(-1, -1, keys.shape[2]))  # B k C
+    voters = (helpers @ helpers[:, 0, :, None] > 0).double()  # B k 1
+    votes = (keys @ (helpers.mT @ voters))[:, :, 0]  # B N
+    alike = (degree == degree.shape[1] - 1).all(1)
+    sides, seeds, degenerate = to_host(votes > 0, lowest[:, 0], alike | ~voters.any(dim=1)[:, 0])
+    return [
+        PatchObject(torch.from_numpy(component_at(side.reshape(grid), int(seed))), int(seed), bool(is_degenerate))
+        for side, seed, is_degenerate in zip(sides, seeds, degenerate, strict=True)
+    ]

@@ -53,15 +53,15 @@ def maskcut(
     MaskCutOptions.check(n_masks=n_masks, tau=tau, eps=eps)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
-        return [[nothing(grid, features.device)] * n_masks for _ in features]
+        return [[nothing(grid)] * n_masks for _ in features]
     found = []
     for part in split_batch(features):
-        found += _cut_repeatedly(binary_affinity(part, tau, eps), grid, n_masks, features.device)
+        found += _cut_repeatedly(binary_affinity(part, tau, eps), grid, n_masks)
     return found
 
 
-def _cut_repeatedly(graph: Affinity, grid: Grid, n_masks: int, device: torch.device) -> list[list[PatchObject]]:
-    images = [_Objects(grid, device) for _ in range(graph.shape[0])]
+def _cut_repeatedly(graph: Affinity, grid: Grid, n_masks: int) -> list[list[PatchObject]]:
+    images = [_Objects(grid) for _ in range(graph.shape[0])]
     cuts = bipartition(graph)
     for _ in range(n_masks):
         if any(image.changed for image in images):
@@ -75,11 +75,11 @@ def _cut_repeatedly(graph: Affinity, grid: Grid, n_masks: int, device: torch.dev
 class _Objects:
     """What has been found in one image so far."""
 
-    def __init__(self, grid: Grid, device: torch.device) -> None:
+    def __init__(self, grid: Grid) -> None:
         self.found: list[PatchObject] = []
         self.painted: npt.NDArray[np.bool_] = np.zeros(grid[0] * grid[1], bool)
         self.changed = False
-        self._grid, self._device = grid, device
+        self._grid = grid
         self._current: BoolMap = np.zeros(grid, bool)
         self._covered: BoolMap = self._current
         self._degenerate = False
@@ -92,7 +92,7 @@ class _Objects:
         is_small = np.count_nonzero(mask) <= MIN_AREA_FRACTION * mask.size
         if self.found and (is_small or mask_iou(mask, self._current) > 0.5):
             mask = np.zeros(self._grid, bool)
-        own = torch.from_numpy(mask & ~self._covered).to(self._device)
+        own = torch.from_numpy(mask & ~self._covered)
         self.found.append(PatchObject(own, seed, self._degenerate))
         self._current, self._covered = mask, self._covered | mask
         self.changed = bool(mask.any())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objloc_ros.errors import InputError
+from objloc_ros.ops.affinity import split_batch, to_host
 from objloc_ros.types import Grid, Size
 
 Box = tuple[int, int, int, int]
@@ -22,7 +23,7 @@ class PatchObject:
     """One object on the patch grid.
 
     Args:
-        mask: bool [h, w]; empty when there is no object.
+        mask: bool [h, w] in the host's memory, whatever the features were on; empty when there is no object.
         seed: Row-major index of the patch that the mask grew from.
         degenerate: True when the features do not determine an answer.
         score: How sure the method is, in [0, 1]; None where it does not say, and `separation` takes its place.
@@ -44,9 +45,9 @@ class PatchObject:
         return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def nothing(grid: Grid, device: torch.device) -> PatchObject:
+def nothing(grid: Grid) -> PatchObject:
     """Return an empty, degenerate object: the features determine none."""
-    return PatchObject(torch.zeros(grid, dtype=torch.bool, device=device), 0, degenerate=True)
+    return PatchObject(torch.zeros(grid, dtype=torch.bool), 0, degenerate=True)
 
 
 def separation(features: Tensor, masks: Sequence[Tensor]) -> npt.NDArray[np.float64]:
@@ -61,16 +62,34 @@ def separation(features: Tensor, masks: Sequence[Tensor]) -> npt.NDArray[np.floa
         of its patches and one outside. 0 where the object resembles the rest as much as itself, or there is no rest;
         1 where it is uniform and the rest its opposite.
     """
-    unit = F.normalize(features.double(), dim=1)
-    total = unit.sum(0)
-    scores = []
-    for mask in masks:
-        inside = unit[mask.flatten()]
-        own, count = inside.sum(0), len(inside)
-        rest = len(unit) - count
-        within, across = own @ own / max(count, 1) ** 2, own @ (total - own) / max(count * rest, 1)
-        scores.append(float(within - across) / 2 if count and rest else 0.0)
-    return np.clip(np.array(scores), 0.0, 1.0)
+    return separations(features[None], [masks])[0]
+
+
+def separations(features: Tensor, masks: Sequence[Sequence[Tensor]]) -> list[npt.NDArray[np.float64]]:
+    """Return the `separation` of the objects of each image of a batch, features float32 [B, N, C]."""
+    scores: list[npt.NDArray[np.float64]] = []
+    for part in split_batch(features):
+        scores += _separate(part, masks[len(scores) : len(scores) + len(part)])
+    return scores
+
+
+def _separate(features: Tensor, masks: Sequence[Sequence[Tensor]]) -> list[npt.NDArray[np.float64]]:
+    counts = [len(of_image) for of_image in masks]
+    inside = np.zeros((len(masks), max(counts), features.shape[1]), bool)  # B k N
+    for row, of_image in zip(inside, masks, strict=True):
+        for place, mask in enumerate(of_image):
+            row[place] = mask.numpy().ravel()
+    if not inside.shape[1]:
+        return [np.empty(0) for _ in masks]
+    unit = F.normalize(features.double(), dim=2)
+    own = torch.from_numpy(inside).to(unit.device, non_blocking=True).double() @ unit  # B k C
+    others = unit.sum(1, keepdim=True) - own
+    within, across = to_host((own * own).sum(2), (own * others).sum(2))  # each B k
+    size = inside.sum(2)
+    rest = inside.shape[2] - size
+    means = within / np.maximum(size, 1) ** 2 - across / np.maximum(size * rest, 1)
+    scores = np.where((size > 0) & (rest > 0), np.clip(means / 2, 0.0, 1.0), 0.0)
+    return [row[:count] for row, count in zip(scores, counts, strict=True)]
 
 
 def unit_features(features: Tensor, grid: Grid) -> Tensor:

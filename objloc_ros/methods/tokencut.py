@@ -45,16 +45,16 @@ def tokencut(
     TokenCutOptions.check(tau=tau, eps=eps, binary=binary)
     features = unit_features(features, grid)
     if features.shape[1] < 2:
-        return [nothing(grid, features.device) for _ in features]
+        return [nothing(grid) for _ in features]
     affinity = binary_affinity if binary else thresholded_affinity
     found = []
     for part in split_batch(features):
-        found += [_object(cut, grid, features.device) for cut in bipartition(affinity(part, tau, eps))]
+        found += [_object(cut, grid) for cut in bipartition(affinity(part, tau, eps))]
     return found
 
 
-def _object(cut: Cut, grid: Grid, device: torch.device) -> PatchObject:
+def _object(cut: Cut, grid: Grid) -> PatchObject:
     if cut.empty:
-        return nothing(grid, device)
+        return nothing(grid)
     mask = torch.from_numpy(component_at(cut.side.reshape(grid), cut.seed))
-    return PatchObject(mask.to(device), cut.seed, cut.degenerate)
+    return PatchObject(mask, cut.seed, cut.degenerate)

@@ -23,7 +23,7 @@ from objloc_ros.methods.maskcut import maskcut
 from objloc_ros.methods.options import Candidates, DinoSegOptions
 from objloc_ros.methods.patch_object import PatchObject, nothing, unit_features
 from objloc_ros.methods.tokencut import tokencut
-from objloc_ros.ops.affinity import Affinity, exact_arithmetic, gram_strips, split_batch, to_array, to_numpy
+from objloc_ros.ops.affinity import Affinity, exact_arithmetic, gram_strips, split_batch, to_array, to_host
 from objloc_ros.ops.regions import BoolMap, components
 from objloc_ros.ops.spectral import smallest_eigenpairs
 from objloc_ros.ops.voting import vote
@@ -63,9 +63,9 @@ def vote_objects(
         _run_methods(features) if candidates == "all" else [[]] * len(features.keys),
         strict=True,
     ):
-        found = [to_numpy(item.mask)[None] for item in objects if not item.degenerate and item.mask.any()]
+        found = [item.mask.numpy()[None] for item in objects if not item.degenerate and item.mask.any()]
         masks = np.concatenate([*found, clusters])  # n h w
-        elected.append(_elect(masks, features.keys.device, small_large=small_large))
+        elected.append(_elect(masks, small_large=small_large))
     return elected
 
 
@@ -78,10 +78,10 @@ def _run_methods(features: Features) -> list[list[PatchObject]]:
     return [[*objects, *several] for objects, several in zip(single, maskcut(keys, grid), strict=True)]
 
 
-def _elect(masks: BoolMap, device: torch.device, *, small_large: bool) -> list[PatchObject]:
+def _elect(masks: BoolMap, *, small_large: bool) -> list[PatchObject]:
     """Let the candidates of one image vote, bool [n, h, w]."""
     if not len(masks):
-        return [nothing((masks.shape[1], masks.shape[2]), device)]
+        return [nothing((masks.shape[1], masks.shape[2]))]
     outcome = vote(masks, small_large)
     support = masks[outcome.kept].sum(0)  # h w
     parts = components(masks[outcome.winner])
@@ -90,7 +90,7 @@ def _elect(masks: BoolMap, device: torch.device, *, small_large: bool) -> list[P
     for label in (i + 1 for i in order if i == order[0] or parts.areas[i] > MIN_PART_FRACTION * support.size):
         mask = parts.labels == label
         seed = int(np.where(mask, support, -1).argmax())
-        objects.append(PatchObject(torch.from_numpy(mask).to(device), seed, score=outcome.confidence))
+        objects.append(PatchObject(torch.from_numpy(mask), seed, score=outcome.confidence))
     return objects
 
 
@@ -146,7 +146,7 @@ def _cluster_image(features: Tensor, grid: Grid, clusters: Sequence[int]) -> Boo
     if graph is None:
         return np.zeros((0, *grid), bool)
     # The original clusters on the constant eigenvector, too, which moves all patches alike.
-    vectors = to_numpy(smallest_eigenpairs(graph, max(clusters) - 1).vectors)[0]  # k-1 N
+    ((vectors,),) = to_host(smallest_eigenpairs(graph, max(clusters) - 1).vectors)  # k-1 N
     return np.concatenate([_to_masks(_cluster(vectors[: k - 1].T, k)).reshape(-1, *grid) for k in clusters])
 
 

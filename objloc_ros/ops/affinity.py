@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from array_api_compat import array_namespace, device
@@ -124,8 +125,16 @@ class Affinity:
         return replace(self, active=active if self.active is None else active * self.active)
 
     def like(self, array: npt.NDArray[Any]) -> Array:
-        """Copy an array to the graph's device."""
-        return array_namespace(self.strips[0]).asarray(array, device=device(self.strips[0]))
+        """Copy an array to the graph's device, without waiting for it."""
+        strip = self.strips[0]
+        if not isinstance(strip, Tensor):
+            return array
+        return torch.from_numpy(array.copy()).to(strip.device, non_blocking=True)
+
+    def to_host(self) -> Affinity:
+        """Return the graph in the host's memory, as NumPy arrays."""
+        strips = list(to_host(*self.strips))
+        return replace(self, strips=strips, active=None if self.active is None else to_host(self.active)[0])
 
     def dense(self) -> Iterator[Array]:
         """Yield each matrix of the batch as float64 [N, N]."""
@@ -215,13 +224,13 @@ def _decide(block: Tensor, features: Tensor, row: int, column: int, tau: float) 
     xp = array_namespace(values)
     maybe, surely = values > tau - THRESHOLD_TOL, values > tau + THRESHOLD_TOL
     values[...] = surely
-    count = int(xp.count_nonzero(maybe)) - int(xp.count_nonzero(surely))
-    if count > MAX_SINGLE_PAIRS:
+    (pairs,) = xp.nonzero(xp.reshape(maybe != surely, (-1,)))
+    if len(pairs) > MAX_SINGLE_PAIRS:
         tall, wide = features[:, row : row + block.shape[1]].double(), features[:, column:].double()
         block.copy_(tall @ wide.mT > tau)
-    elif count:
-        (pairs,) = xp.nonzero(xp.reshape(maybe != surely, (-1,)))
-        image, i, j = torch.unravel_index(torch.as_tensor(pairs), block.shape)
+    elif len(pairs):
+        places, (rows, columns) = torch.as_tensor(pairs), block.shape[1:]
+        image, i, j = places // (rows * columns), places // columns % rows, places % columns
         products = features[image, row + i].double() * features[image, column + j].double()
         block[image, i, j] = (products.sum(1) > tau).float()
 
@@ -231,9 +240,19 @@ def to_array(tensor: Tensor) -> Array:
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
-def to_numpy(array: Array) -> npt.NDArray[Any]:
-    """Return the array as a NumPy array in the host's memory."""
-    return array.cpu().numpy() if isinstance(array, Tensor) else array
+def to_host(*arrays: Array) -> tuple[npt.NDArray[Any], ...]:
+    """Return arrays of one device as NumPy arrays: from a GPU all in one copy, for which the host waits once."""
+    if not isinstance(arrays[0], Tensor):
+        return arrays
+    if arrays[0].device.type == "cpu":
+        return tuple(tensor.numpy() for tensor in arrays)
+    rows = [tensor.clone(memory_format=torch.contiguous_format).flatten() for tensor in arrays]
+    contents = torch.cat([row.view(torch.uint8) for row in rows]).cpu().numpy()
+    ends = np.cumsum([tensor.nbytes for tensor in arrays])
+    return tuple(
+        part.copy().view(str(tensor.dtype).removeprefix("torch.")).reshape(tensor.shape)  # aligned by the copy
+        for part, tensor in zip(np.split(contents, ends[:-1]), arrays, strict=True)
+    )
 
 
 def split_batch(features: Tensor) -> Iterator[Tensor]:

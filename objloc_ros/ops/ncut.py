@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objloc_ros.ops.affinity import Affinity, to_numpy
+from objloc_ros.ops.affinity import Affinity, to_host
 from objloc_ros.ops.spectral import EIGENVALUE_TOL, Eigenpairs, refined_eigenpairs, smallest_eigenpairs
 
 Vector = npt.NDArray[np.float64]
@@ -86,5 +86,5 @@ def _is_decided(vector: Vector, errors: Vector) -> bool:
 def _unpack_first(pairs: Eigenpairs) -> list[tuple[Vector, Vector, float, float]]:
     """Return first eigenvector, errors of its offsets from the mean, eigenvalue and gap of each graph."""
     errors = pairs.errors + pairs.mean_errors[:, :, None]
-    rows = (to_numpy(field)[:, 0] for field in (pairs.vectors, errors, pairs.values, pairs.gaps))
+    rows = to_host(*(field[:, 0] for field in (pairs.vectors, errors, pairs.values, pairs.gaps)))
     return list(zip(*rows, strict=True))

@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from array_api_compat import array_namespace, device
 from scipy.linalg import eigh
 
-from objloc_ros.ops.affinity import Affinity, Array, to_numpy
+from objloc_ros.ops.affinity import Affinity, Array, to_host
 from objloc_ros.ops.krylov import KrylovSpace, Ritz, first_eigenvector
+
+Values = npt.NDArray[np.float64]
 
 RESIDUAL_TOL = 1e-6
 """Residual |M y - theta y| below which an eigenvector counts as found."""
@@ -92,28 +95,29 @@ def refined_eigenpairs(graph: Affinity, found: Eigenpairs) -> Eigenpairs:
         space.set_direction(found.vectors[:, i] * space.root)
         space.expand()
     ritz = space.ritz(k)
-    while float((lengths := ritz.residual_norms()).max()) > REFINED_RESIDUAL_TOL and space.size < MAX_REFINEMENT_STEPS:
+    (lengths,) = to_host(ritz.residual_norms())
+    while lengths.max() > REFINED_RESIDUAL_TOL and space.size < MAX_REFINEMENT_STEPS:
         space.set_direction(ritz.residuals[:, int(lengths.sum(0).argmax())])
         space.expand()
         ritz = space.ritz(k)
+        (lengths,) = to_host(ritz.residual_norms())
     return _eigenpairs(ritz, space.root, k, rounding=1e-11, gaps=found.gaps)
 
 
 def dense_eigenpairs(graph: Affinity, k: int = 1) -> Eigenpairs:
     """Solve the same problem with LAPACK, on matrices float64 [N, N] in the host's memory."""
-    n = graph.shape[1]
-    known, root = first_eigenvector(graph)
+    n, host = graph.shape[1], graph.to_host()
+    known, root = first_eigenvector(host)
     pairs = []
-    for weights, roots, first in zip(graph.dense(), root, known, strict=True):
-        m, r, y = to_numpy(weights), to_numpy(roots), to_numpy(first)
+    for m, r, y in zip(host.dense(), root, known, strict=True):
         m /= r[:, None]
         m /= r
         m -= 3 * y[:, None] * y  # the known eigenvalue moves from 1 to -2, below all others
         pairs.append(eigh(m, subset_by_index=[max(0, n - 1 - k), n - 1], overwrite_a=True, check_finite=False))
-    xp = array_namespace(root)
-    values = xp.asarray(np.stack([values[::-1] for values, _ in pairs]), device=device(root))
-    vectors = xp.asarray(np.stack([vectors.T[::-1] for _, vectors in pairs]), device=device(root))
-    return _eigenpairs(Ritz(values, vectors, xp.full_like(vectors, DENSE_RESIDUAL)), root, k, rounding=1e-15)
+    values = np.stack([values[::-1] for values, _ in pairs])
+    vectors = np.stack([vectors.T[::-1] for _, vectors in pairs])
+    found = _eigenpairs(Ritz(values, vectors, np.full_like(vectors, DENSE_RESIDUAL)), root, k, rounding=1e-15)
+    return Eigenpairs._make(map(graph.like, found))
 
 
 def _search(space: KrylovSpace, k: int) -> Ritz | None:
@@ -126,10 +130,10 @@ def _search(space: KrylovSpace, k: int) -> Ritz | None:
     space.expand(max(3, space.size // 3))
     while space.size < MAX_STEPS:
         ritz = space.ritz(k + 1)
-        lengths = ritz.residual_norms()
+        lengths, values = to_host(ritz.residual_norms(), ritz.values)
         worst = int(lengths[:, :k].sum(0).argmax())
-        if float(lengths[:, worst].max()) <= FINAL_RESIDUAL_TOL:
-            if not _is_close_call(ritz, lengths, k):
+        if lengths[:, worst].max() <= FINAL_RESIDUAL_TOL:
+            if not _is_close_call(values, lengths, k):
                 return space.ritz(k + EXTRA_PAIRS)
             worst = k
         space.set_direction(ritz.residuals[:, worst])
@@ -137,9 +141,9 @@ def _search(space: KrylovSpace, k: int) -> Ritz | None:
     return None
 
 
-def _is_close_call(ritz: Ritz, lengths: Array, k: int) -> bool:
+def _is_close_call(values: Values, lengths: Values, k: int) -> bool:
     """Return whether the eigenvalue after the k wanted ones is uncertain and may coincide with the last of them."""
-    gap, uncertainty = ritz.values[:, k - 1] - ritz.values[:, k], lengths[:, k]
+    gap, uncertainty = values[:, k - 1] - values[:, k], lengths[:, k]
     return bool(((gap < 2 * uncertainty) & (uncertainty > 1e-4)).any())
 
 

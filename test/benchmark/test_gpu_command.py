@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from objloc_ros.scenes.video import drive_video
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import gpu
 import gpu_wheels
-from gpu_correctness import Deadline, Settings
+from gpu_correctness import Deadline, Settings, list_settings
 from gpu_report import AIMS, Failure, LeftOut, Message, Outcome, Row, format_report, judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,11 +78,19 @@ def test_a_report_says_what_broke_off_and_what_is_left_out() -> None:
         assert expected in text
 
 
+def test_precisions_are_tried_where_there_is_a_choice() -> None:
+    assert list_settings("cpu", ("device",)) == [{}]
+    both = [{}, {"precision": "float32"}, {"precision": "bfloat16"}]
+    assert list_settings("cpu", ("device", "precision")) == both
+    assert list_settings("cuda:1", ("device", "precision")) == [*both, {"precision": "float16"}]
+
+
 def rows_then(ending: str) -> object:
     def run(settings: Settings, deadline: Deadline) -> Iterator[Message]:
         yield {"row": 1}
         yield LeftOut("half of it")
         yield Failure("the other half")
+        tempfile.mkdtemp(prefix="left-over-")
         if ending == "raise":
             raise RuntimeError("CUDA error: device-side assert")
         if ending == "die":
@@ -101,24 +110,31 @@ def rows_then(ending: str) -> object:
         ("hang", "it did not end within 2 s"),
     ],
 )
-def test_a_section_that_breaks_keeps_its_rows(ending: str, error: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_that_breaks_keeps_its_rows(
+    ending: str, error: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpu, "GRACE_S", 1.0)
     monkeypatch.setitem(gpu.SECTIONS, "memory", gpu.Section("Memory", "", rows_then(ending)))
-    outcome = gpu.run_apart("memory", SMOKE, 1.0 if ending == "hang" else 60.0)
+    outcome = gpu.run_apart("memory", SMOKE, 1.0 if ending == "hang" else 60.0, str(tmp_path))
     assert (outcome.rows, outcome.left_out, outcome.failures) == ([{"row": 1}], ["half of it"], ["the other half"])
     assert outcome.error == error
+    assert [path.name.startswith("left-over-") for path in tmp_path.iterdir()] == [True]
 
 
 def test_what_a_section_leaves_of_its_time_is_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, float] = {}
+    folders: list[Path] = []
 
-    def note(name: str, settings: Settings, seconds: float) -> Outcome:
+    def note(name: str, settings: Settings, seconds: float, scratch: str) -> Outcome:
         given[name] = seconds
+        (Path(scratch) / "left over").touch()
+        folders.append(Path(scratch))
         return Outcome(name, "", "")
 
     monkeypatch.setattr(gpu, "run_apart", note)
     monkeypatch.setattr(gpu, "SHARES", {"golden": 1.0, "speed": 3.0})
     list(gpu.run_sections(["golden", "speed"], SMOKE, 100.0))
+    assert not any(folder.exists() for folder in folders)
     assert given == {"golden": pytest.approx(25, abs=5), "speed": pytest.approx(100, abs=5)}
 
 
@@ -138,7 +154,10 @@ def test_the_command_runs_on_a_cpu(tmp_path: Path) -> None:
     agreement, memory = saved["sections"]
     assert {row["method"] for row in agreement["rows"]} == {"found", "tokencut", "detector", "maskclip"}
     own = [row for row in agreement["rows"] if row["settings"] == "" and row["frames"] == "one by one"]
-    assert all(row["least IoU"] == 1 and row["equal boxes"] == "2 of 2" for row in own)
+    for row in own:  # CLIP may run in bfloat16 on a CPU that has units for it
+        least = 0.9 if row["method"] == "maskclip" else 1
+        assert row["least IoU"] >= least, row
+        assert row["equal boxes"] == "2 of 2" or row["method"] == "maskclip", row
     assert [row["frames"] for row in memory["rows"]] == [40]
     assert saved["aims"] is None
     assert "says nothing about any GPU" in (tmp_path / "out/GPU.md").read_text()

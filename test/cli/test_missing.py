@@ -84,18 +84,19 @@ def test_commands_that_need_them_say_which_file_brings_them(command):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
-def test_a_bag_with_truth_says_so_before_it_is_read():
+def test_a_bag_with_truth_says_so_before_it_is_read(tmp_path):
     pytest.importorskip("rclpy")
-    done = objloc_without(ABSENT, "bag", "no_bag", "--truth", "/camera/image_raw=/truth")
+    done = objloc_without(ABSENT, "bag", "no_bag", "--truth", "/camera/image_raw=/truth", folder=tmp_path)
     assert done.returncode == 2
     assert "needs the Python module 'faster_coco_eval': pip install" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert "no_bag" in objloc_without(ABSENT, "bag", "no_bag").stderr  # without, it is the bag that is missing
+    without_truth = objloc_without(ABSENT, "bag", "no_bag", folder=tmp_path)
+    assert "no_bag" in without_truth.stderr  # then it is the bag that is missing
 
 
-def test_a_machine_without_ros_is_told_so():
+def test_a_machine_without_ros_is_told_so(tmp_path):
     ros = ("rclpy", "rcl_interfaces", "builtin_interfaces", "sensor_msgs", "std_msgs", "lifecycle_msgs", "vision_msgs")
-    done = objloc_without(ros, "demo")
+    done = objloc_without(ros, "demo", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.endswith(": it comes with ROS 2 (docs/install.md)\n")
     assert len(done.stderr.splitlines()) == 1

@@ -45,9 +45,14 @@ def keys(*masks):
     return features
 
 
+def score_one(objects, keys, image, geometry):
+    (result,) = score_objects([objects], keys[None], [image], [geometry])
+    return result
+
+
 def test_objects_become_boxes_in_the_order_of_their_scores():
     weak, strong = patches((0, 0)), patches((1, 1), (1, 2), (2, 2), (2, 3))
-    got = score_objects([PatchObject(weak, 0), PatchObject(strong, 5)], keys(strong, weak), IMAGE, GEOMETRY)
+    got = score_one([PatchObject(weak, 0), PatchObject(strong, 5)], keys(strong, weak), IMAGE, GEOMETRY)
     assert got.detections.boxes.tolist() == [[8, 8, 30, 20], [0, 0, 8, 8]]  # clipped to the image
     assert got.detections.scores[0] > got.detections.scores[1] > 0
     assert got.detections.labels == ("object", "object")
@@ -64,14 +69,14 @@ def test_what_is_empty_undetermined_or_outside_the_image_is_left_out():
         PatchObject(patches(), 0),
         PatchObject(patches((0, 0)), 0, degenerate=True),
     ]
-    got = score_objects(objects, torch.randn(12, 4), np.zeros((16, 24, 3), np.uint8), geometry)
+    got = score_one(objects, torch.randn(12, 4), np.zeros((16, 24, 3), np.uint8), geometry)
     assert len(got.detections) == 0
     assert not got.instances.any()
 
 
 def test_the_best_objects_keep_their_numbers():
     cells = [patches((0, i)) for i in range(3)]
-    got = score_objects([PatchObject(cell, 0) for cell in cells], keys(*cells), IMAGE, GEOMETRY)
+    got = score_one([PatchObject(cell, 0) for cell in cells], keys(*cells), IMAGE, GEOMETRY)
     assert got.best(5) is got
     two = got.best(2)
     assert len(two.detections) == 2

@@ -26,7 +26,7 @@ from objloc_ros.methods.options import (
     TokenCutOptions,
     VoteOptions,
 )
-from objloc_ros.methods.patch_object import PatchObject, separation
+from objloc_ros.methods.patch_object import PatchObject, separations
 from objloc_ros.methods.refinement import refine
 from objloc_ros.methods.tokencut import tokencut
 from objloc_ros.methods.vote import vote_objects
@@ -110,45 +110,43 @@ class DiscoveryHead:
             determined = [patch_object for patch_object in objects if not patch_object.degenerate]
             found = [memory.update(keys, features.grid, determined, several=several)]
         with stage(f"{self._method}.pixels", is_part=True):
-            results = [
-                score_objects(objects, keys, image, geometry, post=options.post, crf=self._crf)
-                for objects, keys, image, geometry in zip(
-                    found, features.keys, batch.images, batch.geometries, strict=True
-                )
-            ]
+            results = score_objects(
+                found, features.keys, batch.images, batch.geometries, post=options.post, crf=self._crf
+            )
             if batch.area:
                 return [cut_objects(result, batch.area.mask(result.geometry.resized)) for result in results]
             return results
 
 
 def score_objects(
-    objects: Sequence[PatchObject],
+    objects: Objects,
     keys: Tensor,
-    image: Image,
-    geometry: Geometry,
+    images: Sequence[Image],
+    geometries: Sequence[Geometry],
     *,
     post: Post = "none",
     crf: CrfOptions = MASKCUT,
-) -> InstanceResult:
-    """Score the objects of one image and bring them to pixels.
+) -> list[InstanceResult]:
+    """Score the objects of each image of a batch and bring them to pixels.
 
     Args:
         objects: Patch objects; those that are empty or not determined are left out.
-        keys: Features float32 [N, C], for the scores.
-        image: RGB uint8 [H, W, 3] of the source size, for the refinement.
-        geometry: How the image became the backbone's input.
+        keys: Features float32 [B, N, C], for the scores.
+        images: RGB uint8 [H, W, 3] of the source size, for the refinement.
+        geometries: How the images became the backbone's input.
         post: Refinement of the masks.
         crf: The model of the refinement "crf".
     """
-    determined = [found for found in objects if not found.degenerate and found.mask.any()]
-    separations = separation(keys, [found.mask for found in determined])
-    scores = np.array(
-        [sep if own.score is None else own.score for own, sep in zip(determined, separations, strict=True)]
-    )
-    masks = [_to_pixels(found, geometry) for found in determined]  # each h' w'
-    if post != "none":
-        masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
-    return paint_objects(masks, scores, ("object",) * len(masks), geometry)
+    determined = [[found for found in some if not found.degenerate and found.mask.any()] for some in objects]
+    standing_out = separations(keys, [[found.mask for found in some] for some in determined])
+    results = []
+    for found, separation, image, geometry in zip(determined, standing_out, images, geometries, strict=True):
+        scores = np.array([sep if own.score is None else own.score for own, sep in zip(found, separation, strict=True)])
+        masks = [_to_pixels(one, geometry) for one in found]  # each h' w'
+        if post != "none":
+            masks = refine(masks, resize(image, geometry), post, crf=crf, device=keys.device)
+        results.append(paint_objects(masks, scores, ("object",) * len(masks), geometry))
+    return results
 
 
 def paint_objects(
@@ -175,6 +173,6 @@ def paint_objects(
 
 def _to_pixels(found: PatchObject, geometry: Geometry) -> BoolMap:
     """Return the object's patches as pixels of the processed image, bool [h', w']."""
-    patches: npt.NDArray[np.bool_] = found.mask.cpu().numpy()
+    patches: npt.NDArray[np.bool_] = found.mask.numpy()
     height, width = geometry.resized
     return patches.repeat(geometry.patch, axis=0).repeat(geometry.patch, axis=1)[:height, :width]
