@@ -17,6 +17,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -161,16 +162,17 @@ def run_sections(names: list[str], settings: Settings, budget: float) -> Iterato
         left = end - time.monotonic()
         share = left * SHARES[name] / sum(SHARES[later] for later in names[place:])
         print(f"{name}: at most {share:.0f} s", file=sys.stderr, flush=True)
-        yield run_apart(name, settings, share)
+        with tempfile.TemporaryDirectory(prefix="objloc-gpu-") as scratch:  # a section may end without tidying up
+            yield run_apart(name, settings, share, scratch)
 
 
-def run_apart(name: str, settings: Settings, seconds: float) -> Outcome:
-    """Run a section in a process of its own, and end that where it does not end by itself."""
+def run_apart(name: str, settings: Settings, seconds: float, scratch: str) -> Outcome:
+    """Run a section in a process of its own, with its temporary files in `scratch`; end it where it does not end."""
     section = SECTIONS[name]
     outcome = Outcome(name, section.title, section.explanation)
     began = time.monotonic()
     receiver, sender = _fork.Pipe(duplex=False)
-    child = _fork.Process(target=_run_section, args=(sender, section, settings, seconds), daemon=False)
+    child = _fork.Process(target=_run_section, args=(sender, section, settings, seconds, scratch), daemon=False)
     child.start()
     sender.close()
     is_done = False
@@ -201,9 +203,9 @@ def run_apart(name: str, settings: Settings, seconds: float) -> Outcome:
     return outcome
 
 
-def _run_section(sender: Connection, section: Section, settings: Settings, seconds: float) -> None:
+def _run_section(sender: Connection, section: Section, settings: Settings, seconds: float, scratch: str) -> None:
     """Send rows, then None, or what went wrong in words."""
-    problem = None
+    problem, tempfile.tempdir = None, scratch
     try:
         torch.manual_seed(0)
         for message in section.run(settings, Deadline(seconds)):

@@ -1,7 +1,7 @@
 """Backbones to ONNX files, for any batch and image size, held against the eager pass before a file gets its name.
 
-The graph is the eager module's own; only the resampling of the position embedding is written differently, because its
-eager form branches on the size. As a product with two small matrices of weights it follows whatever size comes.
+The graph is the eager module's own; only the resampling of the position embedding is written differently, see
+`onnx_positions`.
 
     python -m objloc_ros.backbones.onnx_export      writes the graphs without weights that `onnx_graph` runs
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,21 +23,28 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objloc_ros.backbones.onnx_file import FACETS, INPUT, AnswerShape, ExportedInfo
+from objloc_ros.backbones.engine_machine import read_machine
+from objloc_ros.backbones.onnx_engine import build_engine
+from objloc_ros.backbones.onnx_file import FACETS, INPUT, AnswerShape, ExportedInfo, Precision
 from objloc_ros.backbones.onnx_graph import GRAPHS, list_weights
+from objloc_ros.backbones.onnx_half import write_half
+from objloc_ros.backbones.onnx_positions import open_pos_embed
 from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.rope import rope_turns
 from objloc_ros.backbones.specs import patch_grid
 from objloc_ros.backbones.vit import ViT, build_vit
 from objloc_ros.backbones.weights import fingerprint
 from objloc_ros.errors import ParameterError, WeightsError
-from objloc_ros.types import Features, Grid, Size
+from objloc_ros.types import Features, Size
 
 OPSET = 23
 """The first with attention as one operator, which needs no N x N matrix: 3 to 5 % faster on the CPU than opset 20."""
 
-TOLERANCE = 1e-4
-"""Largest difference from eager, relative to the largest value; float32 rounding makes some 1e-6 of it."""
+TOLERANCES: Mapping[Precision, float] = {"float32": 1e-4, "float16": 2e-2}
+"""Largest difference from eager, relative to the largest value; rounding makes some 1e-6 and 1e-3 of it."""
+
+ENGINE_OPSET = 20
+"""For TensorRT, whose parser knows attention by its parts."""
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
@@ -95,6 +101,8 @@ def export_backbone(
     heads: Sequence[ExportedHead] = (),
     size: Size | None = None,
     batch: int | None = None,
+    precision: Precision = "float32",
+    engine: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> list[Difference]:
     """Write a backbone as an ONNX file. It gets its name only when it agrees with the eager model.
@@ -107,6 +115,8 @@ def export_backbone(
         heads: What else shall be in the file and read the backbone's keys; one at most says something about itself.
         size: Height and width in pixels to fix it to, multiples of the patch; None leaves both open.
         batch: Number of images to fix it to; None leaves it open.
+        precision: What the pass is computed in; inputs, outputs, CLS attention and heads are float32 either way.
+        engine: Whether TensorRT shall compile it for this machine's first GPU; size and batch must be fixed.
         progress: Called with the name of each stage as it begins.
 
     Returns:
@@ -114,11 +124,14 @@ def export_backbone(
 
     Raises:
         InputError: If a side is not a positive multiple of the patch size.
-        ParameterError: If the batch is below 1.
-        WeightsError: If a package is not installed, the exported model differs by more than `TOLERANCE`, or the file
-            cannot be written.
+        ParameterError: If the batch is below 1, or an engine is asked for any size or number of images.
+        WeightsError: If a package is not installed, the exported model differs by more than `TOLERANCES` allow, there
+            is no GPU or TensorRT to build an engine, or the file cannot be written.
     """
     _check_packages()
+    if engine and None in (size, batch):
+        raise ParameterError("an engine is built for one size and number of images: give both")
+    machine = read_machine() if engine else None
     if not file.parent.is_dir():
         raise WeightsError(f"cannot write {file}: there is no folder {file.parent}")
     if batch is not None and batch < 1:
@@ -134,16 +147,24 @@ def export_backbone(
         fingerprint=fingerprint(model),
         answers={name: shape for head in heads for name, shape in head.shapes(model.embed_dim).items()},
         head=next((head.about for head in heads if head.about), {}),
+        precision=precision,
     )
     partial = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         progress("translate")
-        program = _translate(_Outputs(model, heads), list(info.answers), size, batch)
+        program = _translate(_Outputs(model, heads), list(info.answers), size, batch, ENGINE_OPSET if engine else OPSET)
         _describe(program.model, info)
         progress("write")
-        program.save(partial, external_data=False)
+        if precision == "float16":
+            write_half(program.model_proto, partial)
+        else:
+            program.save(partial, external_data=False)
+        if machine is not None:
+            progress("build")
+            build_engine(partial, machine)
         progress("compare")
-        differences = compare(model, partial, list(_inputs(model, size, batch)), heads)
+        device = "cpu" if machine is None else "cuda"
+        differences = compare(model, partial, list(_inputs(model, size, batch)), heads, device)
         partial.replace(file)
     except OSError as error:
         raise WeightsError(f"cannot write {file}: {error.strerror or error}") from error
@@ -167,7 +188,7 @@ def export_graph(name: str, file: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     for value in model.vit.state_dict().values():  # all different, so that each is recognised
         value.copy_(torch.rand(value.shape, generator=generator))
-    program = _translate(_Outputs(model), [], None, None)
+    program = _translate(_Outputs(model), [], None, None, OPSET)
     info = ExportedInfo(
         backbone=name, patch=model.patch, mean=model.mean, std=model.std, weights_sha256="", fingerprint=""
     )
@@ -219,25 +240,28 @@ def _check_packages() -> None:
 
 
 @torch.inference_mode()
-def compare(model: ViT, file: Path, inputs: list[Tensor], heads: Sequence[ExportedHead] = ()) -> list[Difference]:
-    """Run both models on the same inputs.
+def compare(
+    model: ViT, file: Path, inputs: list[Tensor], heads: Sequence[ExportedHead] = (), device: str = "cpu"
+) -> list[Difference]:
+    """Run both models on the same inputs, the exported one on a device.
 
     Raises:
-        WeightsError: If they differ by more than `TOLERANCE`.
+        WeightsError: If they differ by more than `TOLERANCES` allow.
     """
-    exported = load_exported(file, "cpu")
+    exported = load_exported(file, device)
+    tolerance = TOLERANCES[exported.model.info.precision]
     differences = []
     for images in inputs:
         wanted, found = model(images), exported(images)
-        errors = {name: _relative_error(getattr(found, name), getattr(wanted, name)) for name in FACETS}
+        errors = {name: _relative_error(getattr(found, name).cpu(), getattr(wanted, name)) for name in FACETS}
         answers = _answer(heads, wanted)
-        errors |= {name: _relative_error(found.answers[name], answer) for name, answer in answers.items()}
+        errors |= {name: _relative_error(found.answers[name].cpu(), answer) for name, answer in answers.items()}
         differences.append(Difference(tuple(images.shape), errors))
         for name, difference in errors.items():
-            if not difference <= TOLERANCE:  # so that NaN is refused too
+            if not difference <= tolerance:  # so that NaN is refused too
                 raise WeightsError(
                     f"the exported {name} differ by {difference:.1e} of their largest value on an input of "
-                    f"{list(images.shape)}, allowed is {TOLERANCE:g}: nothing was written"
+                    f"{list(images.shape)}, allowed is {tolerance:g}: nothing was written"
                 )
     return differences
 
@@ -273,76 +297,8 @@ class _OpenViT(ViT):
         return tuple(F.linear(x, weight, bias) for weight, bias in parts)
 
 
-def open_pos_embed(pos_embed: Tensor, grid: Grid, *, rule: str) -> Tensor:
-    """Resample a position embedding without asking which size there is.
-
-    Args:
-        pos_embed: [1, 1 + n * n, C], CLS first; by the rule "antialias" [1, n * n, C].
-        grid: Wanted patch rows and columns.
-        rule: "dino", "size" or "antialias", see `ViTSpec.pos_embed`.
-
-    Returns:
-        [1, 1 + N, C] or [1, N, C]: what the functions of `positions` give, to float32 rounding.
-    """
-    side = math.isqrt(pos_embed.shape[1])  # n, with CLS and without
-    leads = pos_embed.shape[1] - side**2
-    rows, columns = (torch.full((), count, dtype=torch.float32) for count in grid)
-    surplus = torch.zeros(())
-    if rule == "dino":  # 0.1 on each side, but for the grid that it has learned
-        learned = torch.logical_and(rows == side, columns == side)
-        surplus = torch.where(learned, 0.0, 0.1)
-    weigh = antialiased_axis_weights if rule == "antialias" else axis_weights
-    down = weigh(grid[0], side, (rows + surplus) / side)  # h n
-    across = weigh(grid[1], side, (columns + surplus) / side)  # w n
-    table = pos_embed[0, leads:].unflatten(0, (side, side))  # n n C
-    patches = across @ (down @ table.flatten(1)).unflatten(1, (side, -1))  # h w C
-    return torch.cat([pos_embed[0, :leads], patches.flatten(0, 1)])[None]
-
-
-def axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
-    """Return weights of a bicubic resampling along one axis, PyTorch's kernel (a = -0.75), edges repeated.
-
-    Args:
-        count: Number of samples.
-        side: Number of values sampled from.
-        scale: float32 [], samples per value.
-
-    Returns:
-        float32 [count, side]; the samples are its product with the values.
-    """
-    at = (torch.arange(count, dtype=torch.float32) + 0.5) / scale - 0.5
-    taps = at.floor()[:, None] + torch.arange(-1, 3, dtype=torch.float32)
-    distance = (at[:, None] - taps).abs()
-    near = (1.25 * distance - 2.25) * distance * distance + 1
-    far = ((-0.75 * distance + 3.75) * distance - 6) * distance + 3
-    weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
-    values = torch.arange(side, dtype=torch.float32)
-    hits = taps.clamp(0, side - 1)[:, :, None] == values
-    return (weights[:, :, None] * hits).sum(1)
-
-
-def antialiased_axis_weights(count: int, side: int, scale: Tensor) -> Tensor:
-    """Return weights of a bicubic resampling with antialiasing, PyTorch's kernel for it (a = -0.5), edges left out.
-
-    Args:
-        count: Number of samples.
-        side: Number of values sampled from.
-        scale: float32 [], samples per value; below 1 the kernel is as much wider.
-
-    Returns:
-        float32 [count, side]; the samples are its product with the values.
-    """
-    at = (torch.arange(count, dtype=torch.float32) + 0.5) / scale - 0.5
-    values = torch.arange(side, dtype=torch.float32)
-    distance = (at[:, None] - values).abs() * scale.clamp(max=1)
-    near = (1.5 * distance - 2.5) * distance * distance + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
-    return weights / weights.sum(1, keepdim=True)
-
-
 def _translate(
-    outputs: _Outputs, answers: Sequence[str], size: Size | None, batch: int | None
+    outputs: _Outputs, answers: Sequence[str], size: Size | None, batch: int | None, opset: int
 ) -> torch.onnx.ONNXProgram:
     model = outputs.vit
     dim = torch.export.Dim
@@ -360,7 +316,7 @@ def _translate(
             verbose=False,
             input_names=[INPUT],
             output_names=[*FACETS, *answers],
-            opset_version=OPSET,
+            opset_version=opset,
             dynamic_shapes={"images": {**batches, **sizes}},
         )
     if program is None:

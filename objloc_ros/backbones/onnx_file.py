@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
+from objloc_ros.backbones.engine_machine import Machine, read_machine
 from objloc_ros.backbones.onnx_proto import read_metadata
 from objloc_ros.backbones.registry import cache_dir
 from objloc_ros.backbones.specs import SPECS, patch_grid
@@ -38,6 +39,8 @@ FACETS = ("keys", "queries", "values", "cls_attention")
 """The outputs: the fields of `types.Features` in their order."""
 
 Triple = tuple[float, float, float]
+
+Precision = Literal["float32", "float16"]
 
 _PREFIX = "objloc."
 
@@ -72,6 +75,8 @@ class ExportedInfo:
         fingerprint: Of its parameters, see `weights.fingerprint`; "" in files of earlier versions.
         answers: Outputs of a head in the same file, by name.
         head: What the head says about itself, see `methods.detector_file`; empty where there is none.
+        precision: What the pass is computed in.
+        engine: The machine that it was compiled for, see `engine_machine`; empty where it was not.
     """
 
     backbone: str
@@ -82,6 +87,8 @@ class ExportedInfo:
     fingerprint: str = ""
     answers: Mapping[str, AnswerShape] = field(default_factory=dict)
     head: Mapping[str, str] = field(default_factory=dict)
+    precision: Precision = "float32"
+    engine: Mapping[str, str] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
         """Return the strings for the file's metadata."""
@@ -95,6 +102,8 @@ class ExportedInfo:
             "fingerprint": self.fingerprint,
             "answers": dict(self.answers),
             "head": dict(self.head),
+            "precision": self.precision,
+            "engine": dict(self.engine),
         }
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
         return {_PREFIX + key: text for key, text in texts.items()}
@@ -122,6 +131,9 @@ class ExportedInfo:
         if min(std) <= 0:
             raise WeightsError(f"{path} has std {list(std)}, expected positive numbers")
         digest = _text(metadata, "weights_sha256", path)
+        precision = metadata.get(_PREFIX + "precision", "float32")
+        if precision not in get_args(Precision):
+            raise WeightsError(f"{path} has precision {precision!r}, expected one of {', '.join(get_args(Precision))}")
         return cls(
             backbone=name,
             patch=SPECS[name].patch,
@@ -130,7 +142,9 @@ class ExportedInfo:
             weights_sha256=digest,
             fingerprint=metadata.get(_PREFIX + "fingerprint", ""),
             answers=_read_answers(metadata, path),
-            head=_read_head(metadata, path),
+            head=_read_texts(metadata, "head", path),
+            precision=cast(Precision, precision),
+            engine=_read_texts(metadata, "engine", path),
         )
 
 
@@ -145,10 +159,10 @@ def _read_answers(metadata: Mapping[str, str], path: Path) -> dict[str, AnswerSh
     return answers
 
 
-def _read_head(metadata: Mapping[str, str], path: Path) -> dict[str, str]:
-    value = _value(metadata, "head", path) if _PREFIX + "head" in metadata else {}
+def _read_texts(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, str]:
+    value = _value(metadata, key, path) if _PREFIX + key in metadata else {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise WeightsError(f"{path} has head {value!r}, expected texts")
+        raise WeightsError(f"{path} has {key} {value!r}, expected texts")
     return value
 
 
@@ -260,12 +274,14 @@ def open_exported(
     Raises:
         ParameterError: If onnxruntime cannot run on the device.
         WeightsError: If onnxruntime is not installed, or the file is missing, has the wrong hash, is not an exported
-            model, or is one of another backbone.
+            model, is one of another backbone, or an engine for another machine.
     """
     file = check_file(Path(path).expanduser()).path
     info = _read_info(file)
     if backbone is not None and info.backbone != backbone:
         raise WeightsError(f"{file} is an exported {info.backbone}, expected {backbone}")
+    if info.engine:
+        _check_engine(info, file, device)
     session = _open(file, device, threads or _count_threads())
     _check_interface(session, info, file)
     return ExportedModel(session, info, file)
@@ -291,6 +307,17 @@ def has_found_head(weights: Path | None) -> bool:
 
 def _read_info(file: Path) -> ExportedInfo:
     return ExportedInfo.from_metadata(read_metadata(file), file)
+
+
+def _check_engine(info: ExportedInfo, file: Path, device: str) -> None:
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        raise WeightsError(
+            f"{file} is a TensorRT engine, which runs on a GPU alone, got device {device!r}: choose device cuda, or a "
+            "file that was exported without --build-engine"
+        )
+    built_for = Machine.from_dict(info.engine, file)
+    built_for.check(read_machine(int(index) if index.isdigit() else 0), file)
 
 
 def _count_threads() -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from objloc_ros.backbones.onnx_export import TOLERANCE, Difference, ExportedHead, export_backbone
-from objloc_ros.backbones.onnx_file import SUFFIX
+from objloc_ros.backbones.onnx_export import TOLERANCES, Difference, ExportedHead, export_backbone
+from objloc_ros.backbones.onnx_file import SUFFIX, Precision
 from objloc_ros.backbones.registry import find_entry, is_present
 from objloc_ros.backbones.specs import SPECS
 from objloc_ros.backbones.store import hash_file
@@ -55,6 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=_parse_batch, metavar="N", help="fix the number of images in a pass, or 'dynamic' (the default)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=TOLERANCES,
+        default="float32",
+        help="what the pass is computed in; CLS attention and heads stay float32 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--build-engine",
+        action="store_true",
+        help="have TensorRT compile it for this machine's first GPU; needs --size (and takes --batch 1)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar=f"FILE{SUFFIX}", help="file to write")
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
 
@@ -73,10 +84,13 @@ def run(args: argparse.Namespace) -> int:
         raise ParameterError(f"--out must end in {SUFFIX}, the suffix of exported models, got {str(out)!r}")
     if args.weights is not None and args.weights.suffix == SUFFIX:
         raise ParameterError(f"--weights must be a file of weights, not an exported model, got {str(args.weights)!r}")
+    if args.build_engine and args.size is None:
+        raise ParameterError("--build-engine needs --size HxW: an engine is built for one size")
+    batch = 1 if args.build_engine and args.batch is None else args.batch
     model = load_backbone(args.backbone, path=args.weights)
     heads = _load_heads(args, model)
     weights = find_entry(args.backbone).path if args.weights is None else args.weights.expanduser()
-    with tqdm(total=3, leave=False, disable=True if args.json else None) as bar:
+    with tqdm(total=3 + args.build_engine, leave=False, disable=True if args.json else None) as bar:
 
         def show_progress(stage: str) -> None:
             bar.set_description(stage)
@@ -89,10 +103,12 @@ def run(args: argparse.Namespace) -> int:
             weights_sha256=hash_file(weights),
             heads=heads,
             size=args.size,
-            batch=args.batch,
+            batch=batch,
+            precision=args.precision,
+            engine=args.build_engine,
             progress=show_progress,
         )
-    _print_report(out, args.backbone, differences, as_json=args.json)
+    _print_report(out, args.backbone, args.precision, differences, as_json=args.json)
     return 0
 
 
@@ -111,11 +127,19 @@ def _load_detector(args: argparse.Namespace, backbone: ViT) -> ExportedHead:
     return ExportedHead(detector, info.to_metadata())
 
 
-def _print_report(out: Path, backbone: str, differences: list[Difference], *, as_json: bool) -> None:
+def _print_report(
+    out: Path, backbone: str, precision: Precision, differences: list[Difference], *, as_json: bool
+) -> None:
     size_bytes = out.stat().st_size
     if as_json:
         rows = [{"input": difference.shape, **difference.outputs} for difference in differences]
-        facts = {"path": str(out), "backbone": backbone, "size_bytes": size_bytes, "tolerance": TOLERANCE}
+        facts = {
+            "path": str(out),
+            "backbone": backbone,
+            "size_bytes": size_bytes,
+            "precision": precision,
+            "tolerance": TOLERANCES[precision],
+        }
         print(json.dumps({**facts, "differences": rows}, indent=2))
         return
     print(f"{out}: {backbone}, {format_size(size_bytes)}\n\nlargest difference from eager, of the largest value:")

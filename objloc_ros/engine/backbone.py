@@ -14,9 +14,9 @@ from objloc_ros.backbones.reduced import reduced
 from objloc_ros.backbones.vit import ViT
 from objloc_ros.engine.precision import choose_dtype, name_dtype
 from objloc_ros.engine.timings import stage
+from objloc_ros.engine.transfers import transfers_of
 from objloc_ros.errors import ParameterError
-from objloc_ros.ops.geometry import Geometry, plan, resize
-from objloc_ros.ops.inputs import normalise, upload
+from objloc_ros.ops.geometry import Geometry, plan
 from objloc_ros.types import Features, Image, Size, check_image, size_of
 
 
@@ -64,6 +64,7 @@ class Backbone:
         self.vit, self._dtype = _choose_pass(vit, name, device, precision)
         self.name = name
         self.device = device
+        self.transfers = transfers_of(device)
         self.short_side = short_side
 
     @property
@@ -86,28 +87,26 @@ class Backbone:
             InputError: If an image is empty or not RGB uint8.
         """
         with stage("pre"):
-            prepared = [self.prepare(image) for image in images]
-            inputs = torch.cat([pixels for pixels, _ in prepared])  # B 3 Hp Wp
+            inputs, geometries = self.prepare(images)
         with stage("vit"):
-            return Encoded(self.forward(inputs), [geometry for _, geometry in prepared])
+            return Encoded(self.forward(inputs), geometries)
 
-    def prepare(self, image: Image) -> tuple[Tensor, Geometry]:
-        """Prepare one image as the ViT takes it, float32 [1, 3, Hp, Wp] on the device, and how it came to be.
+    def prepare(self, images: Sequence[Image]) -> tuple[Tensor, list[Geometry]]:
+        """Prepare images of one padded size as the ViT takes them, float32 [B, 3, Hp, Wp] on the device.
 
         Args:
-            image: RGB uint8 [H, W, 3].
+            images: RGB uint8 [H, W, 3] each.
+
+        Returns:
+            The inputs, and how each image became one.
 
         Raises:
-            InputError: If the image is empty or not RGB uint8.
+            InputError: If an image is empty or not RGB uint8.
         """
-        check_image(image)
-        geometry = self.geometry(size_of(image))
-        pixels = resize(image, geometry)
-        if self.device.type == "cpu":
-            return normalise(pixels, geometry, self.vit.mean, self.vit.std), geometry
-        with stage("upload", is_part=True):
-            uploaded = upload(pixels, self.device)
-        return normalise(uploaded, geometry, self.vit.mean, self.vit.std), geometry
+        for image in images:
+            check_image(image)
+        geometries = [self.geometry(size_of(image)) for image in images]
+        return self.transfers.prepare(images, geometries, self.vit.mean, self.vit.std), geometries
 
     @torch.inference_mode()
     def forward(self, inputs: Tensor) -> Features:

@@ -124,7 +124,7 @@ class SharedBackbone(Backbone):
         return shared, geometry
 
     def _submit(self, image: Image) -> Future[Features]:
-        inputs, _ = self.prepare(image)
+        inputs, _ = self.prepare([image])
         return self._batcher.submit(self._client, self._backbone, inputs)
 
 

@@ -210,7 +210,7 @@ def _replace_keys(features: Features, keys: Tensor) -> Features:
 def _describe_colours(image: Image, pipeline: Pipeline) -> Tensor:
     """Compute mean and standard deviation of each patch's normalised colours: float32 [1, N, 6]."""
     geometry = pipeline.geometry(size_of(image))
-    pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std, "cpu")
+    pixels = to_input(image, geometry, pipeline.backbone.vit.mean, pipeline.backbone.vit.std)
     patches = torch.nn.functional.unfold(pixels, geometry.patch, stride=geometry.patch).unflatten(1, (3, -1))
     return torch.cat([patches.mean(2), patches.std(2)], dim=1).transpose(1, 2)
 

@@ -30,7 +30,6 @@ from objloc_ros.fleet.objects import Fleet, FleetImage
 from objloc_ros.io.media import read_image
 from objloc_ros.jobs.shards import Outcome, Shard, claim_folder, cut_blocks
 from objloc_ros.ops.geometry import Geometry, plan
-from objloc_ros.ops.inputs import normalise, upload
 from objloc_ros.types import Image, size_of
 from objloc_ros.version import __version__
 
@@ -229,8 +228,7 @@ def describe_by_crops(backbone: Backbone, pixels: Image, image: FleetImage) -> n
     """
     vit = backbone.vit
     geometry = plan(image.size, patch=1, short_side=None)
-    array = pixels if backbone.device.type == "cpu" else upload(pixels, backbone.device)
-    inputs = normalise(array, geometry, vit.mean, vit.std)  # 1 3 H W
+    inputs = backbone.transfers.prepare([pixels], [geometry], vit.mean, vit.std)  # 1 3 H W
     height, width = image.size
     boxes = [(0.0, 0.0, float(width), float(height))] + [fleet_object.box for fleet_object in image.objects]
     vectors = torch.zeros(len(boxes), vit.embed_dim, device=backbone.device)

@@ -77,15 +77,27 @@ def resize(image_u8: npt.NDArray[np.uint8], geometry: Geometry) -> npt.NDArray[n
     """
     if image_u8.shape[:2] != geometry.source:
         raise InputError(f"expected an image of {geometry.source} rows x columns, got {image_u8.shape[:2]}")
-    if geometry.resized == geometry.source:
-        return image_u8
     pixels = image_u8
+    for size in steps(geometry):
+        pixels = _shrink(pixels, size)
+    return pixels
+
+
+def steps(geometry: Geometry) -> list[Size]:
+    """Return the sizes that an image passes on its way to the processed size, which is the last; none at native size.
+
+    Each step but the last halves both sides.
+    """
+    if geometry.resized == geometry.source:
+        return []
+    sizes, (height, width) = [], geometry.source
     while all(
         side % 2 == 0 and side // 2 >= 1.5 * wanted
-        for side, wanted in zip(pixels.shape[:2], geometry.resized, strict=True)
+        for side, wanted in zip((height, width), geometry.resized, strict=True)
     ):
-        pixels = _shrink(pixels, (pixels.shape[0] // 2, pixels.shape[1] // 2))
-    return _shrink(pixels, geometry.resized)
+        height, width = height // 2, width // 2
+        sizes.append((height, width))
+    return [*sizes, geometry.resized]
 
 
 def normalise_array(

@@ -40,7 +40,8 @@ class CameraModel:
         fy: Focal length in pixels, vertically.
         cx: Column of the optical axis; pixel centres are whole numbers.
         cy: Row of the optical axis.
-        distortion: Coefficients in OpenCV's order; none or zeros alone mean no distortion, whatever the model.
+        distortion: Coefficients in OpenCV's order; without any, and with zeros alone, there is no
+            distortion; but `equidistant` with zeros is a fisheye all the same.
         distortion_model: A key of `COEFFICIENTS`.
 
     Raises:
@@ -79,8 +80,8 @@ class CameraModel:
 
     @property
     def is_distorted(self) -> bool:
-        """Whether any coefficient differs from 0."""
-        return any(self.distortion)
+        """Whether any coefficient differs from 0, or the lens is a fisheye."""
+        return any(self.distortion) or (bool(self.distortion) and self.distortion_model == "equidistant")
 
     @property
     def matrix(self) -> npt.NDArray[np.float64]:

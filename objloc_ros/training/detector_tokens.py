@@ -75,7 +75,7 @@ class FreshExamples:
         if picture is None:
             return None
         geometry = plan(size_of(picture.image), patch=self._backbone.patch, short_side=item.short_side)
-        pixels = to_input(picture.image, geometry, self._backbone.mean, self._backbone.std, "cpu")
+        pixels = to_input(picture.image, geometry, self._backbone.mean, self._backbone.std)
         return Prepared(pixels, make_targets(picture, geometry), self.name(item.index))
 
     def name(self, index: int) -> str:

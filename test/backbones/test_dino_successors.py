@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
+from objloc_ros.backbones.onnx_export import export_backbone
+from objloc_ros.backbones.onnx_positions import open_pos_embed
 from objloc_ros.backbones.onnx_runtime import load_exported
 from objloc_ros.backbones.positions import antialiased_pos_embed, dino_pos_embed
 from objloc_ros.backbones.specs import SPECS

@@ -8,8 +8,9 @@ import onnx
 import pytest
 import torch
 
-from objloc_ros.backbones.onnx_export import export_backbone, open_pos_embed
+from objloc_ros.backbones.onnx_export import export_backbone
 from objloc_ros.backbones.onnx_file import CPU, CUDA, FACETS, TENSORRT, choose_providers
+from objloc_ros.backbones.onnx_positions import open_pos_embed
 from objloc_ros.backbones.onnx_runtime import ExportedViT, load_exported
 from objloc_ros.backbones.specs import SPECS, ViTSpec
 from objloc_ros.backbones.vit import ViT, build_vit
@@ -171,6 +172,8 @@ def rename_input(model):
         (put("mean", "[0.5, 0.5"), r"'objloc.mean' = '\[0.5, 0.5', expected JSON"),
         (put("mean", json.dumps([0.5, "a", 0.5])), r"has mean \[0.5, 'a', 0.5\], expected three numbers"),
         (put("std", "[0.5, 0.5, 0]"), r"has std \[0.5, 0.5, 0.0\], expected positive numbers"),
+        (put("precision", "int8"), "has precision 'int8', expected one of float32, float16"),
+        (put("engine", "[]"), r"has engine \[\], expected texts"),
         (drop_last_output, "maps images, keys, queries, values, expected images to keys, queries, values, cls_att"),
         (rename_input, "maps pixels, keys"),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ def rows_then(ending: str) -> object:
         yield {"row": 1}
         yield LeftOut("half of it")
         yield Failure("the other half")
+        tempfile.mkdtemp(prefix="left-over-")
         if ending == "raise":
             raise RuntimeError("CUDA error: device-side assert")
         if ending == "die":
@@ -108,24 +110,31 @@ def rows_then(ending: str) -> object:
         ("hang", "it did not end within 2 s"),
     ],
 )
-def test_a_section_that_breaks_keeps_its_rows(ending: str, error: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_that_breaks_keeps_its_rows(
+    ending: str, error: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpu, "GRACE_S", 1.0)
     monkeypatch.setitem(gpu.SECTIONS, "memory", gpu.Section("Memory", "", rows_then(ending)))
-    outcome = gpu.run_apart("memory", SMOKE, 1.0 if ending == "hang" else 60.0)
+    outcome = gpu.run_apart("memory", SMOKE, 1.0 if ending == "hang" else 60.0, str(tmp_path))
     assert (outcome.rows, outcome.left_out, outcome.failures) == ([{"row": 1}], ["half of it"], ["the other half"])
     assert outcome.error == error
+    assert [path.name.startswith("left-over-") for path in tmp_path.iterdir()] == [True]
 
 
 def test_what_a_section_leaves_of_its_time_is_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, float] = {}
+    folders: list[Path] = []
 
-    def note(name: str, settings: Settings, seconds: float) -> Outcome:
+    def note(name: str, settings: Settings, seconds: float, scratch: str) -> Outcome:
         given[name] = seconds
+        (Path(scratch) / "left over").touch()
+        folders.append(Path(scratch))
         return Outcome(name, "", "")
 
     monkeypatch.setattr(gpu, "run_apart", note)
     monkeypatch.setattr(gpu, "SHARES", {"golden": 1.0, "speed": 3.0})
     list(gpu.run_sections(["golden", "speed"], SMOKE, 100.0))
+    assert not any(folder.exists() for folder in folders)
     assert given == {"golden": pytest.approx(25, abs=5), "speed": pytest.approx(100, abs=5)}
 
 

@@ -7,6 +7,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from detector_making import make_detector
@@ -43,11 +44,31 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--backbone", "tiny", *SMALL, "--json", "--out", str(out)]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["path"], facts["backbone"], facts["size_bytes"]) == (str(out), "tiny", out.stat().st_size)
-    assert facts["tolerance"] == onnx_export.TOLERANCE
+    assert facts["tolerance"] == onnx_export.TOLERANCES["float32"]
     assert [row["input"] for row in facts["differences"]] == [[1, 3, 16, 24]] * 2
     assert max(row["keys"] for row in facts["differences"]) < 1e-5
     digest = hashlib.sha256(find_entry("tiny").path.read_bytes()).hexdigest()
     assert load_exported(out).model.info.weights_sha256 == digest
+
+
+def test_float16_is_of_the_pass_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {}
+    for precision in ("float32", "float16"):
+        out = tmp_path / f"{precision}.onnx"
+        assert main(["export", *SMALL, "--precision", precision, "--json", "--out", str(out)]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["precision"], facts["tolerance"]) == (precision, onnx_export.TOLERANCES[precision])
+        sizes[precision] = out.stat().st_size
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+    differences = [value for row in facts["differences"] for name, value in row.items() if name != "input"]
+    assert max(differences) < 1e-2
+    assert min(row["keys"] for row in facts["differences"]) > 2e-5  # more than float32's rounding
+    graph = onnx.load(out).graph
+    assert {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)} == {onnx.TensorProto.FLOAT}
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    found = [node for node in graph.node if node.op_type == "Conv"][-1]  # FOUND's head
+    assert kinds[found.input[1].removesuffix("_cast_to_fp32")] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.FLOAT16 in kinds.values()
 
 
 def test_a_detector_goes_into_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

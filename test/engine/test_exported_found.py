@@ -74,6 +74,19 @@ def test_the_answers_are_those_of_torch(exported, images, ignore):
     assert seen > 2
 
 
+def test_float16_decides_alike(exported, images):
+    """On the CPU, whose ONNX Runtime computes some operators of a float16 graph in float32."""
+    file = exported / "half.onnx"
+    assert main(["export", "--size", "192x256", "--batch", "1", "--precision", "float16", "--out", str(file)]) == 0
+    light, eager = load_pipeline(device="cpu", weights=file), load_eager()
+    for image in images[:3]:
+        image = cv2.resize(image, (256, 192), interpolation=cv2.INTER_AREA)
+        found, wanted = light.run(image)["found"], eager.run(image)["found"]
+        assert np.abs(found.saliency - wanted.saliency).max() < 0.02
+        assert (found.mask & wanted.mask).sum() > 0.98 * (found.mask | wanted.mask).sum()
+        assert len(found.detections) == len(wanted.detections)
+
+
 def test_options_and_sizes_hold(exported, images):
     light = load_pipeline(device="cpu", weights=exported / "found.onnx", short_side=96)
     eager = load_eager(short_side=96)

@@ -40,7 +40,7 @@ def test_the_saliency_is_the_networks(pipeline, weights):
     geometry = plan((100, 120), patch=8, short_side=192)
     assert found.geometry == geometry
     with torch.no_grad():
-        logits = network.predict(to_input(image, geometry, network.mean, network.std, "cpu"))
+        logits = network.predict(to_input(image, geometry, network.mean, network.std))
     expected = upsample(logits, 8)[0, :100, :120].numpy()
     np.testing.assert_array_equal(found.saliency, expected)
     np.testing.assert_array_equal(found.mask_u8() > 0, found.mask)

@@ -173,9 +173,7 @@ def test_the_benchmark_times_the_engines_clip_diy(towers):
 
 def test_the_benchmark_times_the_engines_clip_dinoiser(towers):
     image = frame((96, 128), seed=3)
-    inputs = to_input(
-        image, plan((96, 128), patch=8, short_side=192), towers.clip.mean, towers.clip.std, "cpu", black=True
-    )
+    inputs = to_input(image, plan((96, 128), patch=8, short_side=192), towers.clip.mean, towers.clip.std, black=True)
     tokens = towers.clip.tokens(inputs)
     towers.dinoiser.bkg_decoder.bias -= towers.dinoiser(tokens.middle, tokens.grid)[1].median()  # half is ground
     # Near each other, so that none is certain and the ground counts.

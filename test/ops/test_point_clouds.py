@@ -28,7 +28,13 @@ def project(points, camera):
 
 @pytest.mark.parametrize(
     ("model", "distortion"),
-    [("", ()), ("plumb_bob", PLUMB_BOB), ("rational_polynomial", RATIONAL), ("equidistant", EQUIDISTANT)],
+    [
+        ("", ()),
+        ("plumb_bob", PLUMB_BOB),
+        ("rational_polynomial", RATIONAL),
+        ("equidistant", EQUIDISTANT),
+        ("equidistant", (0.0,) * 4),
+    ],
 )
 def test_points_lie_where_their_pixels_look(model, distortion):
     depth = np.random.default_rng(0).uniform(0.5, 4, (80, 128)).astype(np.float32)

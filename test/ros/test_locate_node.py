@@ -14,6 +14,8 @@ from rvl_making import rvl
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
+from objloc_ros.nodes.messages_3d import to_quaternion
+
 SCRIPT = str(Path(__file__).with_name("locate_process.py"))
 WIDTH, HEIGHT, F = 160, 120, 150.0
 BOX = (60, 40, 100, 80)
@@ -370,6 +372,27 @@ def test_places_in_a_target_frame_and_no_transform(start, peer, facts, wait_for)
 
     wait_for(dropped)
     wait_for(lambda: "no transform from 'gripper_camera' to 'base_link'" in node.log)
+    world.close()
+
+
+def test_places_come_through_tf2(start, peer, wait_for):
+    tf2_ros = pytest.importorskip("tf2_ros", reason="tf2_ros is not installed here")
+    from geometry_msgs.msg import TransformStamped
+
+    pose = TransformStamped(child_frame_id="camera")
+    pose.header.frame_id, pose.header.stamp = "map", peer.stamp()
+    # The camera looks along x, a metre above the ground.
+    pose.transform.translation.z = 1.0
+    pose.transform.rotation = to_quaternion(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]))
+    broadcaster = tf2_ros.StaticTransformBroadcaster(peer.node)
+    broadcaster.sendTransform(pose)
+    start("-r", "__ns:=/tf", "-p", "target_frame:=map", command=["-m", "objloc_ros.nodes.locate"])
+    world = DepthPeer(peer, "/tf/locate", "/tf")
+    world.name_ids()
+    answer = world.ask(wait_for, depth=plate(), info=camera(), boxes=[BOX], mask=plate_mask())
+    assert answer.header.frame_id == "map"
+    position = answer.detections[0].bbox.center.position
+    np.testing.assert_allclose((position.x, position.y, position.z), (1.5, 0, 1), atol=0.02)
     world.close()
 
 

@@ -40,13 +40,11 @@ def ask(world, wait_for, scene, depth, inbox=None):
 
 @pytest.mark.parametrize("distorted", [False, True], ids=["pinhole", "distorted"])
 @pytest.mark.parametrize(
-    ("faults", "middle_m", "worst_m", "middle_iou", "worst_iou"),
-    [("clean", 0.04, 0.2, 0.75, 0.3), ("all of these", 0.1, 0.45, 0.45, 0.05)],
+    ("faults", "half_m", "most_m", "half_iou", "most_iou"),
+    [("clean", 0.04, 0.1, 0.75, 0.4), ("all of these", 0.1, 0.3, 0.45, 0.15)],
 )
-def test_boxes_are_where_the_objects_stand(
-    world, wait_for, distorted, faults, middle_m, worst_m, middle_iou, worst_iou
-):
-    """What the camera sees of each object is compared: sides that it does not see are not guessed."""
+def test_boxes_are_where_the_objects_stand(world, wait_for, distorted, faults, half_m, most_m, half_iou, most_iou):
+    """Half of the objects, and nine in ten, are compared with what the camera sees of them: the rest is not guessed."""
     distances, ious = [], []
     for seed in SEEDS:
         scene = Scene(seed, default_camera(distorted=distorted))
@@ -58,10 +56,10 @@ def test_boxes_are_where_the_objects_stand(
         off, iou = compare(read_boxes(answer), scene.truth)
         distances, ious = [*distances, *off], [*ious, *iou]
     assert len(distances) >= 20
-    assert np.median(distances) < middle_m
-    assert max(distances) < worst_m
-    assert np.median(ious) > middle_iou
-    assert min(ious) > worst_iou
+    assert np.quantile(distances, 0.5) < half_m
+    assert np.quantile(distances, 0.9) < most_m
+    assert np.quantile(ious, 0.5) > half_iou
+    assert np.quantile(ious, 0.1) > most_iou
 
 
 def test_points_lie_on_the_objects(world, wait_for):

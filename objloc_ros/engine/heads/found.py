@@ -32,20 +32,26 @@ class FoundHead:
 
     Args:
         logits: Reads features; raw answers float32 [B, h, w] on the patch grid, positive on objects.
+        fetch: Brings them to the CPU, see `Transfers`.
     """
 
     default_options = FoundOptions()
 
-    def __init__(self, logits: Callable[[Features], torch.Tensor]) -> None:
-        self.logits = logits
+    def __init__(
+        self, logits: Callable[[Features], torch.Tensor], fetch: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self.logits, self._fetch = logits, fetch
 
     def reads_features(self, options: FoundOptions) -> bool:
         """Return True: FOUND's head reads keys."""
         return True
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
-        """Return saliency, mask and boxes of each image."""
-        logits = self.logits(batch.require_features()).float().cpu().numpy()  # B h w
+        """Return saliency, mask and boxes of each image.
+
+        What leaves a device are the logits: fewer bytes than the mask at pixels has bits, and all the rest follows.
+        """
+        logits = self._fetch(self.logits(batch.require_features()).float()).numpy()  # B h w
         with stage("found.pixels", is_part=True):
             return [
                 _find_objects(image_logits, image, geometry, batch, options)
@@ -99,13 +105,16 @@ def load_found(backbone: str, *, path: Path | None, weights: Path | None = None,
     Raises:
         WeightsError: If there is no such file, or it is no FOUND head.
     """
+    from objloc_ros.engine.transfers import transfers_of
+
+    fetch = transfers_of(device).fetch
     if path is None and has_found_head(weights):
-        return FoundHead(lambda features: features.answers[FOUND])
+        return FoundHead(lambda features: features.answers[FOUND], fetch)
     from objloc_ros.backbones.weights import load_found_head
     from objloc_ros.methods.found_network import head_logits
 
     weight, bias = (tensor.to(device) for tensor in load_found_head(backbone, path=path))
-    return FoundHead(lambda features: head_logits(features.keys, weight, bias, features.grid))
+    return FoundHead(lambda features: head_logits(features.keys, weight, bias, features.grid), fetch)
 
 
 def open_found(backbone: str, weights: Path, device: str, short_side: int | None) -> ExportedFoundHead:

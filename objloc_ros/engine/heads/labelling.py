@@ -31,8 +31,8 @@ def choose_classes(
     """Choose the class of each pixel, and say how confident the choice is.
 
     Args:
-        cosines: float32 [1 + P, h, w], the background's first.
-        saliency: float32 [h, w] in [0, 1]; for background "found" only.
+        cosines: float32 [..., 1 + P, h, w], the background's first; of one image or of a batch.
+        saliency: float32 [..., h, w] in [0, 1]; for background "found" only.
         background: See `SegmentationOptions`.
         signed: Weigh (1 + cosine) / 2 with the saliency instead of the cosine: a product of a negative one would favour
             what the saliency speaks against.
@@ -42,29 +42,39 @@ def choose_classes(
         ignored: bool [h, w], pixels that are background whatever fits; None for none.
 
     Returns:
-        int64 [h, w], 0 for the background; float32 [h, w] in [0, 1]: the softmax over the classes that compete, times
-        the saliency where that decides.
+        int64 [..., h, w], 0 for the background; float32 [..., h, w] in [0, 1]: the softmax over the classes that
+        compete, times the saliency where that decides.
     """
-    competing = (logit_scale * (cosines if background == "prompt" else cosines[1:])).softmax(0)
-    prompts = competing[1:] if background == "prompt" else competing  # P h w
+    competing = (logit_scale * (cosines if background == "prompt" else cosines[..., 1:, :, :])).softmax(-3)
+    prompts = competing[..., 1:, :, :] if background == "prompt" else competing  # ... P h w
     if background == "prompt":
-        best = competing.argmax(0)  # h w
+        best = competing.argmax(-3)  # ... h w
     elif background == "none":
-        best = prompts.argmax(0) + 1
+        best = prompts.argmax(-3) + 1
     else:
         assert saliency is not None
         fitting = (1 + cosines) / 2 if signed else cosines
-        best = gate_by_saliency(fitting[None], saliency[None])[0].argmax(0)
+        size = saliency.shape[-2:]
+        gated = gate_by_saliency(fitting.reshape(-1, *fitting.shape[-3:]), saliency.reshape(-1, *size))
+        best = gated.argmax(1).reshape(saliency.shape)
     if ignored is not None:
         best = best.masked_fill(ignored, 0)
     if min_region is not None:
-        best = unite_regions(best, prompts, min_area=min_region)
-    confidence = prompts.gather(0, (best - 1).clamp(min=0)[None])[0]  # of the chosen class: h w
+        best = _unite_each(best, prompts, min_area=min_region)
+    confidence = prompts.gather(-3, (best - 1).clamp(min=0)[..., None, :, :])[..., 0, :, :]  # of the chosen class
     if background == "prompt":
-        confidence = torch.where(best > 0, confidence, competing[0])
+        confidence = torch.where(best > 0, confidence, competing[..., 0, :, :])
     elif saliency is not None:
         confidence = torch.where(best > 0, confidence * saliency, 1 - saliency)
     return best, confidence
+
+
+def _unite_each(classes: Tensor, probabilities: Tensor, *, min_area: float) -> Tensor:
+    """Run `unite_regions` on each image of a batch: classes [..., h, w], probabilities [..., P, h, w]."""
+    if classes.ndim == 2:
+        return unite_regions(classes, probabilities, min_area=min_area)
+    images = zip(classes, probabilities, strict=True)
+    return torch.stack([_unite_each(*image, min_area=min_area) for image in images])
 
 
 def unite_regions(classes: Tensor, probabilities: Tensor, *, min_area: float) -> Tensor:

@@ -23,6 +23,7 @@ from objloc_ros.engine.precision import choose_dtype, name_dtype
 from objloc_ros.engine.prompts import ActivePrompts
 from objloc_ros.engine.results import Batch, SemanticResult
 from objloc_ros.engine.timings import stage
+from objloc_ros.engine.transfers import transfers_of
 from objloc_ros.errors import ParameterError
 from objloc_ros.methods import clip_dinoiser as dinoiser
 from objloc_ros.methods.clip_diy import (
@@ -44,7 +45,6 @@ from objloc_ros.methods.options import (
     SegmentationOptions,
 )
 from objloc_ros.ops.geometry import Geometry, plan
-from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Image, Size, size_of
 
 
@@ -83,7 +83,7 @@ class SegmentationHead:
         }
         self._run = runs[method]
         self._clip, self._found, self._dinoiser_head = towers
-        self._device = device
+        self._device, self._transfers = device, transfers_of(device)
         self._dtype = choose_dtype(precision, device, pays_on_cpu=True)
         self.default_options = SEGMENTATION[method]()
 
@@ -192,40 +192,52 @@ class SegmentationHead:
         prompts: ActivePrompts,
         options: SegmentationOptions,
     ) -> list[SemanticResult]:
-        """Label the pixels of cosine maps float32 [B, 1 + P, h', w'] of these geometries."""
-        saliencies: Sequence[Tensor | None] = [None] * len(cosine_maps)
+        """Label the pixels of cosine maps float32 [B, 1 + P, h', w'] of geometries of one processed size."""
+        saliency = None
         if options.background == "found":
             logits = self._found.logits(batch.require_features()).float().cpu().numpy()  # B h w
-            saliencies = [
+            maps = [
                 self._resize_saliency(image_logits, found_geometry, geometry.resized)
                 for image_logits, found_geometry, geometry in zip(logits, batch.geometries, geometries, strict=True)
             ]
-        results = []
-        for number, (cosines, saliency, geometry) in enumerate(zip(cosine_maps, saliencies, geometries, strict=True)):
-            ignored = batch.ignored(geometry)
-            classes, confidence = choose_classes(
+            saliency = torch.from_numpy(np.stack(maps)).to(self._device, non_blocking=True)  # B h' w'
+        ignored = batch.ignored(geometries[0])
+        at_once = 1 if cosine_maps.device.type == "cpu" else len(cosine_maps)  # an image's maps fit a CPU's cache
+        parts = cosine_maps.split(at_once)
+        chosen = [
+            choose_classes(
                 cosines,
-                saliency,
+                some,
                 options.background,
                 signed=self._clip.spec.signed,
                 logit_scale=self._clip.logit_scale,
                 min_region=options.min_area if options.per_region else None,
                 ignored=None if ignored is None else torch.tensor(ignored, device=cosines.device),
-            )  # each h' w'
-            classes, confidence = _mark(classes, confidence, batch, number, prompts)
-            results.append(label_pixels(classes, confidence, prompts.labels, geometry, options, ignored))
-        return results
+            )
+            for cosines, some in zip(
+                parts, [None] * len(parts) if saliency is None else saliency.split(at_once), strict=True
+            )
+        ]
+        images = [image for part in chosen for image in zip(*part, strict=True)]  # classes, confidence: each h' w'
+        if prompts.exemplars:
+            images = [_mark(*maps, batch, number, prompts) for number, maps in enumerate(images)]
+        classes, confidences = (torch.stack(maps).cpu() for maps in zip(*images, strict=True))
+        return [
+            label_pixels(best, sure, prompts.labels, geometry, options, ignored)
+            for best, sure, geometry in zip(classes, confidences, geometries, strict=True)
+        ]
 
-    def _resize_saliency(self, logits: npt.NDArray[np.float32], geometry: Geometry, size: Size) -> Tensor:
+    @staticmethod
+    def _resize_saliency(logits: npt.NDArray[np.float32], geometry: Geometry, size: Size) -> npt.NDArray[np.float32]:
         """Bring FOUND's saliency of one image from its own size to another: float32 [h', w'] in [0, 1]."""
         saliency = cv2.resize(upsampled_saliency(logits, geometry), size[::-1], interpolation=cv2.INTER_LINEAR)
-        return torch.from_numpy(saliency).to(self._device)
+        return saliency.astype(np.float32, copy=False)
 
     def _prepare(self, image: Image) -> tuple[Tensor, Geometry]:
         """Return the whole image as the tower takes it, float32 [1, 3, Hp, Wp], and how it came to be."""
         geometry = plan(size_of(image), patch=self._clip.patch, short_side=self._clip.spec.short_side)
         clip = self._clip
-        return to_input(image, geometry, clip.mean, clip.std, self._device, black=True), geometry
+        return self._transfers.prepare([image], [geometry], clip.mean, clip.std, black=True), geometry
 
 
 def embed_windows(tower: ImageTower, images: Tensor) -> list[Tensor]:

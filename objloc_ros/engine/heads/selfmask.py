@@ -10,10 +10,10 @@ import torch
 from objloc_ros.engine.ignored import lower_logits
 from objloc_ros.engine.results import Batch, ImageHead, SaliencyResult
 from objloc_ros.engine.timings import stage
+from objloc_ros.engine.transfers import transfers_of
 from objloc_ros.methods.found import localise_saliency
 from objloc_ros.methods.options import FoundOptions
 from objloc_ros.ops.geometry import boxes_to_source, plan
-from objloc_ros.ops.inputs import to_input
 from objloc_ros.types import Detections, Image, size_of
 
 if TYPE_CHECKING:  # imports timm, which a node's parameters need not wait for
@@ -34,7 +34,7 @@ class SelfMaskHead(ImageHead):
 
     def __init__(self, network: SelfMask, device: torch.device, short_side: int | None = None) -> None:
         self.short_side = short_side or network.spec.short_side
-        self._network, self._device = network, device
+        self._network, self._transfers = network, transfers_of(device)
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
         """Return saliency, mask and boxes of each image; each is seen alone."""
@@ -44,7 +44,7 @@ class SelfMaskHead(ImageHead):
         from objloc_ros.methods.selfmask import upsample
 
         geometry = plan(size_of(image), patch=self._network.patch, short_side=self.short_side)
-        pixels = to_input(image, geometry, self._network.mean, self._network.std, self._device)
+        pixels = self._transfers.prepare([image], [geometry], self._network.mean, self._network.std)
         logits = self._network.predict(pixels)  # 1 2h 2w
         with stage("selfmask.pixels", is_part=True):
             height, width = geometry.resized
