@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_for
 
 from objloc_ros.backbones.vit import build_vit
 from objloc_ros.engine.batcher import DynamicBatcher, OutOfMemoryError
@@ -283,7 +283,7 @@ def test_networks_are_loaded_once_and_go_with_the_last_pipeline(make):
     gc.collect()
     assert vit() is None
     assert head() is None
-    assert not any(thread.name == "objloc-cpu" and thread.is_alive() for thread in threading.enumerate())
+    wait_for(lambda: not any(thread.name == "objloc-cpu" for thread in threading.enumerate()), "the batcher's end")
 
 
 def test_features_go_with_the_key(make):

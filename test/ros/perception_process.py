@@ -50,7 +50,7 @@ class BrightViT:
 
 class BrightHead(FoundHead):
     def __init__(self):
-        self._weight, self._bias = torch.tensor([[20.0], [0.0]]).T[..., None, None], torch.zeros(1)
+        super().__init__(lambda features: 20 * features.keys[..., 0].unflatten(1, features.grid), torch.Tensor.cpu)
 
 
 class BrightDiscovery(DiscoveryHead):
