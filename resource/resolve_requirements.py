@@ -20,6 +20,9 @@ from typing import NamedTuple
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[1]
+UV = find_uv_bin()
+"""Looked for once: Python's sysconfig, which it asks, is not safe to ask first from several threads."""
+
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 LINUX = "x86_64-manylinux_2_28"
 CONSTRAINTS = {
@@ -123,7 +126,7 @@ def resolve(case: Case, root: Path, index: Sequence[str], variables: Mapping[str
         variables: Environment variables beside this process's own.
         deadline: `time.monotonic()` at which to give up, in seconds.
     """
-    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--color", "never", "--no-annotate", *index]
+    command = [UV, "pip", "compile", "--quiet", "--no-config", "--color", "never", "--no-annotate", *index]
     command += ["--index-strategy", "unsafe-best-match"]  # as pip: the best version of all indexes
     command += ["--no-python-downloads", "--python", sys.executable]
     command += ["--python-version", case.python, "--python-platform", case.platform, "--only-binary", ":all:"]
