@@ -110,7 +110,7 @@ def test_pips_index_is_passed_on():
 
 
 def test_an_index_that_does_not_answer_does_not_hold_up(monkeypatch, tmp_path):
-    monkeypatch.setattr(resolve_requirements, "find_uv_bin", lambda: sys.executable)
+    monkeypatch.setattr(resolve_requirements, "UV", sys.executable)
     (tmp_path / "pip").write_text("import time; time.sleep(600)")  # what `python pip compile ...` runs
     case = Case("requirements.txt", "3.12")
     result = resolve_requirements.resolve(case, tmp_path, [], {}, time.monotonic() + 0.5)
