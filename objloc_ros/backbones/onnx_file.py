@@ -235,6 +235,17 @@ class ExportedModel:
         )
         return batch, height, width
 
+    def choose_precision(self, asked: str) -> Precision:
+        """Return what the pass computes in, which was chosen at the export.
+
+        Raises:
+            ParameterError: If neither that nor "auto" is asked for.
+        """
+        own = self.info.precision
+        if asked not in ("auto", own):
+            raise ParameterError(f"precision {asked} is not that of {self.path}, which was exported in {own}")
+        return own
+
     def check_shape(self, shape: Sequence[int]) -> Grid:
         """Return patch rows and columns of images [B, 3, H, W].
 

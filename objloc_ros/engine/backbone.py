@@ -70,7 +70,7 @@ class Backbone:
     @property
     def precision(self) -> str:
         """What passes compute in: "float32", "bfloat16" or "float16"."""
-        return name_dtype(self._dtype)
+        return self.vit.model.info.precision if isinstance(self.vit, ExportedViT) else name_dtype(self._dtype)
 
     def geometry(self, source: Size) -> Geometry:
         """Return how an image of this height and width is resized and padded."""
@@ -119,8 +119,7 @@ class Backbone:
 def _choose_pass(vit: ViT, name: str, device: torch.device, precision: str) -> tuple[ViT, torch.dtype]:
     """Return what runs the passes, and in what."""
     if isinstance(vit, ExportedViT):
-        if precision not in ("auto", "float32"):
-            raise ParameterError(f"precision {precision} is for networks in PyTorch: {vit.path} computes in float32")
+        vit.model.choose_precision(precision)
         return vit, torch.float32
     if device.type == "cpu" and precision in ("auto", "float32"):
         vit = with_graph(vit, name)

@@ -121,11 +121,8 @@ def build_pipeline(config: PipelineConfig, loader: Loader | None = None) -> Pipe
 
 
 def _open_found(config: PipelineConfig) -> Pipeline:
-    if config.precision not in ("auto", "float32"):
-        raise ParameterError(
-            f"precision {config.precision} is for networks in PyTorch: {config.weights} computes in float32"
-        )
-    head = open_found(config.backbone, Path(config.weights or ""), config.device, config.short_side)
+    weights = Path(config.weights or "")
+    head = open_found(config.backbone, weights, config.device, config.short_side, config.precision)
     return Pipeline(None, {"found": head}, device=head.device)
 
 
@@ -311,9 +308,9 @@ class Pipeline:
 
     @property
     def precisions(self) -> dict[str, str]:
-        """What `backbone` and `clip`, as far as there are, compute in; other networks compute in float32."""
+        """What the networks compute in: `backbone` and `clip`, as far as there are, else the method's own."""
         if self._backbone is None:
-            return {}
+            return {method: head.precision for method, head in self._heads.items() if isinstance(head, ImageHead)}
         from objloc_ros.engine.heads.segmentation import SegmentationHead
 
         networks = {"backbone": self._backbone.precision}

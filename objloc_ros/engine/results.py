@@ -381,10 +381,12 @@ class ImageHead(abc.ABC):
     Attributes:
         default_options: Options that hold until others are chosen.
         short_side: What the shorter side of an image becomes, in pixels; None: it stays as it is.
+        precision: What the network computes in.
     """
 
     default_options: Any
     short_side: int | None
+    precision: str = "float32"
 
     def reads_features(self, options: Any) -> bool:
         """Return False: it reads the images."""

@@ -1,6 +1,7 @@
 """FOUND by an exported backbone that holds its head: the same answers with torch and without, and files it refuses."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -74,11 +75,27 @@ def test_the_answers_are_those_of_torch(exported, images, ignore):
     assert seen > 2
 
 
-def test_float16_decides_alike(exported, images):
-    """On the CPU, whose ONNX Runtime computes some operators of a float16 graph in float32."""
+@pytest.fixture(scope="module")
+def half(exported):
+    """The embedded backbone in float16, of a fixed size."""
     file = exported / "half.onnx"
     assert main(["export", "--size", "192x256", "--batch", "1", "--precision", "float16", "--out", str(file)]) == 0
-    light, eager = load_pipeline(device="cpu", weights=file), load_eager()
+    return file
+
+
+@pytest.mark.parametrize("methods", [("found",), ("found", "lost")], ids=["alone", "with torch"])
+def test_a_file_says_its_precision_and_has_no_other(exported, half, methods):
+    for file, own, other in ((exported / "found.onnx", "float32", "float16"), (half, "float16", "bfloat16")):
+        for precision in ("auto", own):
+            assert load_pipeline(methods, device="cpu", weights=file, precision=precision).precision == own
+        refusal = f"precision {other} is not that of {re.escape(str(file))}, which was exported in {own}"
+        with pytest.raises(ParameterError, match=refusal):
+            load_pipeline(methods, device="cpu", weights=file, precision=other)
+
+
+def test_float16_decides_alike(half, images):
+    """On the CPU, whose ONNX Runtime computes some operators of a float16 graph in float32."""
+    light, eager = load_pipeline(device="cpu", weights=half), load_eager()
     for image in images[:3]:
         image = cv2.resize(image, (256, 192), interpolation=cv2.INTER_AREA)
         found, wanted = light.run(image)["found"], eager.run(image)["found"]

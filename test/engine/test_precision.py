@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import objloc_ros
-from objloc_ros.backbones.onnx_runtime import ExportedViT
 from objloc_ros.backbones.reduced import exactly, reduced
-from objloc_ros.backbones.vit import ViT, ViTSpec, build_transformer, build_vit
+from objloc_ros.backbones.vit import ViT, ViTSpec, build_transformer
 from objloc_ros.engine.backbone import Backbone
 from objloc_ros.engine.config import PipelineConfig
 from objloc_ros.engine.loader import SharedLoader
@@ -140,19 +139,6 @@ def test_cameras_of_different_precisions_do_not_share_passes():
         pipeline = build_pipeline(config, shared.make_client(precision))
         found[precision] = pipeline.run(image, key=key)["found"].logits
     assert not np.array_equal(found["float32"], found["bfloat16"])
-
-
-def test_an_exported_file_computes_in_float32():
-    exported = ExportedViT.__new__(ExportedViT)
-    torch.nn.Module.__init__(exported)
-    exported.spec, exported.path = build_vit("tiny").spec, "found.onnx"
-    for precision in ("auto", "float32"):
-        backbone = Backbone(exported, name="tiny", device=CPU, short_side=None, precision=precision)
-        assert backbone.precision == "float32"
-    with pytest.raises(
-        ParameterError, match=r"precision bfloat16 is for networks in PyTorch: found\.onnx computes in f"
-    ):
-        Backbone(exported, name="tiny", device=CPU, short_side=None, precision="bfloat16")
 
 
 def test_a_gpu_that_is_not_there_is_named():

@@ -67,12 +67,19 @@ class ExportedFoundHead(ImageHead):
         device: Where it runs.
         short_side: Images are scaled down until their shorter side has this many pixels, never up; None takes the
             backbone's own size.
+        precision: "auto", or what the model was exported in.
+
+    Raises:
+        ParameterError: Another precision is asked for.
     """
 
     default_options = FoundOptions()
 
-    def __init__(self, model: ExportedModel, device: str, short_side: int | None = None) -> None:
+    def __init__(
+        self, model: ExportedModel, device: str, short_side: int | None = None, precision: str = "auto"
+    ) -> None:
         self._model, self.device = model, device
+        self.precision = model.choose_precision(precision)
         self.short_side = short_side or SPECS[model.info.backbone].short_side
 
     def __call__(self, batch: Batch, options: FoundOptions) -> list[SaliencyResult]:
@@ -117,14 +124,14 @@ def load_found(backbone: str, *, path: Path | None, weights: Path | None = None,
     return FoundHead(lambda features: head_logits(features.keys, weight, bias, features.grid), fetch)
 
 
-def open_found(backbone: str, weights: Path, device: str, short_side: int | None) -> ExportedFoundHead:
+def open_found(backbone: str, weights: Path, device: str, short_side: int | None, precision: str) -> ExportedFoundHead:
     """Open an exported backbone that holds FOUND's head, see `open_exported`; "auto" takes CUDA where it starts."""
     if device != "auto":
-        return ExportedFoundHead(open_exported(weights, device, backbone=backbone), device, short_side)
+        return ExportedFoundHead(open_exported(weights, device, backbone=backbone), device, short_side, precision)
     try:
-        return open_found(backbone, weights, "cuda", short_side)
+        return open_found(backbone, weights, "cuda", short_side, precision)
     except ParameterError:
-        return open_found(backbone, weights, "cpu", short_side)
+        return open_found(backbone, weights, "cpu", short_side, precision)
 
 
 def _find_objects(
